@@ -1,0 +1,69 @@
+"""edge-seg: person segmentation on small computers.
+
+>>> from edge_seg import EdgeSegmenter                              # doctest: +SKIP
+>>> with EdgeSegmenter.open("my-bundle", board="auto") as segmenter:   # doctest: +SKIP
+...     mask = segmenter.segment(frame)
+
+Importing this package loads numpy and nothing heavier; OpenCV and the board's library are loaded
+when a segmenter is opened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edge_seg._version import __version__
+from edge_seg.bundle import Artifact, ModelBundle
+from edge_seg.errors import (
+    BackendFailure,
+    BackendUnavailable,
+    BundleError,
+    CameraError,
+    ConversionError,
+    DatasetError,
+    EdgeSegError,
+    FrameError,
+    OutputError,
+    QualityRefused,
+    UnknownBoard,
+)
+from edge_seg.spec import InputSpec, OutputSpec, TensorSpec
+
+if TYPE_CHECKING:
+    from edge_seg.board import Board
+    from edge_seg.segmenter import EdgeSegmenter
+
+__all__ = [
+    "Artifact",
+    "BackendFailure",
+    "BackendUnavailable",
+    "Board",
+    "BundleError",
+    "CameraError",
+    "ConversionError",
+    "DatasetError",
+    "EdgeSegError",
+    "EdgeSegmenter",
+    "FrameError",
+    "InputSpec",
+    "ModelBundle",
+    "OutputError",
+    "OutputSpec",
+    "QualityRefused",
+    "TensorSpec",
+    "UnknownBoard",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # These two need OpenCV or read files; they are loaded when first asked for.
+    if name == "EdgeSegmenter":
+        from edge_seg.segmenter import EdgeSegmenter
+
+        return EdgeSegmenter
+    if name == "Board":
+        from edge_seg.board import Board
+
+        return Board
+    raise AttributeError(f"module 'edge_seg' has no attribute {name!r}")

@@ -1,0 +1,342 @@
+"""A bundle: a directory that holds a network for every library we drive, and what is true of it.
+
+    BUNDLE/manifest.json       format version, input and output spec, one entry per artifact
+    BUNDLE/<artifact file>     one file per library and precision
+
+A bundle is written beside its target and renamed, so a half-written one never exists under its
+name. It comes from outside: sizes are checked before memory is taken, no path leaves the
+directory, and an artifact is handed out only if its sha256 is the manifest's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from edge_seg.errors import BundleError, OutputError
+from edge_seg.spec import InputSpec, OutputSpec, take, take_choice
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_ARTIFACT_BYTES = 512 << 20  # the largest network a small board could hold in memory
+MAX_ARTIFACTS = 64
+FORMATS = ("tflite", "onnx", "openvino", "fake")
+PRECISIONS = ("fp32", "fp16", "int8", "int8-mixed")
+DEFAULT_BUNDLE = Path(__file__).parent / "models" / "portrait"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file for one library.
+
+    format: "tflite" | "onnx" | "openvino" | "fake". precision: "fp32" | "fp16" | "int8" |
+    "int8-mixed". file: name relative to the bundle. sha256: hex digest of the file.
+    size: bytes. made: tools, versions, calibration hash, notes. quality: measured figures
+    (fractions, DESIGN of edge_seg/metrics.py) and what they were measured on.
+    """
+
+    format: str
+    precision: str
+    file: str
+    sha256: str
+    size: int
+    made: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """`<format>-<precision>`, as tables and `--artifact` spell it."""
+        return f"{self.format}-{self.precision}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return {
+            "format": self.format,
+            "precision": self.precision,
+            "file": self.file,
+            "sha256": self.sha256,
+            "size": self.size,
+            "made": self.made,
+            "quality": self.quality,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any, where: str) -> Artifact:
+        """Read what `to_dict` wrote; BundleError names what is wrong."""
+        if not isinstance(data, dict):
+            raise BundleError(f"{where}: wanted an object per artifact, found {data!r:.60}")
+        return cls(
+            format=take_choice(data, "format", FORMATS, where),
+            precision=take_choice(data, "precision", PRECISIONS, where),
+            file=_inner_name(take(data, "file", str, where), where),
+            sha256=_digest(take(data, "sha256", str, where), where),
+            size=_size(take(data, "size", int, where), where),
+            made=take(data, "made", dict, where),
+            quality=take(data, "quality", dict, where),
+        )
+
+
+def _inner_name(name: str, where: str) -> str:
+    parts = PurePosixPath(name).parts
+    safe = name and "\\" not in name and "\0" not in name and ".." not in parts
+    if not safe or name.startswith("/") or len(name) > 200 or name == MANIFEST:
+        raise BundleError(
+            f"{where}: wanted a file name inside the bundle, found {name!r:.80}; "
+            "this bundle was not written by edge-seg: do not use it"
+        )
+    return name
+
+
+def _digest(digest: str, where: str) -> str:
+    if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
+        raise BundleError(f"{where}: wanted sha256 as 64 hex digits, found {digest!r:.80}")
+    return digest
+
+
+def _size(size: int, where: str) -> int:
+    if not 0 < size <= MAX_ARTIFACT_BYTES:
+        raise BundleError(
+            f"{where}: wanted an artifact of 1..{MAX_ARTIFACT_BYTES} bytes, found {size}"
+        )
+    return size
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex sha256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A loaded manifest and the directory it came from.
+
+    >>> bundle = ModelBundle.load("my-bundle")            # doctest: +SKIP
+    >>> artifact = bundle.find("tflite", "int8")          # doctest: +SKIP
+    >>> bundle.file(artifact)                             # verified path  # doctest: +SKIP
+    """
+
+    path: Path
+    name: str
+    input: InputSpec
+    output: OutputSpec
+    artifacts: tuple[Artifact, ...]
+    source: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> ModelBundle:
+        """Read `path/manifest.json`; None means the default network that ships.
+
+        Raises BundleError: not a bundle, truncated, from a newer format, or unsafe.
+        """
+        folder = DEFAULT_BUNDLE if path is None else Path(path)
+        data = _read_manifest(folder, is_default=path is None)
+        where = str(folder / MANIFEST)
+        version = take(data, "format_version", int, where)
+        if version > FORMAT_VERSION:
+            raise BundleError(
+                f"{where}: wanted bundle format {FORMAT_VERSION} or older, found {version}; "
+                "upgrade edge-seg, or convert the model again with this version"
+            )
+        if version < 1:
+            raise BundleError(f"{where}: wanted a bundle format of 1 or more, found {version}")
+        entries = take(data, "artifacts", list, where)
+        if not 1 <= len(entries) <= MAX_ARTIFACTS:
+            raise BundleError(f"{where}: wanted 1..{MAX_ARTIFACTS} artifacts, found {len(entries)}")
+        artifacts = tuple(
+            Artifact.from_dict(e, f"{where} artifacts[{i}]") for i, e in enumerate(entries)
+        )
+        names = [a.name for a in artifacts]
+        if len(set(names)) != len(names):
+            raise BundleError(f"{where}: wanted one artifact per format and precision: {names}")
+        return cls(
+            path=folder,
+            name=str(take(data, "name", str, where)),
+            input=InputSpec.from_dict(take(data, "input", dict, where), f"{where} input"),
+            output=OutputSpec.from_dict(take(data, "output", dict, where), f"{where} output"),
+            artifacts=artifacts,
+            source=take(data, "source", dict, where),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest as plain JSON types."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "name": self.name,
+            "input": self.input.to_dict(),
+            "output": self.output.to_dict(),
+            "source": self.source,
+            "artifacts": [a.to_dict() for a in self.artifacts],
+        }
+
+    def find(self, format: str, precision: str) -> Artifact:
+        """Return the artifact of that format and precision, or raise BundleError."""
+        for artifact in self.artifacts:
+            if (artifact.format, artifact.precision) == (format, precision):
+                return artifact
+        have = ", ".join(a.name for a in self.artifacts)
+        raise BundleError(
+            f"bundle {self.name!r}: wanted {format}-{precision}, found only {have}; "
+            f"convert the model for {format}"
+        )
+
+    def named(self, name: str) -> Artifact:
+        """Return the artifact called `<format>-<precision>`, or raise BundleError."""
+        format, _, precision = name.partition("-")
+        return self.find(format, precision)
+
+    def file(self, artifact: Artifact) -> Path:
+        """Return the path of an artifact after checking its size and sha256.
+
+        Raises BundleError: missing, truncated, edited, or a link that leaves the bundle.
+        """
+        path = self.path / artifact.file
+        again = "copy the bundle again, or convert the model again"
+        if not path.is_file():
+            raise BundleError(f"{path}: wanted an artifact, found no such file; {again}")
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise BundleError(f"{path}: wanted a file inside the bundle, found a link out of it")
+        size = path.stat().st_size
+        if size != artifact.size:
+            raise BundleError(
+                f"{path}: wanted {artifact.size} bytes, found {size} (truncated?); {again}"
+            )
+        digest = sha256_of(path)
+        if digest != artifact.sha256:
+            raise BundleError(
+                f"{path}: wanted sha256 {artifact.sha256[:12]}..., found {digest[:12]}...: "
+                f"the file was changed after it was measured; {again}"
+            )
+        return path
+
+    def verify(self) -> list[str]:
+        """Check every artifact; return one sentence per problem, [] when all is well."""
+        problems = []
+        for artifact in self.artifacts:
+            try:
+                self.file(artifact)
+            except (BundleError, OSError) as error:
+                problems.append(str(error))
+        return problems
+
+
+def _read_manifest(folder: Path, *, is_default: bool) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        if is_default:
+            raise BundleError(
+                "wanted the default network, found none in this version of edge-seg; "
+                "name a bundle made by `edge-seg convert`"
+            )
+        what = "no such folder" if not folder.is_dir() else f"no {MANIFEST} in it"
+        raise BundleError(
+            f"{folder}: wanted a bundle, found {what}; make one with `edge-seg convert`"
+        )
+    if path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{path}: wanted a manifest under {MAX_MANIFEST_BYTES} bytes")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(
+            f"{path}: wanted JSON, found: {error}; the bundle is damaged, copy it again"
+        ) from error
+    if not isinstance(data, dict):
+        raise BundleError(f"{path}: wanted a JSON object, found {type(data).__name__}")
+    return data
+
+
+def describe(path: Path, *, format: str, precision: str, **facts: dict[str, Any]) -> Artifact:
+    """Return the Artifact entry of a file that lies in a bundle's directory.
+
+    facts: `made` and `quality`. Raises BundleError where the file is empty or too large.
+    """
+    size = _size(path.stat().st_size, str(path))
+    return Artifact(format, precision, path.name, sha256_of(path), size, **facts)
+
+
+def save_manifest(bundle: ModelBundle) -> None:
+    """Write `bundle.path/manifest.json` through a temporary name."""
+    write_whole(bundle.path / MANIFEST, json.dumps(bundle.to_dict(), indent=2) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that `path` holds either all of it or what it held before.
+
+    Raises OutputError, with the system's reason (a full disk, a missing folder).
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise OutputError(
+            f"{path}: wanted to write {len(text)} characters, found: {error.strerror or error}; "
+            "free space or choose another place"
+        ) from error
+
+
+@contextlib.contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `target`; on success it replaces `target`, else it goes.
+
+    An existing bundle at `target` is replaced; any other non-empty folder is refused with
+    OutputError, as is a place that cannot be written.
+    """
+    target = Path(os.path.abspath(target))
+    if target.exists() and not _replaceable(target):
+        raise OutputError(
+            f"{target}: wanted a new folder or an old bundle to replace, found something else; "
+            "choose another -o"
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    except OSError as error:
+        raise OutputError(
+            f"{target}: wanted to write a bundle there, found: {error.strerror or error}; "
+            "choose another -o"
+        ) from error
+    try:
+        yield folder
+        folder.chmod(0o755)
+        _swap(folder, target)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            f"{target}: wanted to write a bundle there, found: {error.strerror or error}; "
+            "free space or choose another -o"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replaceable(target: Path) -> bool:
+    return target.is_dir() and ((target / MANIFEST).is_file() or not any(target.iterdir()))
+
+
+def _swap(folder: Path, target: Path) -> None:
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    if target.exists():
+        os.replace(target, old)
+    try:
+        os.replace(folder, target)
+    except OSError:
+        if old.exists():
+            os.replace(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

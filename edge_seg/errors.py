@@ -1,0 +1,62 @@
+"""Every error edge-seg raises on purpose.
+
+    EdgeSegError
+    ├── BundleError(ValueError)            a bundle or a spec that cannot be trusted or read
+    ├── FrameError(ValueError)             a frame, mask or timestamp of the wrong form
+    ├── DatasetError(ValueError)           a list, picture or label on disk that cannot be used
+    ├── UnknownBoard(LookupError)          a board name nobody knows
+    ├── BackendUnavailable(RuntimeError)   a backend that cannot run here, with the reason
+    ├── BackendFailure(RuntimeError)       a backend that ran and failed
+    ├── CameraError(OSError)               a source of frames that cannot be opened or read
+    ├── OutputError(OSError)               a file that could not be written whole
+    └── ConversionError(RuntimeError)      a model that cannot be converted
+        └── QualityRefused                 converted, measured, and not good enough
+
+A message has three parts: what was wanted, what was found, what to do.
+"""
+
+from __future__ import annotations
+
+
+class EdgeSegError(Exception):
+    """Base of all errors of this package; `except EdgeSegError` catches them all."""
+
+
+class BundleError(EdgeSegError, ValueError):
+    """A bundle, manifest or spec that is missing, damaged, edited or from a newer version."""
+
+
+class FrameError(EdgeSegError, ValueError):
+    """A frame (or mask, or timestamp) whose shape, dtype or size is not what was promised."""
+
+
+class DatasetError(EdgeSegError, ValueError):
+    """A list file, picture or label that cannot be used; names the file and the line."""
+
+
+class UnknownBoard(EdgeSegError, LookupError):
+    """A board name that no board file answers to."""
+
+
+class BackendUnavailable(EdgeSegError, RuntimeError):
+    """A backend that cannot run here. The message is one sentence fit for a list of refusals."""
+
+
+class BackendFailure(EdgeSegError, RuntimeError):
+    """A backend that opened and then failed, or was used after `close`."""
+
+
+class CameraError(EdgeSegError, OSError):
+    """A source of frames that cannot be opened, or that stopped."""
+
+
+class OutputError(EdgeSegError, OSError):
+    """A file that could not be written; nothing half-written is left under its name."""
+
+
+class ConversionError(EdgeSegError, RuntimeError):
+    """A model that cannot be converted, and why."""
+
+
+class QualityRefused(ConversionError):
+    """A conversion that ran and lost too much; the message holds the figures."""

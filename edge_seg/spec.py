@@ -1,0 +1,214 @@
+"""What a network eats and returns: the contract that travels with it, so that nothing is guessed.
+
+InputSpec    the picture: size, colour order, normalisation, how a frame is fitted into it
+OutputSpec   the answer: logit or probability, and which channel is the person
+TensorSpec   one end of an opened backend: shape, dtype, layout, quantisation
+
+All are frozen, checked when made, and turn into plain dicts (`to_dict`) and back (`from_dict`).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_seg.errors import BundleError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover - exercised on Python 3.10
+    import tomli as tomllib
+
+COLORS = ("rgb", "bgr")
+FITS = ("stretch", "letterbox")
+ACTIVATIONS = ("logit", "probability")
+LAYOUTS = ("nhwc", "nchw")
+MAX_SIDE = 4096  # of a network's input: far above any network for small boards
+MAX_SPEC_BYTES = 64 * 1024
+
+
+def take(data: dict[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
+    """Return `data[key]`, or raise BundleError naming `where`, the key, and what was found."""
+    value = data.get(key)
+    # bool is an int in Python; a manifest that says true where a number belongs is wrong.
+    if isinstance(value, bool) and kind is not bool or not isinstance(value, kind):
+        wanted = kind.__name__ if isinstance(kind, type) else "/".join(k.__name__ for k in kind)
+        found = "nothing" if key not in data else f"{value!r:.60}"
+        raise BundleError(f"{where}: wanted {key!r} as {wanted}, found {found}; correct that entry")
+    return value
+
+
+def take_choice(data: dict[str, Any], key: str, choices: tuple[str, ...], where: str) -> str:
+    """Return `data[key]` if it is one of `choices`, else raise BundleError."""
+    value = str(take(data, key, str, where))
+    if value not in choices:
+        raise BundleError(f"{where}: wanted {key!r} to be one of {choices}, found {value!r:.60}")
+    return value
+
+
+def _three(data: dict[str, Any], key: str, where: str) -> tuple[float, float, float]:
+    values = take(data, key, list, where)
+    if len(values) != 3 or not all(
+        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values
+    ):
+        raise BundleError(f"{where}: wanted {key!r} as three finite numbers, found {values!r:.60}")
+    return (float(values[0]), float(values[1]), float(values[2]))
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The picture a network was trained on.
+
+    height, width: pixels, 1..4096.
+    mean, std: per channel in the network's colour order, on the 0..1 scale:
+        tensor = (pixel / 255 - mean) / std.
+    color: "rgb" or "bgr", the channel order of the tensor.
+    fit: "stretch" (the frame is resized to the input, proportions lost) or "letterbox"
+        (resized with its proportions, centred, the rest filled with `pad`).
+    pad: pixel value 0..255 of a letterbox's bars.
+    """
+
+    height: int
+    width: int
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    color: str = "rgb"
+    fit: str = "letterbox"
+    pad: int = 127
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.height <= MAX_SIDE and 1 <= self.width <= MAX_SIDE):
+            raise BundleError(
+                f"input: wanted a size of 1..{MAX_SIDE} px a side, "
+                f"found {self.height}x{self.width} (height x width)"
+            )
+        if self.color not in COLORS or self.fit not in FITS:
+            raise BundleError(
+                f"input: wanted color in {COLORS} and fit in {FITS}, "
+                f"found {self.color!r} and {self.fit!r}"
+            )
+        if not all(s > 0 for s in self.std):
+            raise BundleError(f"input: wanted every std above 0, found {self.std}")
+        if not 0 <= self.pad <= 255:
+            raise BundleError(f"input: wanted pad in 0..255, found {self.pad}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON/TOML types."""
+        return {
+            "height": self.height,
+            "width": self.width,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "color": self.color,
+            "fit": self.fit,
+            "pad": self.pad,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], where: str = "input") -> InputSpec:
+        """Read what `to_dict` wrote; BundleError names `where` and the entry that is wrong."""
+        return cls(
+            height=take(data, "height", int, where),
+            width=take(data, "width", int, where),
+            mean=_three(data, "mean", where),
+            std=_three(data, "std", where),
+            color=take_choice(data, "color", COLORS, where),
+            fit=take_choice(data, "fit", FITS, where),
+            pad=take(data, "pad", int, where) if "pad" in data else 127,
+        )
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """The answer of a network.
+
+    activation: "logit" (person where > 0) or "probability" (0..1, person where >= 0.5).
+    channel: index of the person's channel in the network's output.
+    """
+
+    activation: str = "logit"
+    channel: int = 0
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise BundleError(
+                f"output: wanted activation in {ACTIVATIONS}, found {self.activation!r}"
+            )
+        if not 0 <= self.channel < 1024:
+            raise BundleError(f"output: wanted channel in 0..1023, found {self.channel}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON/TOML types."""
+        return {"activation": self.activation, "channel": self.channel}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], where: str = "output") -> OutputSpec:
+        """Read what `to_dict` wrote; BundleError names `where` and the entry that is wrong."""
+        return cls(
+            activation=take_choice(data, "activation", ACTIVATIONS, where),
+            channel=take(data, "channel", int, where),
+        )
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One end of an opened backend.
+
+    shape: 4 numbers, batch first (batch is 1). dtype: numpy name ("float32", "int8", "uint8").
+    layout: "nhwc" or "nchw". scale, zero_point: real = scale * (code - zero_point) for integer
+    dtypes; (0.0, 0) for float.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str
+    scale: float = 0.0
+    zero_point: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 4 or self.shape[0] != 1 or min(self.shape) < 1:
+            raise BundleError(f"tensor: wanted a 4-d shape with batch 1, found {self.shape}")
+        if self.layout not in LAYOUTS:
+            raise BundleError(f"tensor: wanted layout in {LAYOUTS}, found {self.layout!r}")
+        if self.dtype not in ("float32", "int8", "uint8"):
+            raise BundleError(f"tensor: wanted float32, int8 or uint8, found {self.dtype!r}")
+        if self.quantized and not self.scale > 0:
+            raise BundleError(
+                f"tensor: wanted a scale above 0 for {self.dtype}, found {self.scale}; "
+                "the artifact carries no quantisation for this tensor: convert it again"
+            )
+
+    @property
+    def quantized(self) -> bool:
+        """True where codes are integers."""
+        return self.dtype != "float32"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.shape[1:3] if self.layout == "nhwc" else self.shape[2:4]  # type: ignore[return-value]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.shape[3] if self.layout == "nhwc" else self.shape[1]
+
+
+def load_spec(path: Path) -> tuple[InputSpec, OutputSpec]:
+    """Read a `--spec` file: TOML with an [input] and an [output] table (fields as above).
+
+    Raises BundleError naming the file and the entry that is wrong.
+    """
+    try:
+        if path.stat().st_size > MAX_SPEC_BYTES:
+            raise BundleError(f"{path}: wanted a spec of a few lines, found a larger file")
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BundleError(f"{path}: wanted a spec in TOML, found: {error}") from error
+    return (
+        InputSpec.from_dict(take(data, "input", dict, str(path)), f"{path} [input]"),
+        OutputSpec.from_dict(take(data, "output", dict, str(path)), f"{path} [output]"),
+    )
