@@ -1,0 +1,102 @@
+"""A backend is a library driven by us, behind one verb.
+
+    input, output : TensorSpec      what it eats and returns
+    infer(tensor) -> tensor         a new array, never a view that the next call overwrites
+    close()                         may be called twice
+
+`BACKENDS` is a literal table; a vendor package is imported only by the module named after it,
+and only when opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_seg.errors import BackendUnavailable, FrameError
+from edge_seg.spec import TensorSpec
+
+Tensor = NDArray[np.generic]
+
+
+class Backend(Protocol):
+    """One opened artifact. Constructed as `Class(path, **options)`.
+
+    The constructor raises BackendUnavailable (the library, or the artifact, cannot be used here;
+    an artifact that is wrong or corrupt names its path). `infer` raises BackendFailure.
+    """
+
+    input: TensorSpec
+    output: TensorSpec
+
+    def infer(self, tensor: Tensor) -> Tensor:
+        """Run the network once."""
+        ...
+
+    def close(self) -> None:
+        """Free what the library holds."""
+        ...
+
+
+@dataclass(frozen=True)
+class BackendEntry:
+    """One row of the table: where the class is, what it reads, how to get its library."""
+
+    module: str
+    name: str
+    format: str
+    install: str
+
+
+BACKENDS: Mapping[str, BackendEntry] = {
+    "tflite": BackendEntry(
+        "edge_seg.backends.tflite", "TFLiteBackend", "tflite", "pip install ai-edge-litert"
+    ),
+    "onnxruntime": BackendEntry(
+        "edge_seg.backends.onnxruntime",
+        "OnnxRuntimeBackend",
+        "onnx",
+        'pip install "edge-seg[onnxruntime]"',
+    ),
+    "fake": BackendEntry("edge_seg.backends.fake", "FakeBackend", "fake", "nothing"),
+}
+
+
+def entry(name: str) -> BackendEntry:
+    """Return the table's row, or raise BackendUnavailable naming the backends there are."""
+    if name not in BACKENDS:
+        raise BackendUnavailable(
+            f"wanted backend {name!r}, found only {', '.join(BACKENDS)} in this version"
+        )
+    return BACKENDS[name]
+
+
+def load_class(name: str) -> Any:
+    """Import a backend's module and return its class; BackendUnavailable says what to install."""
+    row = entry(name)
+    try:
+        return getattr(import_module(row.module), row.name)
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"backend {name}: wanted its library, found: {error}; install it with: {row.install}"
+        ) from error
+
+
+def open_backend(name: str, path: Path, options: Mapping[str, Any] | None = None) -> Backend:
+    """Open an artifact with a backend. Raises BackendUnavailable with one sentence."""
+    backend: Backend = load_class(name)(path, **dict(options or {}))
+    return backend
+
+
+def check_tensor(tensor: Tensor, spec: TensorSpec) -> None:
+    """Raise FrameError naming both forms where a tensor is not what the backend eats."""
+    if tensor.shape != spec.shape or tensor.dtype != spec.dtype:
+        raise FrameError(
+            f"wanted a tensor of {spec.dtype} {spec.shape}, found {tensor.dtype} {tensor.shape}"
+        )

@@ -1,0 +1,125 @@
+"""Boards: folders of facts, and finding out on which one we are.
+
+A board is `boards/<name>/board.toml`: title, aliases, what identifies it, and its runtimes in
+order of preference. A runtime is a backend + a precision + options. Data only: a user's own board
+is a file of the same form, named by its path.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_seg.bundle import PRECISIONS
+from edge_seg.errors import BundleError, UnknownBoard
+from edge_seg.spec import take, take_choice
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover - exercised on Python 3.10
+    import tomli as tomllib
+
+GENERIC = "generic"
+_INSTALLED = Path(__file__).parent / "boards"
+# In a source tree (editable install) the folder is still where it was written.
+FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "boards"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One way to run a bundle on a board. options: keyword arguments of the backend."""
+
+    backend: str
+    precision: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        extra = "".join(f", {k} {v}" for k, v in self.options.items())
+        return f"{self.backend} {self.precision}{extra}"
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board's facts. match: file under the root -> texts, any one of which identifies it."""
+
+    name: str
+    title: str
+    aliases: tuple[str, ...]
+    match: Mapping[str, tuple[str, ...]]
+    runtimes: tuple[Runtime, ...]
+
+    def is_here(self, root: Path) -> bool:
+        """True where one of the board's marks is found under `root`."""
+        return any(
+            text in _read_text(root / file) for file, texts in self.match.items() for text in texts
+        )
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            # The device tree ends its strings with NUL and separates "compatible" entries so.
+            return file.read(1 << 16).decode("utf-8", "replace").replace("\0", "\n")
+    except OSError:
+        return ""
+
+
+def load(name: str) -> Board:
+    """Return the board of that name or alias, or of that path to a board.toml.
+
+    Raises UnknownBoard (the names there are), BundleError (a board file that is wrong).
+    """
+    if name.endswith(".toml"):
+        return _parse(Path(name))
+    everything = boards()
+    for board in everything:
+        if name == board.name or name in board.aliases:
+            return board
+    known = ", ".join("/".join((b.name, *b.aliases)) for b in everything)
+    raise UnknownBoard(f"wanted board {name!r}, found none of that name; known: {known}, auto")
+
+
+def boards() -> list[Board]:
+    """Return every board that ships, by name, generic last."""
+    found = [_parse(path) for path in sorted(FOLDER.glob("*/board.toml"))]
+    return sorted(found, key=lambda b: (b.name == GENERIC, b.name))
+
+
+def detect(root: Path = Path("/")) -> Board:
+    """Return the board this machine is, `generic` where none of them matches."""
+    for board in boards():
+        if board.is_here(root):
+            return board
+    return load(GENERIC)
+
+
+def _parse(path: Path) -> Board:
+    where = str(path)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BundleError(f"{where}: wanted a board file in TOML, found: {error}") from error
+    runtimes = [_runtime(r, where) for r in take(data, "runtime", list, where)]
+    if not runtimes:
+        raise BundleError(f"{where}: wanted at least one [[runtime]], found none")
+    match = take(data, "match", dict, where) if "match" in data else {}
+    return Board(
+        name=path.parent.name,
+        title=take(data, "title", str, where),
+        aliases=tuple(str(a) for a in take(data, "aliases", list, where)),
+        match={k: tuple(str(t) for t in take(match, k, list, where)) for k in match},
+        runtimes=tuple(runtimes),
+    )
+
+
+def _runtime(data: Any, where: str) -> Runtime:
+    if not isinstance(data, dict):
+        raise BundleError(f"{where}: wanted [[runtime]] tables, found {data!r:.60}")
+    return Runtime(
+        backend=take(data, "backend", str, where),
+        precision=take_choice(data, "precision", PRECISIONS, where),
+        options=take(data, "options", dict, where) if "options" in data else {},
+    )

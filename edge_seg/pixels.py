@@ -1,0 +1,229 @@
+"""From camera pixels to a network's tensor and back, the same code for calibrator and runtime.
+
+    frame    uint8 (H, W, 3), "bgr" or "rgb" by argument        camera pixels
+    picture  uint8 (h, w, 3), the network's size and colour     prepare(frame)
+    tensor   what a backend eats and returns                    Codec.encode(picture)
+    mask     float32 0..1 or uint8 0..255, probability          Codec.decode(tensor), restore()
+
+Pixels are 8 bit, so a normalisation followed by any quantisation is a table of 256 entries per
+channel, and an 8-bit output is a table too: the integer path never makes a float picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_seg.errors import BundleError, FrameError
+from edge_seg.spec import InputSpec, OutputSpec, TensorSpec
+
+Picture = NDArray[np.uint8]
+Mask = NDArray[np.float32] | NDArray[np.uint8]
+
+FORMATS = ("bgr", "rgb")
+MAX_FRAME_PIXELS = 1 << 26  # 64 megapixels: twice an 8K frame
+RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a frame lies in the network's picture: the inner rectangle, in picture pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def check_frame(frame: object) -> Picture:
+    """Return `frame` if it is uint8 (H, W, 3) of 1 px to 64 megapixels, else raise FrameError."""
+    wanted = "wanted a frame of uint8 (height, width, 3)"
+    if not isinstance(frame, np.ndarray):
+        raise FrameError(f"{wanted}, found {type(frame).__name__}; pass a numpy array")
+    found = f"found {frame.dtype} {frame.shape}"
+    if frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 1):
+        raise FrameError(f"{wanted}, {found}: grey; use cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)")
+    if frame.ndim == 3 and frame.shape[2] == 4:
+        raise FrameError(f"{wanted}, {found}: with alpha; pass frame[:, :, :3]")
+    if frame.ndim != 3 or frame.shape[2] != 3:
+        raise FrameError(f"{wanted}, {found}; pass one colour picture")
+    if frame.dtype != np.uint8:
+        raise FrameError(f"{wanted}, {found}; pass pixels 0..255 as uint8")
+    if frame.size == 0:
+        raise FrameError(f"{wanted}, {found}: empty; the camera delivered no pixels")
+    if frame.shape[0] * frame.shape[1] > MAX_FRAME_PIXELS:
+        raise FrameError(
+            f"{wanted} of at most {MAX_FRAME_PIXELS} pixels, {found}; reduce it before segmenting"
+        )
+    return frame
+
+
+def place(height: int, width: int, spec: InputSpec) -> Placement:
+    """Return where a frame of (height, width) lies in the network's picture.
+
+    "letterbox" keeps proportions and centres; whole pixels, at least one a side.
+    """
+    if spec.fit == "stretch":
+        return Placement(0, 0, spec.height, spec.width)
+    scale = min(spec.height / height, spec.width / width)
+    inner_h = min(spec.height, max(1, round(height * scale)))
+    inner_w = min(spec.width, max(1, round(width * scale)))
+    return Placement((spec.height - inner_h) // 2, (spec.width - inner_w) // 2, inner_h, inner_w)
+
+
+def prepare(frame: Picture, spec: InputSpec, *, format: str = "bgr") -> tuple[Picture, Placement]:
+    """Fit a frame into the network's picture: resize, colour order, bars.
+
+    frame: uint8 (H, W, 3) in `format` ("bgr" | "rgb"). Returns uint8 (h, w, 3) in the network's
+    colour order, and where the frame lies in it. Raises FrameError.
+    """
+    if format not in FORMATS:
+        raise FrameError(f"wanted a frame format in {FORMATS}, found {format!r}")
+    check_frame(frame)
+    placement = place(frame.shape[0], frame.shape[1], spec)
+    inner = shrink(frame, (placement.height, placement.width))
+    if format != spec.color:
+        inner = cv2.cvtColor(inner, cv2.COLOR_BGR2RGB)  # swaps either way
+    if inner.shape[:2] == (spec.height, spec.width):
+        return (inner if inner is not frame else frame.copy()), placement
+    picture = np.full((spec.height, spec.width, 3), spec.pad, dtype=np.uint8)
+    top, left = placement.top, placement.left
+    picture[top : top + placement.height, left : left + placement.width] = inner
+    return picture, placement
+
+
+def shrink(frame: Picture, size: tuple[int, int]) -> Picture:
+    """Resize a frame to (height, width) without aliasing; `frame` itself if it has that size.
+
+    Area averaging where both sides shrink (every source pixel counts, so 720p detail does not
+    fold into the small picture), bilinear where one grows.
+    """
+    height, width = size
+    if frame.shape[:2] == size:
+        return frame
+    shrinks = height <= frame.shape[0] and width <= frame.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(frame, (width, height), interpolation=method)
+
+
+def input_table(spec: InputSpec, tensor: TensorSpec) -> NDArray[np.generic]:
+    """Return the (256, 3) table that takes a pixel value to the tensor's code, per channel.
+
+    float: (v / 255 - mean) / std. Integer: that, / scale + zero_point, rounded half up in double
+    precision and saturated. Half up because with scale 1/127.5 every value is a tie, and rounding
+    ties to even would merge neighbouring levels.
+    """
+    levels = np.arange(256, dtype=np.float64)[:, None] / 255.0
+    real = (levels - np.array(spec.mean)) / np.array(spec.std)
+    if not tensor.quantized:
+        return real.astype(np.float32)
+    low, high = RANGES[tensor.dtype]
+    # A hair below the tie counts as the tie: scale is stored as float32, so 0.5 arrives as
+    # 0.49999997 or 0.50000003 by chance.
+    codes = np.floor(real / tensor.scale + tensor.zero_point + 0.5 + 1e-4)
+    return np.clip(codes, low, high).astype(tensor.dtype)
+
+
+def sigmoid(x: NDArray[np.floating]) -> NDArray[np.floating]:
+    """1 / (1 + exp(-x)), without overflow."""
+    return 0.5 * (1.0 + np.tanh(0.5 * x))
+
+
+def output_table(spec: OutputSpec, tensor: TensorSpec) -> NDArray[np.float32]:
+    """Return the (256,) table that takes an output byte, read as uint8, to a probability 0..1.
+
+    Dequantisation scale * (code - zero_point), then sigmoid where the network returns logits.
+    """
+    raw = np.arange(256, dtype=np.uint8)
+    codes = raw.view(np.int8) if tensor.dtype == "int8" else raw
+    real = tensor.scale * (codes.astype(np.float64) - tensor.zero_point)
+    probability = sigmoid(real) if spec.activation == "logit" else np.clip(real, 0.0, 1.0)
+    return probability.astype(np.float32)
+
+
+class Codec:
+    """Both ends of one opened backend, as tables built once.
+
+    input: the bundle's InputSpec; output: its OutputSpec; eats, returns: the backend's TensorSpecs.
+    Raises BundleError where the backend's shapes are not the bundle's.
+    """
+
+    def __init__(
+        self, input: InputSpec, output: OutputSpec, *, eats: TensorSpec, returns: TensorSpec
+    ) -> None:
+        if eats.size != (input.height, input.width) or eats.channels != 3:
+            raise BundleError(
+                f"wanted an input of {input.height}x{input.width}x3, found an artifact that eats "
+                f"{eats.shape} ({eats.layout}); convert the model again"
+            )
+        if output.channel >= returns.channels:
+            raise BundleError(
+                f"wanted the person in channel {output.channel}, found an artifact that returns "
+                f"{returns.shape} ({returns.layout}); correct the spec"
+            )
+        self._shape = (input.height, input.width, 3)
+        self._eats, self._returns, self._output = eats, returns, output
+        self._in = np.ascontiguousarray(input_table(input, eats)[None])
+        if returns.quantized:
+            self._out = output_table(output, returns)
+            self._out8 = np.floor(self._out * 255.0 + 0.5).astype(np.uint8)
+
+    def encode(self, picture: Picture) -> NDArray[np.generic]:
+        """Return the backend's tensor (1, h, w, 3) or (1, 3, h, w) for a picture (h, w, 3)."""
+        if picture.shape != self._shape:
+            raise FrameError(f"wanted a picture of {self._shape}, found {picture.shape}")
+        tensor = cv2.LUT(picture, self._in)
+        if self._eats.layout == "nchw":
+            tensor = np.ascontiguousarray(tensor.transpose(2, 0, 1))
+        return tensor[None]
+
+    def decode(self, tensor: NDArray[np.generic], dtype: str = "float32") -> Mask:
+        """Return the mask (h, w) at the network's output size, float32 0..1 or uint8 0..255."""
+        channel = self._output.channel
+        plane = tensor[0, :, :, channel] if self._returns.layout == "nhwc" else tensor[0, channel]
+        plane = np.ascontiguousarray(plane)
+        if self._returns.quantized:
+            table = self._out8 if dtype == "uint8" else self._out
+            return cv2.LUT(plane.view(np.uint8), table)
+        real = plane.astype(np.float32, copy=False)
+        mask = sigmoid(real) if self._output.activation == "logit" else np.clip(real, 0, 1)
+        return np.floor(mask * 255 + 0.5).astype(np.uint8) if dtype == "uint8" else mask
+
+
+def restore(
+    mask: Mask,
+    placement: Placement,
+    spec: InputSpec,
+    *,
+    size: tuple[int, int],
+    out: Mask | None = None,
+) -> Mask:
+    """Cut the bars off a mask of the network's output size and enlarge it to `size`.
+
+    mask: (h, w) float32 or uint8; its size may be a fraction of the picture's (a decoder at 1/4).
+    size: (height, width) of the result. out: a buffer of that size and the mask's dtype.
+    Bilinear. Where the mask is smaller than the picture the cut may fall between mask pixels;
+    the affine map used then places them exactly.
+    """
+    height, width = size
+    if out is not None and (out.shape != size or out.dtype != mask.dtype):
+        raise FrameError(f"wanted out= as {mask.dtype} {size}, found {out.dtype} {out.shape}")
+    ratio_y, ratio_x = mask.shape[0] / spec.height, mask.shape[1] / spec.width
+    edges = (placement.top, placement.left, placement.height, placement.width)
+    top, left = edges[0] * ratio_y, edges[1] * ratio_x
+    inner_h, inner_w = edges[2] * ratio_y, edges[3] * ratio_x
+    if all(float(v).is_integer() for v in (top, left, inner_h, inner_w)):
+        cut = mask[int(top) : int(top + inner_h), int(left) : int(left + inner_w)]
+        return cv2.resize(cut, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+    # Half-pixel centres: mask x = (x + 0.5) * inner_w / width + left - 0.5.
+    scale_x, scale_y = inner_w / width, inner_h / height
+    affine = np.array(
+        [[scale_x, 0.0, left - 0.5 + 0.5 * scale_x], [0.0, scale_y, top - 0.5 + 0.5 * scale_y]]
+    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(
+        mask, affine, (width, height), dst=out, flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
