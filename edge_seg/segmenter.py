@@ -1,0 +1,242 @@
+"""EdgeSegmenter: a frame in, a mask out, in one straight line.
+
+    prepare -> encode -> infer -> decode -> (smooth) -> restore
+
+`open` walks the board's runtimes in order, turns every refusal into a sentence, says aloud when
+it did not get its first choice, and raises one error with all of them when nothing works.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_seg import board as board_module
+from edge_seg import pixels
+from edge_seg.backends import Backend, entry, open_backend
+from edge_seg.board import Board, Runtime
+from edge_seg.bundle import Artifact, ModelBundle
+from edge_seg.errors import BackendUnavailable, BundleError, FrameError
+from edge_seg.pixels import Mask, Picture
+from edge_seg.spec import InputSpec, OutputSpec
+
+if TYPE_CHECKING:
+    from edge_seg.smoothing import Smoother
+
+log = logging.getLogger("edge_seg")
+DTYPES = ("float32", "uint8")
+
+
+class EdgeSegmenter:
+    """A network on a board, ready for frames.
+
+    Not to be called from two threads at once; two segmenters do not disturb each other.
+    Use `EdgeSegmenter.open`; the constructor takes a backend that is already open.
+    """
+
+    def __init__(
+        self,
+        input: InputSpec,
+        output: OutputSpec,
+        *,
+        backend: Backend,
+        format: str = "bgr",
+        smoother: Smoother | None = None,
+    ) -> None:
+        if format not in pixels.FORMATS:
+            raise FrameError(f"wanted a frame format in {pixels.FORMATS}, found {format!r}")
+        self.spec = input
+        self.format = format
+        self.backend = backend
+        self.smoother = smoother
+        self.board: Board | None = None
+        self.runtime: Runtime | None = None
+        self.artifact: Artifact | None = None
+        self.reason = ""
+        self._codec = pixels.Codec(input, output, eats=backend.input, returns=backend.output)
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        bundle: str | Path | ModelBundle | None = None,
+        *,
+        board: str | Board = "auto",
+        format: str = "bgr",
+        threads: int | None = None,
+        smoother: Smoother | None = None,
+    ) -> EdgeSegmenter:
+        """Open a bundle with the first of the board's runtimes that works here.
+
+        bundle: a directory, a loaded ModelBundle, or None for the default network that ships.
+        board: a name or alias, a path to a board.toml, a Board, or "auto" (detect).
+        format: "bgr" or "rgb", the channel order of the frames you will pass.
+        threads: overrides the runtime's number of threads. smoother: None (off) or a Smoother.
+
+        Raises BundleError, UnknownBoard, and BackendUnavailable listing every refusal.
+
+        >>> segmenter = EdgeSegmenter.open("my-bundle", board="rpi5")     # doctest: +SKIP
+        """
+        loaded = bundle if isinstance(bundle, ModelBundle) else ModelBundle.load(bundle)
+        chosen = _board(board)
+        refusals: list[str] = []
+        for runtime in chosen.runtimes:
+            try:
+                backend, artifact = open_runtime(loaded, runtime, threads=threads)
+            except (BackendUnavailable, BundleError) as refusal:
+                refusals.append(f"{runtime}: {refusal}")
+                continue
+            segmenter = cls(
+                loaded.input, loaded.output, backend=backend, format=format, smoother=smoother
+            )
+            segmenter.board, segmenter.runtime, segmenter.artifact = chosen, runtime, artifact
+            if refusals:
+                segmenter.reason = "; ".join(refusals)
+                log.warning("%s: running on %s, because %s", chosen.name, runtime, segmenter.reason)
+            return segmenter
+        listed = "\n".join(f"  - {r}" for r in refusals)
+        raise BackendUnavailable(
+            f"wanted a runtime of board {chosen.name!r} for bundle {loaded.name!r}, "
+            f"found none that works here:\n{listed}\n"
+            f"see `edge-seg doctor --board {chosen.name}`"
+        )
+
+    @property
+    def degraded(self) -> bool:
+        """True where the board's first runtime was refused; `reason` says why."""
+        return bool(self.reason)
+
+    def segment(
+        self,
+        frame: Picture,
+        timestamp: float | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+        out: Mask | None = None,
+        dtype: str = "float32",
+        clock: Callable[[str], None] | None = None,
+    ) -> Mask:
+        """Return the mask of a frame: the probability of "person" per pixel.
+
+        frame: uint8 (H, W, 3) in the segmenter's format. timestamp: seconds, any origin, needed
+        by a smoother. size: (height, width) of the mask when it is not the frame's. out: a buffer
+        of that size and dtype to write into. dtype: "float32" (0..1) or "uint8" (0..255).
+        clock: called with a stage's name when that stage ends (used by `bench`).
+
+        Raises FrameError (a frame that is not one), BackendFailure.
+        """
+        if dtype not in DTYPES:
+            raise FrameError(f"wanted a mask dtype in {DTYPES}, found {dtype!r}")
+        tick = clock or _no_clock
+        picture, placement = pixels.prepare(frame, self.spec, format=self.format)
+        tick("prepare")
+        tensor = self._codec.encode(picture)
+        tick("encode")
+        answer = self.backend.infer(tensor)
+        tick("infer")
+        if self.smoother is None:
+            mask = self._codec.decode(answer, dtype)
+            tick("decode")
+        else:
+            mask = self._smooth(answer, picture, timestamp, dtype, tick)
+        wanted = frame.shape[:2] if size is None else _check_size(size)
+        full = pixels.restore(mask, placement, self.spec, size=wanted, out=out)
+        tick("restore")
+        return full
+
+    def _smooth(
+        self,
+        answer: np.ndarray[Any, Any],
+        picture: Picture,
+        timestamp: float | None,
+        dtype: str,
+        tick: Callable[[str], None],
+    ) -> Mask:
+        assert self.smoother is not None
+        mask = self._codec.decode(answer)
+        tick("decode")
+        mask = self.smoother.update(mask, picture, timestamp)
+        if dtype == "uint8":
+            mask = np.floor(mask * 255 + 0.5).astype(np.uint8)
+        tick("smooth")
+        return mask
+
+    def stream(
+        self, source: str | int | Iterator[Any], *, dtype: str = "float32"
+    ) -> Iterator[tuple[Picture, Mask]]:
+        """Yield (frame, mask) for every frame of a source, in the segmenter's format.
+
+        source: anything `edge_seg.camera.open_source` takes (a file, folder, list, camera index).
+        Raises CameraError where the source cannot be opened.
+        """
+        from edge_seg.camera import open_source
+
+        with open_source(source, format=self.format) as opened:
+            for shot in opened:
+                yield shot.frame, self.segment(shot.frame, shot.timestamp, dtype=dtype)
+
+    def close(self) -> None:
+        """Free the backend; may be called twice."""
+        if not self._closed:
+            self._closed = True
+            self.backend.close()
+
+    def __enter__(self) -> EdgeSegmenter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_runtime(
+    bundle: ModelBundle, runtime: Runtime, *, threads: int | None = None
+) -> tuple[Backend, Artifact]:
+    """Open the artifact a runtime asks for. Raises BundleError, BackendUnavailable."""
+    artifact = bundle.find(entry(runtime.backend).format, runtime.precision)
+    options: Mapping[str, Any] = dict(runtime.options)
+    if threads is not None:
+        options = {**options, "threads": threads}
+    return open_backend(runtime.backend, bundle.file(artifact), options), artifact
+
+
+def open_artifact(
+    bundle: ModelBundle, artifact: Artifact, *, threads: int = 1, format: str = "bgr"
+) -> EdgeSegmenter:
+    """Open one artifact of a bundle, whatever the board, with the backend that reads its format.
+
+    This is how an artifact is judged. Raises BundleError, BackendUnavailable.
+    """
+    from edge_seg.backends import BACKENDS
+
+    name = next(n for n, row in BACKENDS.items() if row.format == artifact.format)
+    backend = open_backend(name, bundle.file(artifact), {"threads": threads})
+    return EdgeSegmenter(bundle.input, bundle.output, backend=backend, format=format)
+
+
+def _board(board: str | Board) -> Board:
+    if isinstance(board, Board):
+        return board
+    return board_module.detect() if board == "auto" else board_module.load(board)
+
+
+def _check_size(size: tuple[int, int]) -> tuple[int, int]:
+    height, width = int(size[0]), int(size[1])
+    if height < 1 or width < 1 or height * width > pixels.MAX_FRAME_PIXELS:
+        raise FrameError(
+            f"wanted size= as (height, width) of 1 to {pixels.MAX_FRAME_PIXELS} pixels, found {size}"
+        )
+    return height, width
+
+
+def _no_clock(stage: str) -> None:
+    """Stand in for a clock."""
