@@ -1,0 +1,120 @@
+"""`edge-seg VERB`: one file per verb, errors turned into sentences and exit codes here.
+
+Each verb's module has `add_parser(subparsers)`, which sets `run=` to a function
+`run(args) -> int`. A module imports what it needs inside `run`, so that `edge-seg --help` is quick
+and the runtime's verbs work without the workshop's packages.
+
+Exit codes: 0 done · 1 started and could not finish · 2 the input is wrong · 3 a quality gate
+refused · 4 nothing on this machine can run it · 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from edge_seg._version import __version__
+from edge_seg.errors import (
+    BackendFailure,
+    BackendUnavailable,
+    BundleError,
+    CameraError,
+    ConversionError,
+    DatasetError,
+    EdgeSegError,
+    FrameError,
+    OutputError,
+    QualityRefused,
+    UnknownBoard,
+)
+
+DONE, UNFINISHED, WRONG_INPUT, REFUSED, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+# In the order of --help. cli/<verb>.py, literally.
+VERBS = (
+    "convert",
+    "run",
+    "bench",
+    "eval",
+    "boards",
+    "doctor",
+    "inspect",
+    "verify",
+)
+
+# First match wins; QualityRefused is a ConversionError, so it stands before it.
+EXIT_CODES: tuple[tuple[type[EdgeSegError], int], ...] = (
+    (QualityRefused, REFUSED),
+    (BackendUnavailable, CANNOT_RUN),
+    (BackendFailure, UNFINISHED),
+    (OutputError, UNFINISHED),
+    (BundleError, WRONG_INPUT),
+    (FrameError, WRONG_INPUT),
+    (DatasetError, WRONG_INPUT),
+    (UnknownBoard, WRONG_INPUT),
+    (CameraError, WRONG_INPUT),
+    (ConversionError, WRONG_INPUT),
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with every verb."""
+    parser = argparse.ArgumentParser(
+        prog="edge-seg",
+        description="Person segmentation on small computers: convert, measure, run.",
+        epilog="Exit codes: 0 done, 1 could not finish, 2 wrong input, 3 quality refused, "
+        "4 nothing here can run it, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"edge-seg {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and debug log lines")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb in VERBS:
+        import_module(f"edge_seg.cli.{verb}").add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; return its exit code. Never a traceback for a mistake of the user's."""
+    args = build_parser().parse_args(argv)
+    level = logging.DEBUG if args.debug else logging.WARNING
+    logging.basicConfig(level=level, format="edge-seg: %(message)s", stream=sys.stderr)
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except EdgeSegError as error:
+        if args.debug:
+            raise
+        return _say(str(error), exit_code(error))
+    except KeyboardInterrupt:
+        return _say("interrupted; nothing half-written is left", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader went away (`| head`). Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except ImportError as error:
+        if args.debug:
+            raise
+        return _say(
+            f"wanted a package that is not installed: {error}; "
+            'workshop verbs need: pip install "edge-seg[convert]"',
+            CANNOT_RUN,
+        )
+    except OSError as error:
+        if args.debug:
+            raise
+        return _say(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), UNFINISHED)
+
+
+def exit_code(error: EdgeSegError) -> int:
+    """Return the exit code of an error."""
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), UNFINISHED)
+
+
+def _say(message: str, code: int) -> int:
+    print(f"edge-seg: {message}", file=sys.stderr)
+    return code
