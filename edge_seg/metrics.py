@@ -98,13 +98,13 @@ def _same_size(prediction: NDArray[np.generic], label: NDArray[np.generic]) -> N
 
 
 def _boundary(region: Binary) -> NDArray[np.uint8]:
-    """The inner one-pixel boundary: person pixels with a 4-neighbour that is not person.
+    """The inner one-pixel boundary: person pixels with one of 8 neighbours not person.
 
     The picture's border does not count as one: a person cut off by the frame has no contour there.
     """
     area = region.astype(np.uint8)
-    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    eroded = cv2.erode(area, cross, borderType=cv2.BORDER_CONSTANT, borderValue=1)
+    square = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 3))
+    eroded = cv2.erode(area, square, borderType=cv2.BORDER_CONSTANT, borderValue=1)
     return area - eroded
 
 
