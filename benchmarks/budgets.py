@@ -1,0 +1,131 @@
+"""What the SDK adds to the bare library call (budgets of docs/decisions.md), and int8 over float.
+
+    python benchmarks/budgets.py BUNDLE [BUNDLE ...] [--mediapipe FILE.tflite]
+
+Per bundle: segment() at the network's size over the bare interpreter call (budget 1.10x), from
+1280x720 over bare call + the two OpenCV resizes that cannot be avoided (1.20x), int8 over float.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+from timing import side_by_side
+
+from edge_seg import pixels
+from edge_seg.backends import open_backend
+from edge_seg.bundle import ModelBundle
+from edge_seg.segmenter import EdgeSegmenter, open_artifact
+
+FULL = (720, 1280)
+SMALL_BUDGET, FULL_BUDGET = 1.10, 1.20
+
+
+def bare_call(segmenter: EdgeSegmenter):  # noqa: ANN201 - a closure
+    """The library's own call with its tensor already in place: the floor."""
+    interpreter = segmenter.backend._interpreter  # noqa: SLF001 - the floor lies below our API
+    eats = segmenter.backend.input
+    tensor = np.zeros(eats.shape, eats.dtype)
+    index_in = interpreter.get_input_details()[0]["index"]
+    index_out = interpreter.get_output_details()[0]["index"]
+
+    def call() -> None:
+        interpreter.set_tensor(index_in, tensor)
+        interpreter.invoke()
+        interpreter.get_tensor(index_out)
+
+    return call
+
+
+def bundle_rows(path: Path) -> tuple[list[list[str]], bool]:
+    """Measure one bundle; return table rows and whether its int8 artifact is within budget."""
+    bundle = ModelBundle.load(path)
+    random = np.random.default_rng(0)
+    spec = bundle.input
+    small = random.integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8)
+    large = random.integers(0, 256, (*FULL, 3), dtype=np.uint8)
+    placement = pixels.place(*FULL, spec)
+    inner = (placement.height, placement.width)
+    rows, good, floor = [], True, {}
+    for artifact in bundle.artifacts:
+        if artifact.format != "tflite":
+            continue
+        with open_artifact(bundle, artifact) as segmenter:
+            bare = bare_call(segmenter)
+            mask = np.zeros(segmenter.backend.output.size, np.float32)
+
+            def bare_with_resizes(bare=bare, mask=mask) -> None:  # noqa: ANN001
+                pixels.shrink(large, inner)
+                bare()
+                cv2.resize(mask, FULL[::-1], interpolation=cv2.INTER_LINEAR)
+
+            times = side_by_side(
+                {
+                    "bare": bare,
+                    "small": lambda s=segmenter: s.segment(small),
+                    "bare+resizes": bare_with_resizes,
+                    "large": lambda s=segmenter: s.segment(large),
+                }
+            )
+        floor[artifact.precision] = times["bare"]
+        small_ratio = times["small"] / times["bare"]
+        large_ratio = times["large"] / times["bare+resizes"]
+        if artifact.precision == "int8":
+            good &= small_ratio <= SMALL_BUDGET and large_ratio <= FULL_BUDGET
+        rows.append(
+            [
+                bundle.name,
+                artifact.name,
+                f"{times['bare']:.2f}",
+                f"{small_ratio:.2f}x",
+                f"{times['large']:.2f}",
+                f"{large_ratio:.2f}x",
+            ]
+        )
+    if {"fp32", "int8"} <= floor.keys():
+        ratio = floor["int8"] / floor["fp32"]
+        rows.append([bundle.name, "int8 / fp32", f"{ratio:.2f}x", "", "", ""])
+        good &= ratio <= 1.0
+    return rows, good
+
+
+def peer_row(path: Path) -> list[str]:
+    """The bare call of another network's TFLite file, for comparison."""
+    backend = open_backend("tflite", path)
+    tensor = np.zeros(backend.input.shape, backend.input.dtype)
+    times = side_by_side({"bare": lambda: backend.infer(tensor)})
+    return [path.stem, "tflite", f"{times['bare']:.2f}", "", "", ""]
+
+
+def main() -> int:
+    """Print the table; exit 1 where an int8 artifact is over budget."""
+    from rich.console import Console
+    from rich.table import Table
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundles", nargs="+", type=Path)
+    parser.add_argument("--mediapipe", type=Path)
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    table = Table(title="1 thread, medians, ms; ratios side by side in one run")
+    for column in ("network", "artifact", "bare call", "at its size", "from 720p", "over floor"):
+        table.add_column(column)
+    good = True
+    for path in args.bundles:
+        rows, within = bundle_rows(path)
+        good &= within
+        for row in rows:
+            table.add_row(*row)
+    if args.mediapipe:
+        table.add_row(*peer_row(args.mediapipe))
+    Console().print(table)
+    print("within budget" if good else "OVER BUDGET (1.10x at its size, 1.20x from 720p, int8 1.0x)")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

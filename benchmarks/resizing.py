@@ -1,0 +1,86 @@
+"""Does it matter how large frames are made small, and what is made large again?
+
+    python benchmarks/resizing.py BUNDLE --labels LIST [--artifact tflite-int8]
+
+aliasing   the labelled pictures small, against the same enlarged to 1280 px with fine detail added
+           (seeded one-pixel noise), through the runtime's shrink and through plain bilinear
+masks      probabilities enlarged to the label's size (what the runtime does) against logits
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_seg import pixels
+from edge_seg.bundle import ModelBundle
+from edge_seg.calibration.dataset import labelled_pairs
+from edge_seg.evaluation import Labelled, evaluate
+from edge_seg.metrics import Quality
+from edge_seg.segmenter import EdgeSegmenter, open_artifact
+
+LONG_SIDE, DETAIL = 1280, 24.0  # px; standard deviation of the added detail, in pixel values
+
+
+def enlarged(pairs: list[Labelled]) -> Iterator[Labelled]:
+    """Yield each picture at 720p's size with one-pixel noise that a small picture cannot hold."""
+    random = np.random.default_rng(0)
+    for frame, label in pairs:
+        scale = LONG_SIDE / max(frame.shape[:2])
+        large = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        detail = random.normal(0.0, DETAIL, (*large.shape[:2], 1)).astype(np.float32)
+        yield np.clip(large.astype(np.float32) + detail, 0, 255).astype(np.uint8), label
+
+
+def with_logits(segmenter: EdgeSegmenter, bundle: ModelBundle, pairs: list[Labelled]) -> Quality:
+    """Measure with the logits enlarged instead of the probabilities."""
+    quality, backend = Quality(), segmenter.backend
+    codec = pixels.Codec(bundle.input, bundle.output, eats=backend.input, returns=backend.output)
+    for frame, label in pairs:
+        picture, placement = pixels.prepare(frame, bundle.input)
+        probability = codec.decode(backend.infer(codec.encode(picture)))
+        clipped = np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7)
+        logit = np.log(clipped / (1 - clipped)).astype(np.float32)
+        full = pixels.restore(logit, placement, bundle.input, size=label.shape[:2])
+        quality.add(pixels.sigmoid(full), label)
+    return quality
+
+
+def bilinear(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The cheap resize, which folds fine detail into the small picture."""
+    return cv2.resize(frame, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def main() -> None:
+    """Print one line per case."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--artifact", default="tflite-int8")
+    args = parser.parse_args()
+    bundle = ModelBundle.load(args.bundle)
+    pairs = list(labelled_pairs(args.labels))
+    with open_artifact(bundle, bundle.named(args.artifact), threads=2) as segmenter:
+        cases = {
+            "small pictures, probabilities enlarged": evaluate(segmenter, pairs),
+            "small pictures, logits enlarged": with_logits(segmenter, bundle, pairs),
+            "1280 px with detail, our shrink": evaluate(segmenter, enlarged(pairs)),
+        }
+        ours, pixels.shrink = pixels.shrink, bilinear
+        cases["1280 px with detail, plain bilinear"] = evaluate(segmenter, enlarged(pairs))
+        pixels.shrink = ours
+    for name, quality in cases.items():
+        figures = quality.to_dict()
+        print(
+            f"{bundle.name} {args.artifact}  {name:40s} mIoU {100 * figures['miou']:.2f}  "
+            f"boundary F {100 * figures['boundary_f']:.2f}  SC {100 * figures['sc']:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

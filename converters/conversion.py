@@ -1,0 +1,222 @@
+"""One model, in a straight line: trained network + calibration frames -> artifacts -> the gate
+-> a bundle, or QualityRefused and no bundle.
+
+Every artifact of one conversion answers to the same exam, through the runtime's own line of
+calls. The bundle appears under its name whole or not at all.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_seg._version import __version__
+from edge_seg.backends import open_backend
+from edge_seg.bundle import (
+    Artifact,
+    ModelBundle,
+    describe,
+    save_manifest,
+    sha256_of,
+    staged,
+)
+from edge_seg.calibration.frames import CalibrationSet
+from edge_seg.converters import gate, guards, head, onnx, rewrites, tflite
+from edge_seg.converters.gate import Exam
+from edge_seg.converters.reference import Reference, largest_difference
+from edge_seg.errors import ConversionError, QualityRefused
+from edge_seg.pixels import Codec
+from edge_seg.segmenter import open_artifact
+from edge_seg.spec import InputSpec, OutputSpec, TensorSpec
+
+FLOAT_TOLERANCE = 1e-3  # of probability: float TFLite against the ONNX it was made from
+OUTPUT = OutputSpec("logit", 0)  # every artifact returns one person logit
+TOOLS = ("onnx", "onnxruntime", "ai-edge-quantizer", "ai-edge-litert", "numpy")
+
+
+class Progress(Protocol):
+    """Told what is being done, and how far it is; total 0 where that is not known."""
+
+    def __call__(self, message: str, done: int = 0, total: int = 0) -> None: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """A conversion asked for. max_drop: points of mIoU and person IoU. labelled: the exam, or
+    None where agreement with float on held-back frames is all there is.
+    """
+
+    model: Path
+    input: InputSpec
+    output: OutputSpec
+    calibration: CalibrationSet
+    labelled: Exam | None = None
+    max_drop: float = 0.5
+
+
+@dataclass
+class Row:
+    """One line of the table: an artifact, its figures, and why it was refused (or nothing)."""
+
+    artifact: str
+    size: int
+    figures: dict[str, Any]
+    reasons: list[str] = field(default_factory=list)
+
+
+def _quiet(message: str, done: int = 0, total: int = 0) -> None:
+    """Stand in for a progress display."""
+
+
+def convert(
+    job: Job,
+    target: Path,
+    *,
+    progress: Progress = _quiet,
+    table: Callable[[list[Row]], None] = lambda rows: None,
+) -> ModelBundle:
+    """Convert to float and int8 TFLite, judge both, and write the bundle at `target`.
+
+    table: shown the rows before anything is refused, so that the figures are always seen.
+    Raises ConversionError (cannot be converted), QualityRefused (figures in the message),
+    OutputError (cannot be written). An existing bundle at `target` survives any of them.
+    """
+    with staged(target) as folder:
+        work = _Work(job, folder, progress)
+        graph, made = work.graph()
+        fp32 = work.float_tflite(graph, made)
+        int8 = work.int8_tflite(fp32, made)
+        bundle = work.bundle((fp32, int8))
+        rows, judged = _judge(bundle, job, progress)
+        table(rows)
+        _refuse(rows)
+        save_manifest(replace(bundle, artifacts=tuple(judged)))
+    return ModelBundle.load(target)
+
+
+class _Work:
+    """The steps of one conversion; each leaves a file in the staged folder."""
+
+    def __init__(self, job: Job, folder: Path, progress: Progress) -> None:
+        self.job, self.folder, self.progress = job, folder, progress
+
+    def graph(self) -> tuple[Any, dict[str, Any]]:
+        """Read, reduce and rewrite the network; return it and what was done, in words."""
+        self.progress("reading the network")
+        model = head.single_logit(onnx.load(self.job.model), self.job.output)
+        model, steps = rewrites.simplify(model)
+        dead = guards.dead_layers(model)
+        made = {
+            "edge_seg": __version__,
+            "python": platform.python_version(),
+            "tools": {tool: metadata.version(tool) for tool in TOOLS},
+            "rewrites": steps,
+            "dead_layers": dead,
+        }
+        return model, made
+
+    def float_tflite(self, graph: Any, made: dict[str, Any]) -> Artifact:
+        """Make the float artifact and check it against the network as it came."""
+        path = self.folder / "model-fp32.tflite"
+        tflite.to_float(graph, path, progress=self.progress)
+        worst = self._worst_difference(path)
+        if worst > FLOAT_TOLERANCE:
+            raise ConversionError(
+                f"{self.job.model}: wanted a float TFLite within {FLOAT_TOLERANCE:g} of the ONNX, "
+                f"found a difference of {worst:.2e} on the calibration frames; "
+                "check the spec's channel and activation, then report the network"
+            )
+        facts = {**made, "max_difference_from_onnx": worst}
+        return describe(path, format="tflite", precision="fp32", made=facts)
+
+    def _worst_difference(self, path: Path) -> float:
+        reference = Reference(self.job.model, self.job.input, self.job.output)
+        backend = open_backend("tflite", path, {"threads": 2})
+        codec = Codec(self.job.input, OUTPUT, eats=backend.input, returns=backend.output)
+        pictures, worst = self.job.calibration.pictures, 0.0
+        for done, picture in enumerate(pictures, start=1):
+            mask = codec.decode(backend.infer(codec.encode(picture)))
+            worst = max(worst, largest_difference(reference, mask, picture))  # type: ignore[arg-type]
+            self.progress("checking float against the ONNX", done, len(pictures))
+        backend.close()
+        reference.close()
+        return worst
+
+    def int8_tflite(self, fp32: Artifact, made: dict[str, Any]) -> Artifact:
+        """Quantise the float artifact with the calibration frames."""
+        path = self.folder / "model-int8.tflite"
+        source = self.folder / fp32.file
+        tflite.to_int8(source, path, tensors=list(self._tensors()), progress=self.progress)
+        facts = {
+            **made,
+            "calibration": {
+                "frames": len(self.job.calibration.pictures),
+                "sha256": self.job.calibration.sha256,
+                "skipped": len(self.job.calibration.skipped),
+            },
+            "float_operators": guards.check_int8(path, source),
+        }
+        return describe(path, format="tflite", precision="int8", made=facts)
+
+    def _tensors(self) -> Iterator[NDArray[np.generic]]:
+        """The calibration pictures as the runtime's own codec encodes them for a float input."""
+        spec = self.job.input
+        eats = TensorSpec((1, spec.height, spec.width, 3), "float32", "nhwc")
+        codec = Codec(spec, OUTPUT, eats=eats, returns=TensorSpec((1, 1, 1, 1), "float32", "nhwc"))
+        for picture in self.job.calibration.pictures:
+            yield codec.encode(picture)
+
+    def bundle(self, artifacts: tuple[Artifact, ...]) -> ModelBundle:
+        """Return the bundle as it lies in the staged folder."""
+        source = {"file": self.job.model.name, "sha256": sha256_of(self.job.model)}
+        return ModelBundle(
+            path=self.folder,
+            name=self.job.model.stem,
+            input=self.job.input,
+            output=OUTPUT,
+            artifacts=artifacts,
+            source={**source, "output": self.job.output.to_dict()},
+        )
+
+
+def _judge(
+    bundle: ModelBundle, job: Job, progress: Progress
+) -> tuple[list[Row], list[Artifact]]:
+    """Measure every artifact, float first; return the rows and the artifacts with their figures."""
+    rows: list[Row] = []
+    judged: list[Artifact] = []
+    exam = job.labelled
+    for artifact in bundle.artifacts:
+        progress(f"measuring {artifact.name}")
+        with open_artifact(bundle, artifact, threads=2) as segmenter:
+            exam = exam or gate.exam_from_float(
+                segmenter, job.calibration.held_back, "held-back frames"
+            )
+            figures = exam.take(segmenter)
+        float_figures = rows[0].figures if rows else figures
+        reasons = gate.verdict(float_figures, figures, job.max_drop)
+        rows.append(Row(artifact.name, artifact.size, figures, reasons))
+        judged.append(replace(artifact, quality=figures))
+    return rows, judged
+
+
+def _refuse(rows: list[Row]) -> None:
+    """Raise QualityRefused where any artifact was refused: then nothing is kept."""
+    refused = [row for row in rows if row.reasons]
+    if not refused:
+        return
+    if refused[0] is rows[0]:
+        raise QualityRefused(
+            f"{rows[0].artifact}: the float network itself {'; '.join(rows[0].reasons)}; "
+            "no bundle written: check the spec (colour, mean, std, channel) and the labels"
+        )
+    lines = "\n".join(f"  - {row.artifact}: {'; '.join(row.reasons)}" for row in refused)
+    dead = "the float artifact is sound, so quantisation did this; no bundle was written"
+    raise QualityRefused(f"refused by the quality gate:\n{lines}\n{dead}")

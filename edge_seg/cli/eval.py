@@ -1,0 +1,120 @@
+"""`edge-seg eval [BUNDLE|MODEL.onnx] --labels LIST`: measure artifacts on labelled pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_seg.errors import DatasetError
+
+if TYPE_CHECKING:
+    from edge_seg.bundle import Artifact, ModelBundle
+    from edge_seg.evaluation import Labelled
+
+FIGURES = ("miou", "person_iou", "boundary_f", "sc")
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb to the command line."""
+    parser = subparsers.add_parser(
+        "eval",
+        help="measure a bundle's artifacts, or an ONNX network, on labelled pictures",
+        description="Measure quality on labelled pictures: mIoU, person IoU, boundary F, SC.",
+    )
+    parser.add_argument(
+        "model", nargs="?", metavar="BUNDLE|MODEL.onnx", help="default: the network that ships"
+    )
+    parser.add_argument(
+        "--labels", type=Path, required=True, metavar="LIST", help="labelled list or clip folder"
+    )
+    parser.add_argument(
+        "--artifact",
+        metavar="NAME",
+        help="<format>-<precision>, or all (default: the one this machine would run)",
+    )
+    parser.add_argument("--spec", type=Path, metavar="FILE.toml", help="input contract of an ONNX")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print the table, write the JSON."""
+    from edge_seg.bundle import ModelBundle, write_whole
+    from edge_seg.calibration.dataset import labelled_pairs
+
+    pairs = list(labelled_pairs(args.labels))
+    if not pairs:
+        raise DatasetError(f"{args.labels}: wanted labelled pictures, found none")
+    with tempfile.TemporaryDirectory() as scratch:
+        if args.model is not None and args.model.endswith(".onnx"):
+            bundle = _wrap(Path(args.model), args.spec, Path(scratch))
+        else:
+            bundle = ModelBundle.load(args.model)
+        rows = [_row(bundle, a, pairs, args.threads) for a in _chosen(bundle, args.artifact)]
+    _print(rows, args.labels.name)
+    if args.json:
+        write_whole(args.json, json.dumps(rows, indent=2) + "\n")
+    return 0
+
+
+def _chosen(bundle: ModelBundle, name: str | None) -> list[Artifact]:
+    if name == "all":
+        return list(bundle.artifacts)
+    if name is not None:
+        return [bundle.named(name)]
+    if len(bundle.artifacts) == 1:
+        return list(bundle.artifacts)
+    from edge_seg.segmenter import EdgeSegmenter
+
+    with EdgeSegmenter.open(bundle) as segmenter:
+        assert segmenter.artifact is not None
+        return [segmenter.artifact]
+
+
+def _row(
+    bundle: ModelBundle, artifact: Artifact, pairs: list[Labelled], threads: int
+) -> dict[str, Any]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from edge_seg.evaluation import evaluate
+    from edge_seg.segmenter import open_artifact
+
+    with (
+        open_artifact(bundle, artifact, threads=threads) as segmenter,
+        Progress(console=Console(stderr=True), transient=True) as display,
+    ):
+        task = display.add_task(artifact.name, total=len(pairs))
+        quality = evaluate(segmenter, pairs, progress=lambda n: display.update(task, completed=n))
+    return {"artifact": artifact.name, **quality.to_dict()}
+
+
+def _wrap(model: Path, spec: Path | None, folder: Path) -> ModelBundle:
+    """Put an ONNX file into a bundle of its own, reduced to one logit, so that it can be run."""
+    from edge_seg.bundle import ModelBundle, describe
+    from edge_seg.converters import head, onnx
+    from edge_seg.spec import OutputSpec, load_spec
+
+    graph = onnx.load(model)
+    input_spec, output_spec = load_spec(spec) if spec else onnx.known_spec(graph)
+    path = folder / "model-fp32.onnx"
+    path.write_bytes(head.single_logit(graph, output_spec).SerializeToString())
+    artifact = describe(path, format="onnx", precision="fp32")
+    return ModelBundle(folder, model.stem, input_spec, OutputSpec("logit", 0), (artifact,))
+
+
+def _print(rows: list[dict[str, Any]], name: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"quality on {name} ({rows[0]['n']} pictures), percent")
+    table.add_column("artifact")
+    for title in ("mIoU", "person IoU", "boundary F", "SC"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(row["artifact"], *(f"{100 * row[key]:.2f}" for key in FIGURES))
+    Console().print(table)
