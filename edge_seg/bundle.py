@@ -304,7 +304,9 @@ def staged(target: Path) -> Iterator[Path]:
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+        folder = Path(
+            tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        )
     except OSError as error:
         raise OutputError(
             f"{target}: wanted to write a bundle there, found: {error.strerror or error}; "

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from edge_seg.errors import BackendUnavailable, FrameError
 from edge_seg.spec import TensorSpec
 
 Tensor = NDArray[np.generic]
+MAX_THREADS = 256  # far above any board; a wrong number must not start thousands
 
 
 class Backend(Protocol):
@@ -90,7 +92,20 @@ def load_class(name: str) -> Any:
 
 def open_backend(name: str, path: Path, options: Mapping[str, Any] | None = None) -> Backend:
     """Open an artifact with a backend. Raises BackendUnavailable with one sentence."""
-    backend: Backend = load_class(name)(path, **dict(options or {}))
+    make, given = load_class(name), dict(options or {})
+    try:
+        signature(make).bind(path, **given)
+    except TypeError as error:  # a board file's options come from outside
+        raise BackendUnavailable(
+            f"backend {name}: wanted options it has ({', '.join(signature(make).parameters)}), "
+            f"found {given}: {error}; correct the board file"
+        ) from error
+    threads = given.get("threads", 1)
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
+        raise BackendUnavailable(
+            f"backend {name}: wanted threads as a number of 1..{MAX_THREADS}, found {threads!r:.40}"
+        )
+    backend: Backend = make(path, **given)
     return backend
 
 

@@ -1,9 +1,9 @@
 """A backend without a vendor: arithmetic on the picture, for tests and for dry runs of firmware.
 
 Its artifact is a JSON file {"height": h, "width": w, "dtype": "float32"|"int8"}; its network says
-"person" where a pixel is brighter than the middle: logit = 8 * mean over channels of the tensor,
-at a quarter of the picture's size. It has physics, not expectations: change the pixels and the
-mask changes.
+"person" where a picture is brighter than the middle: logit = 8 * mean of the tensor over each cell
+of 4x4 pixels (those at the right and bottom edge may be smaller). It has physics, not
+expectations: change the pixels and the mask changes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import threading
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_seg.backends import Tensor, check_tensor
 from edge_seg.errors import BackendFailure, BackendUnavailable
 from edge_seg.spec import MAX_SIDE, TensorSpec
 
 GAIN = 8.0
+CELL = 4
 STEP = 1 / 127.5  # int8 input: real = STEP * (code + 1), the uint8 pixel XOR 0x80
 OUT_STEP = GAIN / 127.0
 
@@ -35,7 +37,7 @@ class FakeBackend:
             (1, height, width, 3), dtype, "nhwc", STEP * quantized, -1 * quantized
         )
         self.output = TensorSpec(
-            (1, -(-height // 4), -(-width // 4), 1), dtype, "nhwc", OUT_STEP * quantized, 0
+            (1, -(-height // CELL), -(-width // CELL), 1), dtype, "nhwc", OUT_STEP * quantized, 0
         )
         self._open = True
         self._lock = threading.Lock()
@@ -49,9 +51,9 @@ class FakeBackend:
         real = tensor.astype(np.float32)
         if self.input.quantized:
             real = self.input.scale * (real - self.input.zero_point)
-        logit = GAIN * real[:, ::4, ::4].mean(axis=3, keepdims=True, dtype=np.float32)
+        logit = GAIN * _cell_means(real)
         if not self.output.quantized:
-            return logit  # type: ignore[no-any-return]
+            return logit
         return np.clip(np.floor(logit / OUT_STEP + 0.5), -128, 127).astype(np.int8)
 
     def close(self) -> None:
@@ -59,12 +61,23 @@ class FakeBackend:
         self._open = False
 
 
+def _cell_means(real: NDArray[np.float32]) -> NDArray[np.float32]:
+    tops, lefts = np.arange(0, real.shape[1], CELL), np.arange(0, real.shape[2], CELL)
+    sums = np.add.reduceat(np.add.reduceat(real.sum(axis=3), tops, axis=1), lefts, axis=2)
+    heights = np.minimum(CELL, real.shape[1] - tops)
+    widths = np.minimum(CELL, real.shape[2] - lefts)
+    means = sums / (3 * heights[:, None] * widths)
+    return means[..., None].astype(np.float32)
+
+
 def _read(path: Path) -> tuple[int, int, str]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         height, width, dtype = int(data["height"]), int(data["width"]), str(data["dtype"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BackendUnavailable(f"{path}: wanted a fake network in JSON, found: {error}") from error
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
+        raise BackendUnavailable(
+            f"{path}: wanted a fake network in JSON, found: {error}"
+        ) from error
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE) or dtype not in ("float32", "int8"):
         raise BackendUnavailable(f"{path}: wanted a size of 1..{MAX_SIDE} and float32 or int8")
     return height, width, dtype

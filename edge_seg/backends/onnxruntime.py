@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 
 from edge_seg.backends import Tensor, check_tensor
-from edge_seg.errors import BackendFailure, BackendUnavailable
+from edge_seg.errors import BackendFailure, BackendUnavailable, BundleError
 from edge_seg.spec import TensorSpec
 
 DTYPES = {"tensor(float)": "float32", "tensor(int8)": "int8", "tensor(uint8)": "uint8"}
@@ -66,6 +66,7 @@ def _only(ends: list[Any], path: Path) -> TensorSpec:
         raise BackendUnavailable(
             f"{path}: wanted a static float tensor, found {end.type} {end.shape}; convert the model"
         )
-    if len(end.shape) != 4:
-        raise BackendUnavailable(f"{path}: wanted 4 dimensions, found {end.shape}")
-    return TensorSpec(shape=tuple(end.shape), dtype=DTYPES[end.type], layout="nchw")
+    try:
+        return TensorSpec(shape=tuple(end.shape), dtype=DTYPES[end.type], layout="nchw")
+    except BundleError as error:
+        raise BackendUnavailable(f"{path}: {error}") from error

@@ -1,0 +1,183 @@
+"""Every backend against the contract, with real networks small enough to write in a test."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_seg.backends import BACKENDS, entry, load_class, open_backend
+from edge_seg.errors import BackendUnavailable
+from tests import tiny_networks
+from tests.backend_contract import BackendContract
+
+
+class TestFakeFloat(BackendContract):
+    """The fake backend in float."""
+
+    name = "fake"
+    tolerance = 1e-5
+    dtype = "float32"
+
+    def write_artifact(self, folder: Path) -> Path:
+        path = folder / "fake.json"
+        path.write_text(json.dumps({"height": 24, "width": 32, "dtype": self.dtype}))
+        return path
+
+    def reference(self, real: NDArray[np.float64]) -> NDArray[np.float64]:
+        """8 x the mean of each 4x4 cell, over all channels."""
+        height, width, _ = real.shape
+        cells = real.reshape(height // 4, 4, width // 4, 4, 3)
+        return np.asarray(8.0 * cells.mean(axis=(1, 3, 4)))[:, :, None]
+
+
+class TestFakeInt8(TestFakeFloat):
+    """The fake backend in int8: half a step of 8/127."""
+
+    tolerance = 0.51 * 8 / 127
+    dtype = "int8"
+
+
+class TestTFLiteFloat(BackendContract):
+    """The installed TFLite library, float."""
+
+    name = "tflite"
+    tolerance = 1e-5
+
+    def write_artifact(self, folder: Path) -> Path:
+        pytest.importorskip("ai_edge_litert", reason="the tiny network is written with its schema")
+        return tiny_networks.save_tflite(folder / "tiny.tflite")
+
+    def reference(self, real: NDArray[np.float64]) -> NDArray[np.float64]:
+        return tiny_networks.logits(real)[:, :, None]
+
+
+class TestTFLiteInt8(TestTFLiteFloat):
+    """The same network in int8: hidden and output steps are 4/255 and 0.02."""
+
+    tolerance = 0.06
+
+    def write_artifact(self, folder: Path) -> Path:
+        pytest.importorskip("ai_edge_litert", reason="the tiny network is written with its schema")
+        return tiny_networks.save_tflite(folder / "tiny-int8.tflite", quantized=True)
+
+    def test_the_table_s_codes_are_the_file_s(self, artifact: Path) -> None:
+        backend = open_backend("tflite", artifact)
+        assert backend.input.dtype == backend.output.dtype == "int8"
+        assert backend.input.zero_point == tiny_networks.INPUT_ZERO
+        assert backend.input.scale == pytest.approx(tiny_networks.INPUT_SCALE, rel=1e-6)
+        assert backend.output.zero_point == tiny_networks.OUTPUT_ZERO
+
+    def test_the_extremes_do_leave_the_output_s_range(self, artifact: Path) -> None:
+        backend = open_backend("tflite", artifact)
+        white = backend.infer(np.full(backend.input.shape, 127, np.int8))
+        assert (white == 127).all()  # saturated, not wrapped
+
+
+class TestOnnxRuntime(BackendContract):
+    """ONNX Runtime on the CPU."""
+
+    name = "onnxruntime"
+    tolerance = 1e-5
+
+    def write_artifact(self, folder: Path) -> Path:
+        pytest.importorskip("onnxruntime", reason="the extra [onnxruntime] is not installed")
+        pytest.importorskip("onnx", reason="the tiny network is written with onnx")
+        return tiny_networks.save_onnx(folder / "tiny.onnx")
+
+    def reference(self, real: NDArray[np.float64]) -> NDArray[np.float64]:
+        return tiny_networks.logits(real)[:, :, None]
+
+    @pytest.mark.parametrize("batch", [2, "batch"])
+    def test_a_shape_that_is_not_one_picture_is_refused(
+        self, tmp_path: Path, artifact: Path, batch: int | str
+    ) -> None:
+        path = tiny_networks.save_onnx(tmp_path / "many.onnx", batch=batch)
+        with pytest.raises(BackendUnavailable, match=r"many\.onnx"):
+            open_backend("onnxruntime", path)
+
+    def test_a_provider_that_is_not_here_is_refused_and_never_replaced(
+        self, artifact: Path
+    ) -> None:
+        with pytest.raises(BackendUnavailable, match="NoSuchExecutionProvider"):
+            open_backend("onnxruntime", artifact, {"provider": "NoSuchExecutionProvider"})
+
+
+class OfficialNetwork(BackendContract):
+    """A network as it is used, through ONNX Runtime, against OpenCV's own ONNX engine."""
+
+    name = "onnxruntime"
+    tolerance = 2e-3  # of a probability: two float engines, 48 convolutions deep
+    file: str
+
+    @pytest.fixture(autouse=True)
+    def _locate(self, models_dir: Path) -> None:
+        pytest.importorskip("onnxruntime", reason="the extra [onnxruntime] is not installed")
+        self._path = models_dir / self.file
+
+    def write_artifact(self, folder: Path) -> Path:
+        path = folder / self.file
+        path.write_bytes(self._path.read_bytes())
+        return path
+
+    def reference(self, real: NDArray[np.float64]) -> NDArray[np.float64]:
+        # OpenCV 5's new engine answers differently from run to run on V2; its classic one is exact.
+        classic = getattr(cv2.dnn, "ENGINE_CLASSIC", None)
+        network = cv2.dnn.readNetFromONNX(str(self._path), *(() if classic is None else (classic,)))
+        network.setInput(real.transpose(2, 0, 1)[None].astype(np.float32))
+        return np.asarray(network.forward()[0].transpose(1, 2, 0), dtype=np.float64)
+
+
+class TestOfficialV1(OfficialNetwork):
+    """PP-HumanSegV1-Lite."""
+
+    file = "pphumanseg_v1_lite_portrait_398x224_softmax.onnx"
+
+
+class TestOfficialV2(OfficialNetwork):
+    """PP-HumanSegV2-Lite."""
+
+    file = "pphumanseg_v2_lite_portrait_256x144_softmax.onnx"
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_every_row_of_the_table_leads_to_a_class_or_says_what_to_install(name: str) -> None:
+    try:
+        found = load_class(name)
+    except BackendUnavailable as refusal:
+        assert entry(name).install in str(refusal)
+    else:
+        assert found.__module__ == entry(name).module
+        assert found.__name__ == entry(name).name
+
+
+def test_an_unknown_backend_names_those_there_are() -> None:
+    with pytest.raises(BackendUnavailable) as caught:
+        entry("abacus")
+    assert all(name in str(caught.value) for name in ("abacus", *BACKENDS))
+
+
+def test_a_library_that_is_not_installed_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # None in sys.modules is Python's own way to say "not importable".
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "edge_seg.backends.onnxruntime", raising=False)
+    with pytest.raises(BackendUnavailable) as caught:
+        open_backend("onnxruntime", tmp_path / "any.onnx")
+    assert entry("onnxruntime").install in str(caught.value)
+
+
+def test_neither_tflite_library_is_a_sentence_with_both_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("ai_edge_litert", "ai_edge_litert.interpreter", "tflite_runtime"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(BackendUnavailable) as caught:
+        open_backend("tflite", tmp_path / "any.tflite")
+    assert "ai-edge-litert" in str(caught.value) and "tflite-runtime" in str(caught.value)
