@@ -186,9 +186,7 @@ class _Work:
         )
 
 
-def _judge(
-    bundle: ModelBundle, job: Job, progress: Progress
-) -> tuple[list[Row], list[Artifact]]:
+def _judge(bundle: ModelBundle, job: Job, progress: Progress) -> tuple[list[Row], list[Artifact]]:
     """Measure every artifact, float first; return the rows and the artifacts with their figures."""
     rows: list[Row] = []
     judged: list[Artifact] = []

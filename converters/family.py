@@ -9,6 +9,8 @@ beats stretching by 3.7 (V2-Lite) and 9.8 points of mIoU (V1-Lite).
 
 from __future__ import annotations
 
+from onnx import ModelProto, ValueInfoProto
+
 from edge_seg.errors import ConversionError
 from edge_seg.spec import InputSpec, OutputSpec
 
@@ -30,20 +32,24 @@ channel = 1                 # which channel is the person
 """
 
 
-def known_spec(
-    input_shape: tuple[int, ...], output_shape: tuple[int, ...], *, normalized: bool
-) -> tuple[InputSpec, OutputSpec]:
-    """Return the contract of a network of a known family, by the shapes of its graph (NCHW).
+def known_spec(model: ModelProto) -> tuple[InputSpec, OutputSpec]:
+    """Return the contract of a network of a known family, told by the form of its graph.
 
-    normalized: whether the graph ends in a softmax or sigmoid.
+    model: what `converters.onnx.load` returns (one input, NCHW, static shapes).
     Raises ConversionError with an example of a spec file where the network is not known.
     """
-    size = (input_shape[2], input_shape[3])
-    if size in PP_HUMANSEG_SIZES and output_shape[1] == 2 and output_shape[2:] == size:
+    eats, returns = _shape(model.graph.input[0]), _shape(model.graph.output[0])
+    size = eats[2:]
+    if size in PP_HUMANSEG_SIZES and returns == (1, 2, *size):
+        normalized = any(node.op_type == "Softmax" for node in model.graph.node)
         activation = "probability" if normalized else "logit"
         return InputSpec(*size), OutputSpec(activation, channel=1)
     raise ConversionError(
-        "wanted a network whose input contract is known (PP-HumanSeg), found input "
-        f"{input_shape} and output {output_shape}; write its contract in a file and pass "
-        f"--spec FILE.toml, for example:\n\n{EXAMPLE}"
+        f"wanted a network whose input contract is known (PP-HumanSeg), found input {eats} and "
+        f"output {returns}; write its contract in a file and pass --spec FILE.toml, "
+        f"for example:\n\n{EXAMPLE}"
     )
+
+
+def _shape(value: ValueInfoProto) -> tuple[int, ...]:
+    return tuple(d.dim_value for d in value.type.tensor_type.shape.dim)

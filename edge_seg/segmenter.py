@@ -18,7 +18,7 @@ import numpy as np
 
 from edge_seg import board as board_module
 from edge_seg import pixels
-from edge_seg.backends import Backend, entry, open_backend
+from edge_seg.backends import BACKENDS, Backend, entry, open_backend
 from edge_seg.board import Board, Runtime
 from edge_seg.bundle import Artifact, ModelBundle
 from edge_seg.errors import BackendUnavailable, BundleError, FrameError
@@ -48,8 +48,7 @@ class EdgeSegmenter:
         format: str = "bgr",
         smoother: Smoother | None = None,
     ) -> None:
-        if format not in pixels.FORMATS:
-            raise FrameError(f"wanted a frame format in {pixels.FORMATS}, found {format!r}")
+        _check_format(format)
         self.spec = input
         self.format = format
         self.backend = backend
@@ -82,6 +81,7 @@ class EdgeSegmenter:
 
         >>> segmenter = EdgeSegmenter.open("my-bundle", board="rpi5")     # doctest: +SKIP
         """
+        _check_format(format)
         loaded = bundle if isinstance(bundle, ModelBundle) else ModelBundle.load(bundle)
         chosen = _board(board)
         refusals: list[str] = []
@@ -91,9 +91,14 @@ class EdgeSegmenter:
             except (BackendUnavailable, BundleError) as refusal:
                 refusals.append(f"{runtime}: {refusal}")
                 continue
-            segmenter = cls(
-                loaded.input, loaded.output, backend=backend, format=format, smoother=smoother
-            )
+            try:
+                segmenter = cls(
+                    loaded.input, loaded.output, backend=backend, format=format, smoother=smoother
+                )
+            except BundleError as refusal:  # an artifact that is not of the bundle's form
+                backend.close()
+                refusals.append(f"{runtime}: {refusal}")
+                continue
             segmenter.board, segmenter.runtime, segmenter.artifact = chosen, runtime, artifact
             if refusals:
                 segmenter.reason = "; ".join(refusals)
@@ -216,11 +221,24 @@ def open_artifact(
 
     This is how an artifact is judged. Raises BundleError, BackendUnavailable.
     """
-    from edge_seg.backends import BACKENDS
+    _check_format(format)
+    readers = [name for name, row in BACKENDS.items() if row.format == artifact.format]
+    if not readers:
+        raise BackendUnavailable(
+            f"{artifact.name}: wanted a backend for {artifact.format}, found none in this version; "
+            "upgrade edge-seg"
+        )
+    backend = open_backend(readers[0], bundle.file(artifact), {"threads": threads})
+    try:
+        return EdgeSegmenter(bundle.input, bundle.output, backend=backend, format=format)
+    except BundleError:
+        backend.close()
+        raise
 
-    name = next(n for n, row in BACKENDS.items() if row.format == artifact.format)
-    backend = open_backend(name, bundle.file(artifact), {"threads": threads})
-    return EdgeSegmenter(bundle.input, bundle.output, backend=backend, format=format)
+
+def _check_format(format: str) -> None:
+    if format not in pixels.FORMATS:
+        raise FrameError(f"wanted a frame format in {pixels.FORMATS}, found {format!r}")
 
 
 def _board(board: str | Board) -> Board:
@@ -231,9 +249,11 @@ def _board(board: str | Board) -> Board:
 
 def _check_size(size: tuple[int, int]) -> tuple[int, int]:
     height, width = int(size[0]), int(size[1])
-    if height < 1 or width < 1 or height * width > pixels.MAX_FRAME_PIXELS:
+    most, side = pixels.MAX_FRAME_PIXELS, pixels.MAX_FRAME_SIDE
+    if height < 1 or width < 1 or height * width > most or max(height, width) > side:
         raise FrameError(
-            f"wanted size= as (height, width) of 1 to {pixels.MAX_FRAME_PIXELS} pixels, found {size}"
+            f"wanted size= as (height, width) of 1 to {most} pixels and at most {side} a side, "
+            f"found {size}; correct it"
         )
     return height, width
 

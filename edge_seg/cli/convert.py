@@ -26,7 +26,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "against each other on labelled pictures. An int8 artifact that lost too much is refused "
         "(exit 3) and nothing is written.",
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a trained network, .onnx")
+    parser.add_argument(
+        "model",
+        nargs="?",
+        type=Path,
+        metavar="MODEL",
+        help="a trained network, .onnx, or a bundle that keeps its float ONNX "
+        "(default: the network that ships)",
+    )
     parser.add_argument("--int8", action="store_true", help="quantise to int8 (integer in and out)")
     parser.add_argument("--to", default="tflite", help="targets, comma-separated: tflite")
     parser.add_argument(
@@ -56,7 +63,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--spec", type=Path, metavar="FILE.toml", help="input contract of a network we do not know"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="BUNDLE", help="folder to write (default: MODEL's name)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="BUNDLE",
+        help="folder to write (default: MODEL's name)",
     )
     parser.set_defaults(run=run)
 
@@ -77,12 +88,12 @@ def run(args: argparse.Namespace) -> int:
         def progress(message: str, done: int = 0, total: int = 0) -> None:
             display.update(task, description=message, completed=done, total=total or None)
 
-        input_spec, output_spec = _spec(args)
+        model, input_spec, output_spec = _network(args)
         exam = _exam(args.labels) if args.labels else None
         judged = _pictures(args.labels) if args.labels else frozenset()
         calibration = _calibration(args, input_spec, judged)
-        job = Job(args.model, input_spec, output_spec, calibration, exam, args.max_drop)
-        target = args.output or Path(args.model.stem)
+        job = Job(model, input_spec, output_spec, calibration, exam, args.max_drop)
+        target = args.output or Path(args.model.stem if args.model else "portrait-int8")
         bundle = convert(job, target, progress=progress, table=_print)
     for sentence in calibration.skipped:
         print(f"skipped: {sentence}")
@@ -106,7 +117,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.calibration is None:
         raise ConversionError(
             "wanted calibration frames, found none; name pictures like those the camera will see: "
-            f"edge-seg convert {args.model} --int8 --calibration FOLDER --labels LIST -o BUNDLE"
+            f"edge-seg convert {args.model or ''} --int8 --calibration FOLDER --labels LIST -o BUNDLE"
         )
     if not 0 <= args.max_drop <= 100:
         raise ConversionError(f"wanted --max-drop in 0..100 points, found {args.max_drop}")
@@ -114,13 +125,18 @@ def _check(args: argparse.Namespace) -> None:
         raise ConversionError(f"wanted --frames in 8..10000, found {args.frames}")
 
 
-def _spec(args: argparse.Namespace) -> tuple[InputSpec, OutputSpec]:
-    from edge_seg.converters import onnx
+def _network(args: argparse.Namespace) -> tuple[Path, InputSpec, OutputSpec]:
+    """Return the ONNX file and its contract: of a file, or of a bundle that keeps its float ONNX."""
+    from edge_seg.bundle import ModelBundle
+    from edge_seg.converters import family, onnx
     from edge_seg.spec import load_spec
 
+    if args.model is None or args.model.is_dir():
+        bundle = ModelBundle.load(args.model)
+        return bundle.file(bundle.find("onnx", "fp32")), bundle.input, bundle.output
     if args.spec is not None:
-        return load_spec(args.spec)
-    return onnx.known_spec(onnx.load(args.model))
+        return (args.model, *load_spec(args.spec))
+    return (args.model, *family.known_spec(onnx.load(args.model)))
 
 
 def _exam(labels: Path) -> Exam:
@@ -163,7 +179,9 @@ def _print(rows: list[Row]) -> None:
     if first["kind"] != "labels":
         table.columns[2].header = "agreement"
     for row in rows:
-        figures = [f"{100 * row.figures[k]:.2f}" for k in ("miou", "person_iou", "boundary_f", "sc")]
+        figures = [
+            f"{100 * row.figures[k]:.2f}" for k in ("miou", "person_iou", "boundary_f", "sc")
+        ]
         verdict = "; ".join(row.reasons) or "passed"
         table.add_row(row.artifact, f"{row.size / 1024:.0f} KB", *figures, verdict)
     Console().print(table)

@@ -96,11 +96,11 @@ def _row(
 def _wrap(model: Path, spec: Path | None, folder: Path) -> ModelBundle:
     """Put an ONNX file into a bundle of its own, reduced to one logit, so that it can be run."""
     from edge_seg.bundle import ModelBundle, describe
-    from edge_seg.converters import head, onnx
+    from edge_seg.converters import family, head, onnx
     from edge_seg.spec import OutputSpec, load_spec
 
     graph = onnx.load(model)
-    input_spec, output_spec = load_spec(spec) if spec else onnx.known_spec(graph)
+    input_spec, output_spec = load_spec(spec) if spec else family.known_spec(graph)
     path = folder / "model-fp32.onnx"
     path.write_bytes(head.single_logit(graph, output_spec).SerializeToString())
     artifact = describe(path, format="onnx", precision="fp32")
