@@ -1,0 +1,279 @@
+"""Data sets on disk: pictures, labels, and the lists and folders that pair them.
+
+A list has one line per picture, `picture<space>label` (PP-HumanSeg14K's form); the label may be
+absent where none is needed. Labels are 8-bit PNGs: palette or grey holding 0, 1 and 255 = ignore,
+or grey holding 0 and 255 = person. What is read is
+
+    picture  uint8 (H, W, 3) BGR           label  uint8 (H, W): 0 background, 1 person, 255 ignore
+
+Whatever is wrong raises `DatasetError`, naming the file and, in a list, the line.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edge_seg import pictures
+from edge_seg.errors import CameraError, DatasetError
+from edge_seg.pictures import PICTURE_SUFFIXES
+
+Picture = NDArray[np.uint8]
+Label = NDArray[np.uint8]
+SceneRule = Callable[[Path], str]
+
+IGNORE = 255
+LABEL_VALUES = ("auto", "index", "white")
+# PP-HumanSeg14K's frames: a video's name, four digits, a suffix of three letters (PAPER 1.2: the
+# last eight characters are the frame number and the extension).
+_VIDEO_FRAME = re.compile(r"(.+)[0-9]{4}\.[A-Za-z]{3}")
+# What Pillow raises on missing, cut, forged or other files (SyntaxError: a broken PNG chunk).
+_BROKEN_PNG = (OSError, SyntaxError, ValueError, OverflowError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One picture, its label if it has one, and the scene (video, room) it belongs to."""
+
+    image: Path
+    label: Path | None
+    scene: str
+
+
+# -- scenes -------------------------------------------------------------------------------------
+
+
+def own_scene(image: Path) -> str:
+    """The rule for unrelated pictures: every one is a scene of its own."""
+    return image.as_posix()
+
+
+def pp_humanseg14k_scene(image: Path) -> str:
+    """The video of a PP-HumanSeg14K frame: its name without frame number and extension.
+
+    Only for data the user declares to be PP-HumanSeg14K: elsewhere `ccp_0001` and `ccp_0002` are
+    two people. Raises DatasetError for a name that data set does not have.
+    """
+    match = _VIDEO_FRAME.fullmatch(image.name)
+    if match is None:
+        raise DatasetError(
+            f"{image}: wanted a PP-HumanSeg14K frame name (video, four digits, .jpg), found "
+            f"{image.name!r}; leave that rule out, or give a pattern of your own"
+        )
+    return f"{image.parent.name}/{match.group(1)}"
+
+
+def scene_rule(pattern: str) -> SceneRule:
+    """A user's rule: a regular expression searched in the file name; group 1 is the scene."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise DatasetError(
+            f"wanted a regular expression for scenes, found {pattern!r} ({error}); correct it"
+        ) from None
+    if compiled.groups < 1:
+        raise DatasetError(
+            f"wanted a scene pattern with a group, such as '(.*)_[0-9]+', found {pattern!r}; put "
+            "brackets round the part that names the scene"
+        )
+
+    def rule(image: Path) -> str:
+        match = compiled.search(image.name)
+        if match is None or match.group(1) is None:
+            raise DatasetError(
+                f"{image}: wanted a name that fits the scene pattern {pattern!r}, found "
+                f"{image.name!r}; widen the pattern"
+            )
+        return match.group(1)
+
+    return rule
+
+
+def split_scenes(
+    pairs: list[Pair], *, share: float, seed: int = 0
+) -> tuple[list[Pair], list[Pair]]:
+    """Split into (rest, held back) so that no scene is in both; about `share` of the scenes.
+
+    At least one scene is held back, and at least one stays. The same pairs and seed give the same
+    split on every machine. Raises DatasetError when there are fewer than two scenes.
+    """
+    names = sorted({pair.scene for pair in pairs})
+    if len(names) < 2:
+        raise DatasetError(
+            f"wanted at least two scenes to split, found {len(names)}; add pictures of another "
+            "scene, or give a list for each part"
+        )
+    order = sorted(names, key=lambda name: zlib.crc32(f"{seed} {name}".encode()))
+    held = set(order[: min(len(names) - 1, max(1, round(share * len(names))))])
+    rest = [pair for pair in pairs if pair.scene not in held]
+    return rest, [pair for pair in pairs if pair.scene in held]
+
+
+# -- lists and folders --------------------------------------------------------------------------
+
+
+def read_list(path: Path, *, scene: SceneRule = own_scene) -> list[Pair]:
+    """Return the pairs of a list file, in its order.
+
+    Paths are relative to the list's folder, or absolute. Raises DatasetError naming the file and
+    the line: a file that is not there, a line of another form, an empty list.
+    """
+    return [Pair(image, label, scene(image)) for image, label in pictures.read_list(path)]
+
+
+def read_folder(images: Path, masks: Path, *, scene: SceneRule = own_scene) -> list[Pair]:
+    """Pair the pictures of a folder with the PNGs of the same stem in another, in name order.
+
+    Raises DatasetError: no folder, no pictures, a picture without a mask, two of one stem.
+    """
+    for folder, content in ((images, "pictures"), (masks, "masks")):
+        if not folder.is_dir():
+            raise DatasetError(
+                f"{folder}: wanted a folder of {content}, found none; check the path"
+            )
+    by_stem = {path.stem: path for path in sorted(masks.iterdir()) if path.suffix.lower() == ".png"}
+    pairs: list[Pair] = []
+    seen: set[str] = set()
+    for image in _pictures(images):
+        label = by_stem.get(image.stem)
+        if label is None:
+            raise DatasetError(
+                f"{image}: wanted its mask {masks / (image.stem + '.png')}, found none; add the "
+                "mask or remove the picture"
+            )
+        if image.stem in seen:
+            raise DatasetError(f"{image}: wanted one picture per name, found two; rename one")
+        seen.add(image.stem)
+        pairs.append(Pair(image, label, scene(image)))
+    return pairs
+
+
+def clip_pairs(folder: Path) -> list[Pair]:
+    """Return the frames and masks of a clip (a folder holding frames/ and masks/): one scene."""
+    name = folder.resolve().as_posix()
+    return read_folder(folder / "frames", folder / "masks", scene=lambda image: name)
+
+
+def pairs_of(source: Path) -> list[Pair]:
+    """Return the labelled pairs of a list file, a clip (frames/, masks/) or images/ and masks/."""
+    if not source.is_dir():
+        return read_list(source)
+    if (source / "frames").is_dir():
+        return clip_pairs(source)
+    if (source / "images").is_dir():
+        return read_folder(source / "images", source / "masks")
+    raise DatasetError(
+        f"{source}: wanted a list file, or a folder holding frames/ (or images/) and masks/, found "
+        "neither; name one of those"
+    )
+
+
+def labelled_pairs(source: Path) -> Iterator[tuple[Picture, Label]]:
+    """Yield (picture, label) of every pair of `pairs_of(source)`, read one at a time.
+
+    Raises DatasetError for a pair without a label before anything is read.
+    """
+    pairs = pairs_of(source)
+    bare = next((pair for pair in pairs if pair.label is None), None)
+    if bare is not None:
+        raise DatasetError(
+            f"{source}: wanted a label for every picture, found none for {bare.image.name}; add it "
+            "to that line"
+        )
+    return (load_pair(pair) for pair in pairs)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+    if not found:
+        raise DatasetError(
+            f"{folder}: wanted pictures ({', '.join(PICTURE_SUFFIXES)}), found none; check the path"
+        )
+    return found
+
+
+# -- pictures and labels ------------------------------------------------------------------------
+
+
+def load_image(path: Path) -> Picture:
+    """Return a picture as uint8 (H, W, 3) BGR, upright. Raises DatasetError naming the file."""
+    try:
+        return pictures.read_picture(path)
+    except CameraError as error:
+        raise DatasetError(str(error)) from None
+
+
+def load_label(path: Path, *, values: str = "auto") -> Label:
+    """Return a label as uint8 (H, W) of 0, 1 and 255 = ignore.
+
+    values: what 255 means. "index": ignore. "white": person. "auto": a palette PNG is indexed, and
+    so is a grey one in which 1 occurs; a grey one of 0 and 255 alone is white on black.
+    Raises DatasetError: not a PNG, colour instead of classes, 16 bit, a value with no meaning.
+    """
+    if values not in LABEL_VALUES:
+        raise DatasetError(f"wanted label values in {LABEL_VALUES}, found {values!r}; choose one")
+    plane, indexed = _read_plane(path)
+    present = np.flatnonzero(np.bincount(plane.ravel(), minlength=256)).tolist()
+    strange = [value for value in present if value not in (0, 1, IGNORE)]
+    if strange:
+        raise DatasetError(
+            f"{path}: wanted label values 0, 1 and 255, found {strange[:5]}; write 0 for "
+            "background, 1 for person, 255 for pixels to ignore"
+        )
+    if values == "white" or (values == "auto" and not indexed and 1 not in present):
+        return np.asarray(plane != 0, dtype=np.uint8)
+    return plane
+
+
+def _read_plane(path: Path) -> tuple[Label, bool]:
+    """The pixels of a label PNG, and whether they are palette indices."""
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.width * image.height > pictures.MAX_PIXELS:
+                raise DatasetError(
+                    f"{path}: wanted a label of at most {pictures.MAX_PIXELS} pixels, found "
+                    f"{image.width}x{image.height}; reduce it"
+                )
+            mode = image.mode
+            plane = np.array(image.convert("L") if mode == "1" else image, dtype=np.uint8)
+    except DatasetError:
+        raise
+    except _BROKEN_PNG as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(
+            f"{path}: wanted a label as a whole PNG, found: {reason}; check the path, or write it "
+            "again"
+        ) from None
+    if mode in ("RGB", "RGBA") and np.ptp(plane[:, :, :3], axis=2).max() == 0:
+        return np.ascontiguousarray(plane[:, :, 0]), False
+    if mode not in ("P", "L", "1"):
+        raise DatasetError(
+            f"{path}: wanted a label of one channel of class numbers, found mode {mode}; save it "
+            "as a palette or grey PNG of 8 bits"
+        )
+    return plane, mode == "P"
+
+
+def load_pair(pair: Pair, *, values: str = "auto") -> tuple[Picture, Label]:
+    """Return (picture, label) of one size. A pair without a label gets one that is all ignored.
+
+    Raises DatasetError, also when the label is of another size than its picture.
+    """
+    picture = load_image(pair.image)
+    if pair.label is None:
+        return picture, np.full(picture.shape[:2], IGNORE, dtype=np.uint8)
+    label = load_label(pair.label, values=values)
+    if label.shape != picture.shape[:2]:
+        raise DatasetError(
+            f"{pair.label}: wanted a label of its picture's size {picture.shape[1]}x"
+            f"{picture.shape[0]}, found {label.shape[1]}x{label.shape[0]}; make it from "
+            "that picture"
+        )
+    return picture, label

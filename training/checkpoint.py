@@ -1,0 +1,89 @@
+"""A run's state on disk: one safetensors file, replaced whole, with JSON in its header.
+
+`save_state`/`load_state` hold everything a run needs to go on bit-equal (weights, averaged
+weights, optimizer moments, step, recipe). `save_warm`/`load_weights` hold the averaged weights
+alone, in half precision, with schedule, step and seed: small enough to be kept with a project.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from edge_seg.errors import DatasetError, OutputError
+
+Tensors = dict[str, Tensor]
+
+
+def save_tensors(path: Path, tensors: Tensors, facts: dict[str, Any]) -> None:
+    """Write tensors and JSON facts so that `path` holds all of it or what it held before.
+
+    Raises OutputError with the system's reason (a full disk, no such folder).
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    packed = {name: tensor.detach().contiguous().cpu().clone() for name, tensor in tensors.items()}
+    try:
+        save_file(packed, temporary, metadata={"facts": json.dumps(facts)})
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise OutputError(
+            f"wanted to write the checkpoint {path}; found: {error}; free space or choose "
+            f"another place (what was there before is untouched)"
+        ) from error
+
+
+def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
+    """Read what `save_tensors` wrote. Raises DatasetError for anything else."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["facts"])
+            return {name: file.get_tensor(name) for name in file.keys()}, facts
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise DatasetError(
+            f"wanted a checkpoint of edge-seg train in {path}; found {type(error).__name__}: "
+            f"{error}; name a checkpoint.safetensors or state.safetensors of a run"
+        ) from None
+
+
+def fill(module: torch.nn.Module, tensors: Tensors, where: str) -> None:
+    """Load tensors into a module. Raises DatasetError when they belong to another network."""
+    own = module.state_dict()
+    wrong = [
+        f"{name} is {'missing' if name not in tensors else tuple(tensors[name].shape)}, "
+        f"wanted {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if name not in tensors or tensors[name].shape != tensor.shape
+    ]
+    extra = sorted(set(tensors) - set(own))
+    if wrong or extra:
+        first = wrong[0] if wrong else f"{extra[0]} is unknown"
+        raise DatasetError(
+            f"wanted weights of this network in {where}; found those of another one "
+            f"({len(wrong) + len(extra)} tensors differ; {first}); name a checkpoint of the same "
+            f"shape"
+        )
+    module.load_state_dict({name: tensors[name].to(own[name].dtype) for name in own})
+
+
+def part(tensors: Tensors, prefix: str) -> Tensors:
+    """The tensors under a prefix, without it."""
+    return {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def save_warm(path: Path, averaged: torch.nn.Module, facts: dict[str, Any]) -> None:
+    """Write the small state: averaged weights in half precision, and the facts, also as JSON."""
+    half = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in averaged.state_dict().items()
+    }
+    save_tensors(path, half, facts)

@@ -1,0 +1,297 @@
+"""The training loop: resumable, seeded, averaged, judged on val as it goes.
+
+A run is a folder: `state.safetensors` (to go on), `checkpoint.safetensors` (averaged weights of
+the best judgement), `warm.safetensors` (small state for a warm restart), `history.jsonl`,
+`curves.png`, TensorBoard files. One process, or several under torchrun (gloo on CPU, nccl on
+GPUs); sample n of step s is the same in every case.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
+
+from edge_seg.errors import DatasetError, EdgeSegError
+from edge_seg.training import checkpoint
+from edge_seg.training.augment import Renderer
+from edge_seg.training.loss import sample_losses, to_grid
+from edge_seg.training.network import PortraitNet
+from edge_seg.training.recipe import Recipe
+
+Judge = Callable[[nn.Module, int], dict[str, float]]
+STATE = "state.safetensors"
+
+
+class TrainingStopped(EdgeSegError, RuntimeError):
+    """The loss became NaN or infinite; the last good state is kept."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of how many processes this is, and on what device."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and judges."""
+        return self.rank == 0
+
+
+def join() -> Place:
+    """Join the processes torchrun started, or be alone."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Place(rank, world, device)
+
+
+class _Samples(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Samples by (number, size)."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        picture, target, weight = self._renderer.sample(*key)
+        return torch.from_numpy(picture), torch.from_numpy(target), torch.from_numpy(weight)
+
+
+def sample_numbers(recipe: Recipe, step: int, place: Place) -> range:
+    """The samples of this process in a step."""
+    share = recipe.batch // place.world
+    first = step * recipe.batch + place.rank * share
+    return range(first, first + share)
+
+
+def batches(
+    renderer: Renderer, recipe: Recipe, *, start: int, place: Place, workers: int = 0
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield (pictures, targets, weights), uint8, from step `start` to the end."""
+    keys = [
+        [(n, recipe.size_at(step)) for n in sample_numbers(recipe, step, place)]
+        for step in range(start, recipe.steps)
+    ]
+    loader = DataLoader(_Samples(renderer), batch_sampler=keys, num_workers=workers)
+    yield from loader
+
+
+def to_input(pictures: Tensor, device: torch.device) -> Tensor:
+    """uint8 [N, S, S, 3] RGB to float32 [N, 3, S, S], (x / 255 - 0.5) / 0.5, channels last."""
+    return pictures.to(device).permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, a plateau, half a cosine down to zero."""
+    if step < recipe.warmup:
+        return recipe.lr * (step + 1) / recipe.warmup
+    if step < recipe.decay_from:
+        return recipe.lr
+    done = (step - recipe.decay_from) / max(1, recipe.steps - recipe.decay_from)
+    return recipe.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+class Run:
+    """One training run in its folder."""
+
+    def __init__(self, folder: Path, recipe: Recipe, *, place: Place | None = None) -> None:
+        self.folder = folder
+        self.recipe = recipe
+        self.place = place or join()
+        if recipe.batch % self.place.world:
+            raise DatasetError(
+                f"wanted a batch that {self.place.world} processes can share; found "
+                f"{recipe.batch}; choose a multiple"
+            )
+        torch.manual_seed(recipe.seed)
+        network = PortraitNet(recipe.shape).to(self.place.device)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
+        decayed = [p for p in self.network.parameters() if p.ndim > 1]
+        plain = [p for p in self.network.parameters() if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": recipe.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
+            lr=recipe.lr,
+        )
+        self.step = 0
+        self.best = -1.0
+        self.history: list[dict[str, float]] = []
+
+    # -- state ------------------------------------------------------------------------------
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint says of itself."""
+        return {
+            "network": "PortraitNet",
+            "recipe": self.recipe.to_dict(),
+            "step": self.step,
+            "best": self.best,
+            "history": self.history,
+        }
+
+    def save(self) -> None:
+        """Write the state; the one before stays whole until the new one is."""
+        if not self.place.leads:
+            return
+        tensors = {f"network.{n}": t for n, t in self.network.state_dict().items()}
+        tensors |= {f"averaged.{n}": t for n, t in self.averaged.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
+        checkpoint.save_tensors(self.folder / STATE, tensors, self.facts())
+        checkpoint.save_warm(self.folder / "warm.safetensors", self.averaged, self.facts())
+
+    def resume(self) -> bool:
+        """Go on from the folder's state, if there is one."""
+        path = self.folder / STATE
+        if not path.is_file():
+            return False
+        tensors, facts = checkpoint.load_tensors(path)
+        checkpoint.fill(self.network, checkpoint.part(tensors, "network."), str(path))
+        checkpoint.fill(self.averaged, checkpoint.part(tensors, "averaged."), str(path))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in checkpoint.part(tensors, "optimizer.").items():
+            index, _, field = name.partition(".")
+            moments.setdefault(int(index), {})[field] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.step, self.best = int(facts["step"]), float(facts["best"])
+        self.history = list(facts["history"])
+        return True
+
+    def start_from(self, path: Path) -> None:
+        """Warm start: take the weights of a checkpoint, and nothing else."""
+        tensors, _ = checkpoint.load_tensors(path)
+        tensors = checkpoint.part(tensors, "averaged.") or tensors
+        checkpoint.fill(self.network, tensors, str(path))
+        checkpoint.fill(self.averaged, tensors, str(path))
+
+    # -- the loop ---------------------------------------------------------------------------
+
+    def fit(
+        self,
+        renderer: Renderer,
+        judge: Judge,
+        *,
+        report: Callable[[dict[str, float]], None] = lambda row: None,
+        workers: int = 0,
+    ) -> None:
+        """Train to the recipe's last step; save and judge on the way.
+
+        report: called after every step with step, loss, lr, images_per_s, and the judgement's
+        figures when there was one. Raises TrainingStopped on a loss that is not finite.
+        """
+        model: nn.Module = self.network
+        if self.place.world > 1:
+            model = DistributedDataParallel(self.network)
+        source = batches(renderer, self.recipe, start=self.step, place=self.place, workers=workers)
+        clock, loss_sum = time.perf_counter(), 0.0
+        for pictures, targets, weights in source:
+            rate = learning_rate(self.recipe, self.step)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            losses = self._losses(model, pictures, (targets, weights))
+            self._stop_if_broken(losses)
+            self.optimizer.zero_grad(set_to_none=True)
+            losses.mean().backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+            self.optimizer.step()
+            self._average()
+            self.step += 1
+            now = time.perf_counter()
+            row = {
+                "step": self.step,
+                "loss": float(losses.detach().mean()),
+                "lr": rate,
+                "images_per_s": self.recipe.batch / (now - clock),
+            }
+            clock = now
+            loss_sum += row["loss"]
+            self._milestones(row, judge)
+            report(row)
+
+    def _losses(self, model: nn.Module, pictures: Tensor, planes: tuple[Tensor, Tensor]) -> Tensor:
+        device = self.place.device
+        model.train()
+        x = to_input(pictures, device)
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = model(x)
+        logits = logits.to(torch.float32)
+        shape = (logits.shape[2], logits.shape[3])
+        target, weight = (to_grid(plane.to(device), shape) for plane in planes)
+        return sample_losses(logits, target, weight, recipe=self.recipe)
+
+    def _stop_if_broken(self, losses: Tensor) -> None:
+        bad = ~torch.isfinite(losses.detach())
+        broken = bad.any().to(torch.float32)
+        if self.place.world > 1:
+            dist.all_reduce(broken, dist.ReduceOp.MAX)
+        if not float(broken):
+            return
+        numbers = sample_numbers(self.recipe, self.step, self.place)
+        own = [numbers[i] for i in torch.nonzero(bad.cpu()).flatten().tolist()]
+        raise TrainingStopped(
+            f"wanted a finite loss; found NaN or infinity in batch {self.step} (samples "
+            f"{own or 'of another process'}, seed {self.recipe.seed}); {self.folder / STATE} "
+            f"holds the last good state: lower the learning rate and start again, or look at "
+            f"those samples"
+        )
+
+    def _average(self) -> None:
+        keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            pairs = zip(
+                self.averaged.state_dict().values(),
+                self.network.state_dict().values(),
+                strict=True,
+            )
+            for mean, value in pairs:
+                if mean.is_floating_point():
+                    mean.lerp_(value, 1 - keep)
+                else:
+                    mean.copy_(value)
+
+    def _milestones(self, row: dict[str, float], judge: Judge) -> None:
+        last = self.step == self.recipe.steps
+        if self.step % self.recipe.judge_every == 0 or last:
+            if self.place.leads:
+                row |= judge(self.averaged, self.recipe.size_at(self.step - 1))
+                self._keep_if_best(row)
+                self.history.append(row)
+                with (self.folder / "history.jsonl").open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+            if self.place.world > 1:
+                dist.barrier()
+        if self.step % self.recipe.save_every == 0 or last:
+            self.save()
+
+    def _keep_if_best(self, row: dict[str, float]) -> None:
+        final = self.recipe.size_at(self.step - 1) == self.recipe.final_size
+        if not final or row.get("miou", 0.0) <= self.best:
+            return
+        self.best = row["miou"]
+        checkpoint.save_tensors(
+            self.folder / "checkpoint.safetensors", self.averaged.state_dict(), self.facts() | row
+        )
