@@ -35,7 +35,9 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "backends": ("errors", "spec"),
     "backends.*": ("errors", "spec", "backends"),
     "supervision": ("errors", "spec", "bundle", "pixels", "backends"),
-    "camera": ("errors",),
+    "pictures": ("errors",),
+    "camera": ("errors", "pictures"),
+    "machine": (),
     "recording": ("errors",),
     "compositing": ("errors",),
     "metrics": ("errors",),
@@ -47,7 +49,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "doctor": ("errors", "spec", "bundle", "board", "backends", "segmenter", "camera"),
     "bench": (
         *("errors", "spec", "bundle", "pixels", "backends", "board", "segmenter"),
-        *("camera", "compositing", "metrics", "evaluation"),
+        *("camera", "compositing", "metrics", "evaluation", "machine"),
     ),
     "__init__": ("_version", "errors", "spec", "bundle", "board", "segmenter"),
     "__main__": ("cli",),
@@ -55,7 +57,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "cli.*": ("*",),
 }
 WORKSHOP: dict[str, tuple[str, ...]] = {
-    "calibration": ("errors", "spec", "bundle", "pixels", "camera"),
+    "calibration": ("errors", "spec", "bundle", "pixels", "pictures", "camera"),
     "converters": (
         *("_version", "errors", "spec", "bundle", "pixels", "metrics", "compositing"),
         *("evaluation", "segmenter", "backends", "backends.*", "calibration.*"),
@@ -72,7 +74,16 @@ LAW = RUNTIME | {f"{area}{tail}": row for area, row in WORKSHOP.items() for tail
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "numpy": ("*",),
     "cv2": (
-        *("pixels", "smoothing", "compositing", "metrics", "camera", "recording", "cli.*"),
+        *(
+            "pixels",
+            "smoothing",
+            "compositing",
+            "metrics",
+            "camera",
+            "pictures",
+            "recording",
+            "cli.*",
+        ),
         *("bench", "calibration.*", "converters.*", "training.*"),
     ),
     "tomli": ("spec", "board"),
