@@ -8,6 +8,7 @@
     ├── BackendUnavailable(RuntimeError)   a backend that cannot run here, with the reason
     ├── BackendFailure(RuntimeError)       a backend that ran and failed
     ├── CameraError(OSError)               a source of frames that cannot be opened or read
+    │   └── CameraLost                     a camera that worked and stopped
     ├── OutputError(OSError)               a file that could not be written whole
     └── ConversionError(RuntimeError)      a model that cannot be converted
         └── QualityRefused                 converted, measured, and not good enough
@@ -47,7 +48,11 @@ class BackendFailure(EdgeSegError, RuntimeError):
 
 
 class CameraError(EdgeSegError, OSError):
-    """A source of frames that cannot be opened, or that stopped."""
+    """A source of frames that cannot be opened, or a picture in it that cannot be read."""
+
+
+class CameraLost(CameraError):
+    """A camera that gave frames and stopped: not the user's mistake, and not to be repeated."""
 
 
 class OutputError(EdgeSegError, OSError):

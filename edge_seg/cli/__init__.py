@@ -23,6 +23,7 @@ from edge_seg.errors import (
     BackendUnavailable,
     BundleError,
     CameraError,
+    CameraLost,
     ConversionError,
     DatasetError,
     EdgeSegError,
@@ -46,9 +47,10 @@ VERBS = (
     "verify",
 )
 
-# First match wins; QualityRefused is a ConversionError, so it stands before it.
+# First match wins: a class stands before the one it derives from.
 EXIT_CODES: tuple[tuple[type[EdgeSegError], int], ...] = (
     (QualityRefused, REFUSED),
+    (CameraLost, UNFINISHED),
     (BackendUnavailable, CANNOT_RUN),
     (BackendFailure, UNFINISHED),
     (OutputError, UNFINISHED),

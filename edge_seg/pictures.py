@@ -1,0 +1,182 @@
+"""Pictures on disk, and lists of them: untrusted files in, uint8 (H, W, 3) BGR out.
+
+A picture's size is known before its pixels take memory, and one that is truncated is refused by
+name, whatever this OpenCV would have made of it. Errors name the file and, in a list, the line.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_seg.errors import CameraError, DatasetError
+
+Picture = NDArray[np.uint8]
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+MAX_FILE_BYTES = 256 << 20  # of one picture: an uncompressed 64-megapixel BMP is 192 MiB
+MAX_PIXELS = 1 << 26  # pixels.MAX_FRAME_PIXELS: what the segmenter takes
+MAX_LIST_BYTES = 64 << 20
+
+
+def read_picture(path: Path) -> Picture:
+    """Return a picture as uint8 (H, W, 3) BGR, turned upright where its EXIF says so.
+
+    Grey becomes colour, alpha is dropped, 16 bit becomes 8. Raises CameraError naming the file:
+    missing, not a picture, truncated, or over 64 megapixels.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise CameraError(f"{path}: wanted a picture under {MAX_FILE_BYTES >> 20} MiB")
+        data = path.read_bytes()
+    except OSError as error:
+        if isinstance(error, CameraError):
+            raise
+        raise CameraError(
+            f"{path}: wanted a picture, found: {error.strerror or error}; check the path"
+        ) from error
+    width, height = picture_size(data)
+    if width * height > MAX_PIXELS:
+        raise CameraError(
+            f"{path}: wanted a picture of at most {MAX_PIXELS} pixels, found {width}x{height}; "
+            "reduce it"
+        )
+    frame = None
+    if not (data[:2] == b"\xff\xd8" and jpeg_is_cut(data)):
+        try:
+            frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        except cv2.error:
+            frame = None
+    if frame is None:
+        raise CameraError(
+            f"{path}: wanted a whole picture, found {size} bytes that are not one (truncated?); "
+            "replace or remove it"
+        )
+    return frame
+
+
+def picture_size(data: bytes) -> tuple[int, int]:
+    """Return (width, height) as a PNG, JPEG, BMP or WebP header states them, (0, 0) if it does not.
+
+    Only the header is read: a file of a few kB can announce gigabytes of pixels.
+    """
+    try:
+        if data[:8] == b"\x89PNG\r\n\x1a\n":
+            width, height = struct.unpack(">II", data[16:24])
+        elif data[:2] == b"BM":
+            width, height = struct.unpack("<ii", data[18:26])
+        elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            width, height = _webp_size(data)
+        elif data[:2] == b"\xff\xd8":
+            width, height = _jpeg_size(data)
+        else:
+            return 0, 0
+    except (struct.error, IndexError):
+        return 0, 0
+    return abs(width), abs(height)
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    # The three forms of a first chunk (RFC 9649): extended, lossy, lossless.
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if kind == b"VP8 ":
+        width, height = struct.unpack("<HH", data[26:30])
+        return width & 0x3FFF, height & 0x3FFF
+    bits = int.from_bytes(data[21:25], "little")
+    return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    at = 2
+    while True:
+        marker = data[at + 1]
+        # SOF0..SOF15 without the three numbers in between that are tables (ITU T.81, B.1.1.3).
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+            return width, height
+        if data[at] != 0xFF or marker == 0xDA:
+            return 0, 0
+        at += 2 + int(struct.unpack(">H", data[at + 2 : at + 4])[0])
+
+
+def jpeg_is_cut(data: bytes) -> bool:
+    """True where a JPEG ends before its end marker.
+
+    OpenCV before 5 decodes such a file without a word and fills the rest with grey. Markers are
+    walked, not searched for: a thumbnail inside has an end marker too, and a phone may append
+    a video.
+    """
+    at = 2
+    while True:
+        if at + 4 > len(data) and data[at : at + 2] != b"\xff\xd9":
+            return True
+        if data[at] != 0xFF:
+            return False  # not the structure we know: the decoder is to judge
+        marker = data[at + 1]
+        if marker == 0xD9:
+            return False
+        if marker == 0xFF:
+            at += 1  # fill byte
+            continue
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xDA:
+            # Entropy-coded data: 0xFF is followed by 0 or a restart marker until the scan ends.
+            end = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]").search(data, at)
+            if end is None:
+                return True
+            at = end.start()
+
+
+def in_natural_order(path: Path) -> list[tuple[int, int, str]]:
+    """Sort key of a path: frame2 before frame10."""
+    parts = [p for p in re.split(r"([0-9]+)", path.name) if p]
+    return [(0, int(p), p) if p.isascii() and p.isdigit() else (1, 0, p) for p in parts]
+
+
+def read_list(path: Path) -> list[tuple[Path, Path | None]]:
+    """Return the (picture, label or None) pairs of a list file, in its order.
+
+    One line per picture, `picture<space>label`, the label optional; paths relative to the list's
+    folder or absolute; empty lines are skipped. A name may hold spaces where the files are there
+    to tell. Raises DatasetError naming the file and the line: a missing file, a wrong line, an
+    empty list.
+    """
+    try:
+        if path.stat().st_size > MAX_LIST_BYTES:
+            raise DatasetError(f"{path}: wanted a list of pictures under {MAX_LIST_BYTES} bytes")
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(
+            f"{path}: wanted a list file (text), found: {reason}; check the path"
+        ) from error
+    pairs = [_pair(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
+    if not pairs:
+        raise DatasetError(f"{path}: wanted a line per picture, found an empty list")
+    return pairs
+
+
+def _pair(line: str, path: Path, number: int) -> tuple[Path, Path | None]:
+    words = line.split()
+    # The whole line first, then every way to cut it in two: a name may hold spaces.
+    cuts = [(" ".join(words), "")]
+    cuts += [(" ".join(words[:i]), " ".join(words[i:])) for i in range(1, min(len(words), 16))]
+    for picture, label in cuts:
+        first = path.parent / picture
+        second = path.parent / label if label else None
+        if first.is_file() and (second is None or second.is_file()):
+            return first, second
+    missing = next(w for w in words if len(words) > 2 or not (path.parent / w).is_file())
+    what = f"{missing!r:.200}, which is not a file" if len(words) <= 2 else f"{line.strip()!r:.200}"
+    raise DatasetError(
+        f"{path} line {number}: wanted `picture label` (relative to the list's folder, or "
+        f"absolute), found {what}; correct the line"
+    )

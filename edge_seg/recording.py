@@ -1,0 +1,250 @@
+"""Writing what was made: a WebM video that browsers play, and one PNG per mask.
+
+    with VideoFile(path, fps=30) as video:      the file appears under its name when the block ends
+        video.write(frame)                      uint8 (H, W, 3) BGR; the first sets the size
+
+OpenCV's writer reports nothing, not even a full disk. So the free space is watched while writing,
+and what lies on the disk is counted before it gets its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_seg.errors import CameraLost, OutputError
+
+Picture = NDArray[np.uint8]
+
+SUFFIX = ".webm"
+# VP8: every browser plays it, and the pip wheels of OpenCV can encode it. VP9 is seven times
+# slower there, H.264 has no encoder in them.
+FOURCC = "VP80"
+SPARE_BYTES = 4 << 20  # left free on the disk: the encoder's next second, and the file's index
+LOOK_EVERY = 30  # frames between two looks at the free space
+
+
+class VideoFile:
+    """A WebM video being written beside its name.
+
+    Leaving the `with` block finishes it and gives it its name: also on Ctrl-C and where a camera
+    is lost, because what they cut short cannot be had again. Any other error removes it, and
+    what lay under the name before stays.
+
+    frames: number written so far, then number in the finished file.
+    """
+
+    def __init__(self, path: Path, *, fps: float) -> None:
+        """Open the place. fps: frames per second, 0.1 to 240. Raises OutputError."""
+        self.path = Path(path)
+        self.fps = fps
+        self.frames = 0
+        self.size: tuple[int, int] | None = None  # (width, height)
+        self._writer: cv2.VideoWriter | None = None
+        self._part = self._reserve()
+
+    def _reserve(self) -> Path:
+        if self.path.suffix.lower() != SUFFIX:
+            raise OutputError(
+                f"{self.path}: wanted a name ending in {SUFFIX} (the video is WebM), "
+                f"found {self.path.suffix or 'no suffix'!r}; rename it"
+            )
+        if self.path.is_dir():
+            raise OutputError(f"{self.path}: wanted a file name, found a folder; add a name")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, part = tempfile.mkstemp(
+                prefix=f".{self.path.stem}.", suffix=f".part{SUFFIX}", dir=self.path.parent
+            )
+            os.close(handle)
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: wanted to write a video there, found: {error.strerror}; "
+                "choose another -o"
+            ) from error
+        return Path(part)
+
+    def write(self, frame: Picture) -> None:
+        """Append a frame, uint8 (H, W, 3) BGR; of another size than the first it gets bars.
+
+        Raises OutputError where the disk is nearly full or no encoder is here.
+        """
+        if self._writer is None or self.size is None:
+            self.size = (frame.shape[1], frame.shape[0])
+            self._writer = self._open(self.size)
+        if self.frames % LOOK_EVERY == 0:
+            self._check_space()
+        self._writer.write(letterbox(frame, self.size))
+        self.frames += 1
+
+    def _open(self, size: tuple[int, int]) -> cv2.VideoWriter:
+        fourcc = cv2.VideoWriter.fourcc(*FOURCC)
+        with _quiet():
+            writer = cv2.VideoWriter(str(self._part), cv2.CAP_FFMPEG, fourcc, self.fps, size)
+        if not writer.isOpened():
+            raise OutputError(
+                f"{self.path}: wanted to encode {size[0]}x{size[1]} at {self.fps:g} fps as VP8, "
+                "found that this OpenCV cannot; pip install opencv-python-headless, "
+                "or write masks only (--masks)"
+            )
+        return writer
+
+    def _check_space(self) -> None:
+        free = shutil.disk_usage(self._part.parent).free
+        if free < SPARE_BYTES:
+            raise OutputError(
+                f"{self.path}: wanted room for the video, found the disk full after "
+                f"{self.frames} frames; free space or choose another -o"
+            )
+
+    def finish(self, *, interrupted: bool = False) -> None:
+        """Close the file, count its frames, and give it its name.
+
+        interrupted: any number of whole frames is right (Ctrl-C falls between a write and its
+        count). Raises OutputError, leaving nothing, where frames are missing on the disk.
+        """
+        try:
+            if self._writer is not None:
+                self._writer.release()
+                self._writer = None
+            found = frames_in(self._part)
+            if found != self.frames and not interrupted:
+                raise OutputError(
+                    f"{self.path}: wanted {self.frames} frames on the disk, found {found} "
+                    "(a full disk, a quota or a size limit); free space or choose another -o"
+                )
+            self.frames = found
+            if found:
+                os.chmod(self._part, 0o666 & ~_umask())  # mkstemp makes files private
+                os.replace(self._part, self.path)
+        except OSError as error:
+            if isinstance(error, OutputError):
+                raise
+            raise OutputError(
+                f"{self.path}: wanted to finish the video, found: {error.strerror}"
+            ) from error
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Remove what is not finished; may be called twice."""
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+        with contextlib.suppress(OSError):
+            self._part.unlink()
+
+    def __enter__(self) -> VideoFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.finish()
+        elif isinstance(error, (KeyboardInterrupt, CameraLost)):
+            self.finish(interrupted=True)
+        else:
+            self.discard()
+
+
+def frames_in(path: Path) -> int:
+    """Return the number of frames a video file really holds; 0 where it cannot be read.
+
+    Counted, not believed from its header, and without decoding them (FFmpeg's raw packets).
+    """
+    if not path.is_file() or path.stat().st_size == 0:
+        return 0
+    with _quiet():
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
+        count = 0
+        while capture.isOpened() and capture.grab():
+            count += 1
+        capture.release()
+    return count
+
+
+def letterbox(frame: Picture, size: tuple[int, int]) -> Picture:
+    """Fit a frame into (width, height) with its proportions, black bars round it."""
+    width, height = size
+    if frame.shape[:2] == (height, width):
+        return frame
+    scale = min(width / frame.shape[1], height / frame.shape[0])
+    wide = min(width, max(1, round(frame.shape[1] * scale)))
+    high = min(height, max(1, round(frame.shape[0] * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas = np.zeros((height, width, 3), dtype=np.uint8)
+    top, left = (height - high) // 2, (width - wide) // 2
+    inner = cv2.resize(frame, (wide, high), interpolation=method)
+    canvas[top : top + high, left : left + wide] = inner
+    return canvas
+
+
+class MaskFolder:
+    """A folder of masks: one 8-bit PNG per frame, named after the frame."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder. Raises OutputError."""
+        self.folder = Path(folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder}: wanted a folder for masks, found: {error.strerror}; "
+                "choose another --masks"
+            ) from error
+
+    def write(self, mask: NDArray[np.uint8], name: str) -> Path:
+        """Write a mask, uint8 (H, W) 0..255, as `name`.png; all of it or nothing.
+
+        Raises OutputError with the system's reason (a full disk).
+        """
+        path = self.folder / f"{name}.png"
+        part = self.folder / f".{name}.{os.getpid()}.part"
+        try:
+            part.write_bytes(cv2.imencode(".png", mask)[1].tobytes())
+            os.replace(part, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise OutputError(
+                f"{path}: wanted to write a mask, found: {error.strerror}; "
+                "free space or choose another --masks"
+            ) from error
+        return path
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep FFmpeg off stderr: OpenCV prints a line about VP8's tag past every log level.
+
+    Its lines are for OpenCV's developers; where opening fails we say what that means.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
