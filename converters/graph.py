@@ -23,9 +23,10 @@ class Graph:
     """A ModelProto taken apart. `nodes` are in topological order after `refresh`."""
 
     def __init__(self, model: ModelProto) -> None:
-        self._model = model
+        self._model = ModelProto()
+        self._model.CopyFrom(model)  # edits must not reach the caller's model
         self._counter = 0
-        self._load(model)
+        self._load(self._model)
 
     def _load(self, model: ModelProto) -> None:
         self.constants: dict[str, Array] = {

@@ -2,7 +2,8 @@
 
     Softmax over two classes   l_person - l_other            p = sigmoid(l_person - l_other)
     Sigmoid                    the channel before it
-    no activation, "logit"     the channel
+    none, one logit            the channel
+    none, two logits           l_person - l_other: what the softmax left out would give
 
 The reduction is linear, so it folds into the last convolution, or stands before the last
 upsampling, which then works on one channel instead of two.
@@ -186,7 +187,8 @@ def _combination(graph: Graph, head: _Head, output: OutputSpec) -> Array:
             f"output: wanted a network that ends in {_ending(output)}, found that it ends in "
             f"{last}; set activation = {other!r} in the spec, or export the model again"
         )
-    if head.activation != "Softmax":
+    # Two channels without an activation are two exclusive classes, one logit each.
+    if head.activation == "Sigmoid" or (not head.activation and channels != 2):
         return weights
     if channels != 2:
         raise ConversionError(

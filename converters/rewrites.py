@@ -49,8 +49,9 @@ def simplify(model: ModelProto) -> tuple[ModelProto, list[str]]:
         if not changed:
             break
     graph = Graph(model)
-    for rewrite, _ in LAST:  # constant folding would undo these
+    for rewrite, _ in LAST:
         counts[rewrite.__name__] = rewrite(graph)
+        graph.refresh()
     model = graph.to_model()
     said = ["constants folded, batch norms folded into convolutions"]
     said += [
@@ -407,6 +408,48 @@ def _per_channel(value: Array, channels: int) -> Array | None:
     return padded.reshape(-1) if padded.shape == (1, channels, 1, 1) else None
 
 
+def pool_by_window(graph: Graph) -> int:
+    """Write GlobalAveragePool as an AveragePool over the whole map.
+
+    onnx2tf turns the first into a MEAN between transposed layouts, the second into a pool that
+    stays channels-last.
+    """
+    found = 0
+    for node in [n for n in graph.nodes if n.op_type == "GlobalAveragePool"]:
+        shape = graph.shapes.get(node.input[0])
+        if shape is None or len(shape) != 4:
+            continue
+        window = list(shape[2:])
+        pooled = graph.add("AveragePool", [node.input[0]], "pooled", kernel_shape=window)
+        graph.redirect(node.output[0], pooled)
+        graph.remove(node)
+        found += 1
+    return found
+
+
+def clip_behind_additions(graph: Graph) -> int:
+    """Move the bias of a convolution on a 1x1 map into an Add, where a ReLU6 follows.
+
+    onnx2tf does not fuse a ReLU6 with such a convolution, and the quantizer leaves a lone RELU6
+    in float. It does fuse with an addition.
+    """
+    found = 0
+    for node in [n for n in graph.nodes if n.op_type == "Clip"]:
+        conv = graph.producer(node.input[0])
+        if conv is None or conv.op_type != "Conv" or conv.input[1] not in graph.constants:
+            continue
+        shape, bias = graph.shapes.get(conv.output[0]), conv_bias(graph, conv)
+        if shape is None or shape[2:] != (1, 1) or bias is None:
+            continue
+        if graph.sole_consumer(conv.output[0]) is not node:
+            continue
+        set_conv(graph, conv, graph.constants[conv.input[1]], np.zeros_like(bias))
+        shift = graph.constant(bias.reshape(1, -1, 1, 1), "shift")
+        node.input[0] = graph.add("Add", [conv.output[0], shift], "shifted")
+        found += 1
+    return found
+
+
 # In this order: what one opens, the next finds.
 REWRITES: tuple[tuple[Callable[[Graph], int], str], ...] = (
     (fold_dead_convolutions, "{n} convolution(s) with weights of ~0 replaced by their constant"),
@@ -418,6 +461,9 @@ REWRITES: tuple[tuple[Callable[[Graph], int], str], ...] = (
     (fold_shifts, "{n} constant addition(s) folded into convolutions"),
     (fold_channel_moves, "{n} channel shuffle, split or gather step(s) folded into weights"),
 )
+# After the others, once: constant folding would undo the first, and fold the shift of the last.
 LAST: tuple[tuple[Callable[[Graph], int], str], ...] = (
     (unpad_max_pools, "{n} padded max pool(s) as zero Pad + unpadded pool"),
+    (pool_by_window, "{n} global average pool(s) as average pools"),
+    (clip_behind_additions, "{n} ReLU6 on a 1x1 map moved from a convolution to an addition"),
 )

@@ -1,0 +1,185 @@
+"""onnx2tf in an environment of its own: its pins clash with everything else of ours.
+
+`python(progress)` returns the interpreter of a virtual environment under the cache folder
+(EDGE_SEG_CACHE, default ~/.cache/edge-seg), made on first use in under a minute and reused while
+the pins are the same. Two processes do not make it at once; a half-made one is made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from edge_seg.errors import ConversionError
+
+Progress = Callable[[str, int, int], None]
+
+# What `onnx2tf -tb flatbuffer_direct` imports, and no more (no TensorFlow, no torch). Installed
+# with --no-deps --ignore-requires-python: its own pins ask for Python 3.12 and for packages it
+# does not use here. Run on Python 3.10, 3.11, 3.12 and 3.13.
+PINS = (
+    "onnx2tf==2.6.9",
+    "onnx==1.23.2",
+    "onnxsim==0.6.5",
+    "onnxoptimizer==0.4.2",
+    "sne4onnx==2.0.1",
+    "sng4onnx==2.0.1",
+    "ai-edge-litert==2.3.0; python_version >= '3.11'",
+    "ai-edge-litert==2.1.2; python_version < '3.11'",
+    "numpy==2.4.6; python_version >= '3.11'",
+    "numpy==2.2.6; python_version < '3.11'",
+    "ml_dtypes==0.6.0; python_version >= '3.11'",
+    "ml_dtypes==0.5.4; python_version < '3.11'",
+    "protobuf==7.36.2",
+    "flatbuffers==25.12.19",
+    "typing_extensions==4.16.0",
+    "psutil==7.2.2",
+    "tqdm==4.70.1",
+)
+MARKER = "complete"
+PIP_SECONDS = 600
+LOCK_SECONDS = 900
+CHECK = "import onnx2tf; from onnx2tf import main"
+
+
+def cache_folder() -> Path:
+    """Return where the environment lives; not created here."""
+    named = os.environ.get("EDGE_SEG_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "edge-seg"
+
+
+def python(progress: Progress) -> Path:
+    """Return the environment's interpreter, making the environment where it is missing.
+
+    progress(message, done, total) is called per step. Raises ConversionError with the last lines
+    of pip where that fails (no network, a full disk).
+    """
+    digest = hashlib.sha256("\n".join([*PINS, sys.version]).encode()).hexdigest()
+    folder = cache_folder() / f"onnx2tf-{digest[:12]}"
+    interpreter = folder / "bin" / "python"
+    if _complete(folder, digest):
+        return interpreter
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(folder.with_suffix(".lock"), progress):
+            if not _complete(folder, digest):  # another process may have made it meanwhile
+                _make(folder, interpreter, progress)
+                (folder / MARKER).write_text(digest)
+    except OSError as error:
+        raise ConversionError(
+            f"{folder}: wanted to set up onnx2tf there, found: {error.strerror or error}; "
+            "free space, or name another folder in EDGE_SEG_CACHE"
+        ) from error
+    return interpreter
+
+
+def _complete(folder: Path, digest: str) -> bool:
+    """Tell whether the environment was made whole; a virtual environment cannot be renamed."""
+    try:
+        made = (folder / MARKER).read_text() == digest
+    except OSError:
+        return False
+    return made and (folder / "bin" / "python").exists()
+
+
+@contextlib.contextmanager
+def _locked(path: Path, progress: Progress) -> Iterator[None]:
+    """Hold a lock file; wait for another process that holds it, up to LOCK_SECONDS."""
+    with open(path, "w") as file:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise ConversionError(
+                        f"{path}: wanted to set up onnx2tf, found another process doing so for "
+                        f"{LOCK_SECONDS} s; end it, or name another folder in EDGE_SEG_CACHE"
+                    ) from None
+                progress("waiting for another process that sets up onnx2tf", 0, 0)
+                time.sleep(1.0)
+        yield
+
+
+def _make(folder: Path, interpreter: Path, progress: Progress) -> None:
+    total = len(PINS) + 2
+    progress("setting up onnx2tf (once): environment", 0, total)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        venv.EnvBuilder(with_pip=True, symlinks=True).create(folder)
+    except (subprocess.CalledProcessError, SystemExit) as error:
+        raise ConversionError(
+            f"{folder}: wanted a virtual environment for onnx2tf, found that this Python cannot "
+            f"make one ({error}); install its venv module (Debian: apt install python3-venv)"
+        ) from error
+    pip = [str(interpreter), "-m", "pip", "install", "--no-deps", "--ignore-requires-python"]
+    quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+    for done, pin in enumerate(PINS, start=1):
+        name = pin.partition("=")[0]
+        progress(f"setting up onnx2tf (once): {name}", done, total)
+        _run([*pip, *quiet, pin], f"install {pin.partition(';')[0]}", PIP_SECONDS)
+    progress("setting up onnx2tf (once): trying it", total - 1, total)
+    _run([str(interpreter), "-c", CHECK], "start onnx2tf", PIP_SECONDS)
+    progress("setting up onnx2tf (once): done", total, total)
+
+
+def _run(command: list[str], what: str, seconds: float) -> None:
+    ended = run(command, folder=None, seconds=seconds, what=what, online=True)
+    if ended.returncode:
+        raise ConversionError(
+            f"wanted to {what}, found that it failed:\n{last_lines(ended.stdout)}\n"
+            "check the network and the disk, then run the same command again"
+        )
+
+
+def run(
+    command: list[str], *, folder: Path | None, seconds: float, what: str, online: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of the environment, output and errors together; ConversionError on time-out.
+
+    Nothing of the calling Python leaks in. Offline (the default), every proxy points at a closed
+    port: onnx2tf would fetch sample data without asking.
+    """
+    settings = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    settings["PYTHONNOUSERSITE"] = "1"
+    if not online:
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            settings[name] = settings[name.upper()] = "http://127.0.0.1:9"
+        settings.pop("no_proxy", None)
+        settings.pop("NO_PROXY", None)
+    try:
+        return subprocess.run(
+            command,
+            cwd=folder,
+            env=settings,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ConversionError(
+            f"wanted to {what} within {seconds:.0f} s, found it still running; "
+            "run the same command again, on a machine with less to do"
+        ) from error
+
+
+def last_lines(output: str, count: int = 6) -> str:
+    """Return the last lines that say something: no colours, no progress bars."""
+    plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", output).replace("\r", "\n")
+    lines = [line.rstrip() for line in plain.splitlines()]
+    said = [line for line in lines if line.strip() and "it/s" not in line and "|" not in line]
+    return "\n".join(f"  {line[:200]}" for line in said[-count:])
