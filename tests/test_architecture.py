@@ -48,7 +48,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "evaluation": ("errors", "metrics", "segmenter"),
     "doctor": ("errors", "spec", "bundle", "board", "backends", "segmenter", "camera"),
     "bench": (
-        *("errors", "spec", "bundle", "pixels", "backends", "board", "segmenter"),
+        *("_version", "errors", "spec", "bundle", "pixels", "backends", "board", "segmenter"),
         *("camera", "compositing", "metrics", "evaluation", "machine"),
     ),
     "__init__": ("_version", "errors", "spec", "bundle", "board", "segmenter"),

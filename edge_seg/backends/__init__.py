@@ -32,10 +32,16 @@ class Backend(Protocol):
 
     The constructor raises BackendUnavailable (the library, or the artifact, cannot be used here;
     an artifact that is wrong or corrupt names its path). `infer` raises BackendFailure.
+    `find_library` returns "library version", or raises BackendUnavailable with what to install.
     """
 
     input: TensorSpec
     output: TensorSpec
+
+    @staticmethod
+    def find_library() -> str:
+        """Name the library that is installed here."""
+        ...
 
     def infer(self, tensor: Tensor) -> Tensor:
         """Run the network once."""
@@ -88,6 +94,14 @@ def load_class(name: str) -> Any:
         raise BackendUnavailable(
             f"backend {name}: wanted its library, found: {error}; install it with: {row.install}"
         ) from error
+
+
+def find_library(name: str) -> str:
+    """Return "library version" of a backend's installed library, opening nothing.
+
+    Raises BackendUnavailable with what to install.
+    """
+    return str(load_class(name).find_library())
 
 
 def open_backend(name: str, path: Path, options: Mapping[str, Any] | None = None) -> Backend:

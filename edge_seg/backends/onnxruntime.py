@@ -42,6 +42,11 @@ class OnnxRuntimeBackend:
         self.output = _only(session.get_outputs(), path)
         self._name = session.get_inputs()[0].name
 
+    @staticmethod
+    def find_library() -> str:
+        """Return the installed ONNX Runtime and its version."""
+        return OnnxRuntimeBackend.library
+
     def infer(self, tensor: Tensor) -> Tensor:
         """Run once; returns a new array. Raises FrameError, BackendFailure."""
         check_tensor(tensor, self.input)

@@ -49,6 +49,11 @@ class TFLiteBackend:
         self.input, self.output = _spec(eats, path), _spec(returns, path)
         self._in, self._out = eats["index"], returns["index"]
 
+    @staticmethod
+    def find_library() -> str:
+        """Return the installed TFLite library and its version. Raises BackendUnavailable."""
+        return load_interpreter()[1]
+
     def infer(self, tensor: Tensor) -> Tensor:
         """Run once; returns a new array. Raises FrameError, BackendFailure."""
         check_tensor(tensor, self.input)

@@ -82,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; return its exit code. Never a traceback for a mistake of the user's."""
     args = build_parser().parse_args(argv)
+    _settle_opencv(quiet=not args.debug)
     level = logging.DEBUG if args.debug else logging.WARNING
     logging.basicConfig(level=level, format="edge-seg: %(message)s", stream=sys.stderr)
     try:
@@ -110,6 +111,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         return _say(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), UNFINISHED)
+
+
+def _settle_opencv(*, quiet: bool) -> None:
+    """Set what OpenCV reads from the environment when it is first imported."""
+    # The size a picture's header may announce; 64 megapixels, as pictures.MAX_PIXELS.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))
+    if quiet:
+        # Its lines about codecs and devices are for developers; our errors say what they mean.
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 def exit_code(error: EdgeSegError) -> int:

@@ -1,0 +1,56 @@
+"""Arguments that several verbs share, spelled once."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+
+def add_bundle(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Add the positional BUNDLE; without it the network that ships is meant."""
+    parser.add_argument(
+        "bundle",
+        nargs=None if required else "?",
+        metavar="BUNDLE",
+        help="a folder made by `edge-seg convert`"
+        + ("" if required else " (default: the network that ships)"),
+    )
+
+
+def add_board(parser: argparse.ArgumentParser) -> None:
+    """Add --board."""
+    parser.add_argument(
+        "--board",
+        default="auto",
+        metavar="NAME",
+        help="a board's name or alias (see `edge-seg boards`), a board.toml, or auto (default)",
+    )
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Add --threads."""
+    parser.add_argument(
+        "--threads", type=count, metavar="N", help="CPU threads (default: the board's)"
+    )
+
+
+def count(text: str) -> int:
+    """Return a whole number of 1 or more."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"wanted a whole number of 1 or more, found {text!r}")
+    return value
+
+
+def frame_rate(text: str) -> float:
+    """Return frames per second, 0.1 to 240."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.1 <= value <= 240:
+        raise argparse.ArgumentTypeError(f"wanted frames per second, 0.1 to 240, found {text!r}")
+    return value

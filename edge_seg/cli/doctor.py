@@ -1,0 +1,83 @@
+"""`edge-seg doctor [BUNDLE] [--board NAME] [--camera SOURCE]`: what works here, what is missing.
+
+Exit 0 if one of the board's runtimes would open, 4 if none would, 2 where the camera asked for
+gives no frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from edge_seg.cli import CANNOT_RUN, DONE, WRONG_INPUT, arguments
+from edge_seg.errors import BundleError, CameraError
+
+if TYPE_CHECKING:
+    from edge_seg.bundle import ModelBundle
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb to the command line."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="say what works here and what is missing, for any board",
+        description="Try every runtime of a board, in order, and say what is missing and how to "
+        "mend it. Exit 0 if one would open, 4 if none.",
+    )
+    arguments.add_bundle(parser)
+    arguments.add_board(parser)
+    parser.add_argument("--camera", metavar="SOURCE", help="also read one frame of this source")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the findings."""
+    from edge_seg import machine
+    from edge_seg._version import __version__
+    from edge_seg.board import detect, load
+    from edge_seg.doctor import examine
+
+    here = detect()
+    board = here if args.board == "auto" else load(args.board)
+    print(f"edge-seg {__version__} on {machine.measured_on()}")
+    which = "this machine" if board == here else f"this machine is not one; it is {here.name!r}"
+    print(f"board {board.name}: {board.title} ({which})")
+    bundle = _bundle(args.bundle)
+    findings = examine(board, bundle)
+    for number, finding in enumerate(findings, 1):
+        verdict = "works  " if finding.opens else "missing"
+        print(f"  {number}. {verdict}  {finding.runtime}: {finding.text}")
+    first = next((f for f in findings if f.opens), None)
+    what = "would run on" if bundle is not None else "has the library for"
+    print(f"edge-seg {what} {first.runtime}." if first else "edge-seg cannot run here as it is.")
+    seen = _look(args.camera) if args.camera else True
+    if first is None:
+        return CANNOT_RUN
+    return DONE if seen else WRONG_INPUT
+
+
+def _bundle(name: str | None) -> ModelBundle | None:
+    from edge_seg.bundle import ModelBundle
+
+    try:
+        bundle = ModelBundle.load(name)
+    except BundleError as error:
+        if name is not None:
+            raise
+        print(f"bundle: {error}; looking at the libraries only")
+        return None
+    print(f"bundle {bundle.path}: {', '.join(a.name for a in bundle.artifacts)}")
+    return bundle
+
+
+def _look(camera: str) -> bool:
+    from edge_seg.camera import open_source
+
+    try:
+        with open_source(camera) as source:
+            frame = next(source).frame
+    except CameraError as error:
+        print(f"camera: {error}")
+        return False
+    print(f"camera: {source.describe} gives frames of {frame.shape[1]}x{frame.shape[0]}")
+    return True

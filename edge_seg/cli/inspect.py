@@ -1,0 +1,90 @@
+"""`edge-seg inspect BUNDLE`: what a bundle holds, as its manifest says."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from edge_seg.cli import arguments
+
+if TYPE_CHECKING:
+    from edge_seg.bundle import Artifact, ModelBundle
+
+MAX_TEXT = 300
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb to the command line."""
+    parser = subparsers.add_parser(
+        "inspect",
+        help="show what a bundle holds",
+        description="Show a bundle's manifest: what the network eats and returns, its artifacts, "
+        "how they were made and how good they were.",
+    )
+    arguments.add_bundle(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the manifest as tables."""
+    from edge_seg.bundle import ModelBundle
+
+    bundle = ModelBundle.load(args.bundle)
+    print(f"{_clean(bundle.name)}  ({bundle.path})")
+    eats, returns = bundle.input, bundle.output
+    print(
+        f"  input   {eats.width}x{eats.height} {eats.color}, {eats.fit}, "
+        f"mean {list(eats.mean)}, std {list(eats.std)}"
+    )
+    print(f"  output  {returns.activation}, person in channel {returns.channel}")
+    for line in _lines("source", bundle.source):
+        print(f"  {line}")
+    _print_artifacts(bundle)
+    for artifact in bundle.artifacts:
+        _print_made(artifact)
+    return 0
+
+
+def _print_artifacts(bundle: ModelBundle) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for title in ("artifact", "file", "kB", "mIoU", "person IoU", "boundary F", "SC"):
+        table.add_column(title, justify="left" if title in ("artifact", "file") else "right")
+    for artifact in bundle.artifacts:
+        quality = artifact.quality
+        figures = [_percent(quality.get(k)) for k in ("miou", "person_iou", "boundary_f", "sc")]
+        size = f"{artifact.size / 1000:.0f}"
+        row = [artifact.name, _clean(artifact.file), size, *figures]
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+def _print_made(artifact: Artifact) -> None:
+    for title, facts in (("made", artifact.made), ("quality", artifact.quality)):
+        lines = _lines(title, facts)
+        if lines:
+            print(artifact.name)
+        for line in lines:
+            print(f"  {line}")
+
+
+def _lines(title: str, value: Any) -> list[str]:
+    """Flatten a manifest's object into `path: value` lines."""
+    if isinstance(value, dict):
+        return [line for key, inner in value.items() for line in _lines(f"{title}.{key}", inner)]
+    if isinstance(value, list):
+        value = ", ".join(str(v) for v in value) or "none"
+    return [f"{_clean(title)}: {_clean(str(value))}"]
+
+
+def _percent(value: Any) -> str:
+    return f"{100 * value:.2f}" if isinstance(value, (int, float)) else "-"
+
+
+def _clean(text: str) -> str:
+    """A manifest comes from outside: no control characters reach the terminal, no endless line."""
+    shown = "".join(c if c.isprintable() else "?" for c in text[: MAX_TEXT + 1])
+    return shown if len(shown) <= MAX_TEXT else shown[:MAX_TEXT] + "..."

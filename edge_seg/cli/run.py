@@ -1,0 +1,220 @@
+"""`edge-seg run [BUNDLE] --source S -o OUT.webm`: frames in, a video or masks out."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_seg.cli import INTERRUPTED, arguments
+from edge_seg.cli.progress import frames_bar
+from edge_seg.errors import CameraLost
+
+if TYPE_CHECKING:
+    from edge_seg.camera import Source
+    from edge_seg.recording import VideoFile
+
+Composite = Callable[[Any, Any], Any]  # (frame, mask) -> frame
+UNKNOWN_FPS = 30.0  # of a camera that states no rate
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb to the command line."""
+    parser = subparsers.add_parser(
+        "run",
+        help="segment a camera, video, folder or list; write a video, or masks, or both",
+        description="Segment every frame of a source. -o writes a WebM with as many frames as were "
+        "read; --masks writes one 8-bit PNG per frame. Ctrl-C finishes the file.",
+    )
+    arguments.add_bundle(parser)
+    parser.add_argument(
+        "--source",
+        required=True,
+        metavar="S",
+        help="camera index (0), /dev/videoN, a video, a folder of pictures, a clip folder with "
+        "frames/, or a list file",
+    )
+    arguments.add_board(parser)
+    arguments.add_threads(parser)
+    parser.add_argument(
+        "--background",
+        default="blur",
+        metavar="blur|none|#RRGGBB|FILE",
+        help="what stands behind the person in the video: the blurred background (default), the "
+        "background as it is, a colour, or a picture",
+    )
+    parser.add_argument(
+        "--rotate",
+        type=int,
+        default=0,
+        choices=(0, 90, 180, 270),
+        help="turn every frame clockwise by so many degrees first",
+    )
+    parser.add_argument("--mirror", action="store_true", help="then swap left and right")
+    parser.add_argument(
+        "--fps",
+        type=arguments.frame_rate,
+        metavar="N",
+        help="frames per second of the video written (default: the source's; 1 for a folder or "
+        "list, 30 for a clip folder)",
+    )
+    parser.add_argument("-o", "--output", type=_webm, metavar="OUT.webm", help="the video to write")
+    parser.add_argument("--masks", type=Path, metavar="DIR", help="a folder for one PNG per frame")
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Segment every frame, write what was asked for, say how it went."""
+    _check(args)
+    from edge_seg.camera import open_source
+    from edge_seg.recording import MaskFolder, VideoFile
+    from edge_seg.segmenter import EdgeSegmenter
+
+    composite = _composite(args.background)
+    video: VideoFile | None = None
+    try:
+        with ExitStack() as stack:
+            source = stack.enter_context(open_source(args.source, fps=args.fps))
+            _check_names(args, source)
+            segmenter = stack.enter_context(
+                EdgeSegmenter.open(args.bundle, board=args.board, threads=args.threads)
+            )
+            masks = MaskFolder(args.masks) if args.masks else None
+            if args.output:
+                rate = args.fps or source.fps or UNKNOWN_FPS
+                video = stack.enter_context(VideoFile(args.output, fps=rate))
+            began = time.monotonic()
+            done = _frames(args, source, segmenter, composite, video, masks)
+            seconds = time.monotonic() - began
+    except (KeyboardInterrupt, CameraLost) as error:
+        kept = _kept(args, video)
+        if isinstance(error, CameraLost):
+            print(f"edge-seg: {kept}", file=sys.stderr)
+            raise
+        print(f"edge-seg: interrupted; {kept}", file=sys.stderr)
+        return INTERRUPTED
+    _report(args, video, done, seconds, f"{segmenter.runtime}")
+    if source.live and video is not None:
+        _warn_of_pace(video, done / seconds)
+    return 0
+
+
+def _frames(
+    args: argparse.Namespace,
+    source: Source,
+    segmenter: Any,
+    composite: Composite,
+    video: VideoFile | None,
+    masks: Any,
+) -> int:
+    from edge_seg.camera import orient
+
+    done = 0
+    with frames_bar(Path(source.describe).name, source.count) as advance:
+        for shot in source:
+            frame = orient(shot.frame, rotate=args.rotate, mirror=args.mirror)
+            mask = segmenter.segment(frame, shot.timestamp, dtype="uint8")
+            if masks is not None:
+                masks.write(mask, shot.name)
+            if video is not None:
+                video.write(composite(frame, mask))
+            done += 1
+            advance()
+    return done
+
+
+def _composite(background: str) -> Composite:
+    from edge_seg import compositing
+    from edge_seg.pictures import read_picture
+
+    if background == "none":
+        return lambda frame, mask: frame
+    if background == "blur":
+        return compositing.blur
+    cache: dict[tuple[int, int], Any] = {}  # one background per frame size: usually one
+    if background.startswith("#"):
+        red, green, blue = bytes.fromhex(background[1:])
+        make = lambda size: compositing.plain(size, (blue, green, red))  # noqa: E731
+    else:
+        picture = read_picture(Path(background))
+        make = lambda size: compositing.cover(picture, size)  # noqa: E731
+
+    def replace(frame: Any, mask: Any) -> Any:
+        size = frame.shape[:2]
+        if size not in cache:
+            cache.clear()
+            cache[size] = make(size)
+        return compositing.blend(frame, cache[size], mask)
+
+    return replace
+
+
+# --- what is refused before anything is loaded --------------------------------------------------
+
+
+def _webm(text: str) -> Path:
+    if not text.lower().endswith(".webm"):
+        raise argparse.ArgumentTypeError(
+            f"wanted a name ending in .webm (the video is WebM), found {text!r}"
+        )
+    return Path(text)
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.output is None and args.masks is None:
+        args.parser.error("wanted -o OUT.webm or --masks DIR, found neither: nothing to write")
+    if args.background.startswith("#") and not re.fullmatch(r"#[0-9a-fA-F]{6}", args.background):
+        args.parser.error(f"wanted --background #RRGGBB, found {args.background!r}")
+    if args.output is not None and args.output.resolve() == Path(args.source).resolve():
+        args.parser.error(f"wanted another file than the source, found {args.output} for both")
+
+
+def _check_names(args: argparse.Namespace, source: Source) -> None:
+    """Refuse two pictures whose masks would have one name: the second would replace the first."""
+    if args.masks is None or source.names is None:
+        return
+    seen: set[str] = set()
+    for name in source.names:
+        if name in seen:
+            args.parser.error(
+                f"wanted pictures of different names for --masks, found {name!r} twice in "
+                f"{source.describe}; rename one, or run them apart"
+            )
+        seen.add(name)
+
+
+# --- what is said at the end --------------------------------------------------------------------
+
+
+def _kept(args: argparse.Namespace, video: VideoFile | None) -> str:
+    if video is not None and video.frames:
+        return f"{video.path} holds the {video.frames} frames made so far"
+    if args.masks is not None:
+        return f"the masks made so far are in {args.masks}"
+    return "nothing was written"
+
+
+def _report(
+    args: argparse.Namespace, video: VideoFile | None, done: int, seconds: float, runtime: str
+) -> None:
+    if video is not None and video.size is not None:
+        width, height = video.size
+        print(f"{video.path}: {video.frames} frames, {width}x{height}, {video.fps:g} fps")
+    if args.masks is not None:
+        print(f"{args.masks}: {done} masks")
+    print(f"{done / max(seconds, 1e-9):.1f} frames/s, everything included, on {runtime}")
+
+
+def _warn_of_pace(video: VideoFile, pace: float) -> None:
+    """A camera's video has one rate for all frames; say so where it was not kept."""
+    if abs(pace - video.fps) > 0.1 * video.fps:
+        print(
+            f"edge-seg: the camera gave {pace:.1f} frames/s and the video says {video.fps:g}: it "
+            f"plays at {video.fps / pace:.1f} times the speed; record with --fps {pace:.1f}",
+            file=sys.stderr,
+        )

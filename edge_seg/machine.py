@@ -1,0 +1,98 @@
+"""What this machine says of itself: its name, its heat, its memory, whether it is throttled.
+
+Everything is read from files under `root` (tests hand in a folder) or from the Pi's own tool.
+What a machine does not tell is None: never a guess.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+# Bits of `vcgencmd get_throttled` (Raspberry Pi documentation, "vcgencmd").
+THROTTLE_BITS = {
+    0: "under-voltage now",
+    1: "frequency capped now",
+    2: "throttled now",
+    3: "soft temperature limit now",
+    16: "under-voltage has occurred",
+    17: "frequency capping has occurred",
+    18: "throttling has occurred",
+    19: "soft temperature limit has occurred",
+}
+
+
+def measured_on(library: str = "", *, root: Path = Path("/")) -> str:
+    """Return this machine's model, cores, system, Python and `library`, for people and reports."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parts = [model(root), f"{cores} CPUs", system(root), f"Python {platform.python_version()}"]
+    return ", ".join([*parts, library] if library else parts)
+
+
+def model(root: Path = Path("/")) -> str:
+    """Return the board's model where a device tree names it, else the processor's."""
+    board = _read(root / "proc/device-tree/model").strip("\0\n ")
+    if board:
+        return board
+    found = re.search(r"^model name\s*:\s*(.+)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def system(root: Path = Path("/")) -> str:
+    """Return the operating system's name and the machine's architecture."""
+    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', _read(root / "etc/os-release"), re.MULTILINE)
+    return f"{found.group(1) if found else platform.system()} ({platform.machine()})"
+
+
+def temperature(root: Path = Path("/")) -> float | None:
+    """Return the hottest thermal zone in degrees Celsius; None where there is none."""
+    degrees = []
+    for path in (root / "sys/class/thermal").glob("thermal_zone*/temp"):
+        text = _read(path).strip()
+        if re.fullmatch(r"-?[0-9]+", text):
+            degrees.append(int(text) / 1000.0)  # the kernel gives millidegrees
+    # Zones that are switched off say 0 or less.
+    return max((d for d in degrees if d > 0), default=None)
+
+
+def throttled() -> str | None:
+    """Return what a Raspberry Pi says of its power and heat ("no" when all is well), else None."""
+    tool = shutil.which("vcgencmd")
+    if tool is None:
+        return None
+    try:
+        done = subprocess.run(
+            [tool, "get_throttled"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return read_throttled(done.stdout)
+
+
+def read_throttled(answer: str) -> str | None:
+    """Read `throttled=0x50005` into words; None where it is something else."""
+    found = re.search(r"throttled=(0x[0-9a-fA-F]+)", answer)
+    if found is None:
+        return None
+    bits = int(found.group(1), 16)
+    words = [text for bit, text in THROTTLE_BITS.items() if bits >> bit & 1]
+    return f"{', '.join(words) or 'unknown flag'} ({found.group(1)})" if bits else "no"
+
+
+def peak_memory() -> int:
+    """Return the most memory this process has held so far, in bytes (resident)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
