@@ -110,9 +110,9 @@ class _Work:
     def graph(self) -> tuple[Any, dict[str, Any]]:
         """Read, reduce and rewrite the network; return it and what was done, in words."""
         self.progress("reading the network")
-        model = head.single_logit(onnx.load(self.job.model), self.job.output)
-        model, steps = rewrites.simplify(model)
-        dead = guards.dead_layers(model)
+        loaded = onnx.load(self.job.model, self.job.input)
+        dead = guards.dead_layers(loaded)
+        model, steps = rewrites.simplify(head.single_logit(loaded, self.job.output))
         made = {
             "edge_seg": __version__,
             "python": platform.python_version(),
@@ -153,7 +153,13 @@ class _Work:
         """Quantise the float artifact with the calibration frames."""
         path = self.folder / "model-int8.tflite"
         source = self.folder / fp32.file
-        tflite.to_int8(source, path, tensors=list(self._tensors()), progress=self.progress)
+        tflite.to_int8(
+            source,
+            path,
+            tensors=self._tensors(),
+            input=self.job.input,
+            progress=self.progress,
+        )
         facts = {
             **made,
             "calibration": {

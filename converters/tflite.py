@@ -27,6 +27,7 @@ from edge_seg.converters import environment, guards
 from edge_seg.converters.environment import Progress
 from edge_seg.converters.rewrites import first_line
 from edge_seg.errors import ConversionError
+from edge_seg.spec import InputSpec
 
 ONNX2TF_SECONDS = 600
 LEAST_TENSORS = 1
@@ -99,17 +100,25 @@ def _check_float(path: Path, model: ModelProto) -> None:
 
 
 def to_int8(
-    source: Path, out: Path, *, tensors: Iterable[NDArray[Any]], progress: Progress = quiet
+    source: Path,
+    out: Path,
+    *,
+    tensors: Iterable[NDArray[Any]],
+    input: InputSpec | None = None,
+    progress: Progress = quiet,
 ) -> None:
     """Write a full-integer TFLite of a float one.
 
     tensors: float32 (1, H, W, 3), as the runtime's own codec makes them; ranges come from them.
-    Raises ConversionError: nothing to calibrate with, or the quantizer's refusal, in words.
+    input: the spec they were made with; the input's range is then the whole range of a pixel,
+        so that all 256 levels have a code of their own, whatever the pictures held.
+    Raises ConversionError: nothing to calibrate with, or the quantizer's refusal, in words;
+    QualityRefused where a bias overflowed (guards.py).
     """
     samples = list(tensors)
     _check_samples(samples)
     try:
-        content = _quantized(source, samples, progress)
+        content = _quantized(source, samples, input, progress)
     except ConversionError:
         raise
     except Exception as error:  # the quantizer raises whatever its parts raise
@@ -120,7 +129,7 @@ def to_int8(
     beside = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         beside.write_bytes(content)
-        guards.check_integer_ends(beside)
+        guards.check_int8(beside, source)
         os.replace(beside, out)
     finally:
         beside.unlink(missing_ok=True)
@@ -139,14 +148,19 @@ def _check_samples(samples: list[NDArray[Any]]) -> None:
             )
 
 
-def _quantized(source: Path, samples: list[NDArray[Any]], progress: Progress) -> bytes:
+def _quantized(
+    source: Path, samples: list[NDArray[Any]], input: InputSpec | None, progress: Progress
+) -> bytes:
     from ai_edge_quantizer import quantizer, recipe
 
+    key, name = _signature(source)
     with _silence():
         worker = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
-        key, name = _signature(source)
-        data = {key: _counted(samples, name, progress)}
-        ranges = worker.calibrate(data, num_threads=min(4, os.cpu_count() or 1))
+        ranges = _mean_ranges(worker, key, name, samples, progress)
+        if input is not None:
+            shape = np.shape(ranges[name]["min"])
+            for end, value in zip(("min", "max"), pixel_range(input), strict=True):
+                ranges[name][end] = np.full(shape, value, dtype=np.float32)
         progress("quantizing", 0, 0)
         result = worker.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     if result.quantized_model is None:
@@ -154,19 +168,41 @@ def _quantized(source: Path, samples: list[NDArray[Any]], progress: Progress) ->
     return bytes(result.quantized_model)
 
 
-class _counted:
-    """The calibration tensors as the quantizer wants them; it walks over them more than once."""
+def _mean_ranges(
+    worker: Any, key: str, name: str, samples: list[NDArray[Any]], progress: Progress
+) -> dict[str, dict[str, NDArray[np.float32]]]:
+    """Return per tensor the mean over the pictures of its least and greatest value.
 
-    def __init__(self, samples: list[NDArray[Any]], name: str, progress: Progress) -> None:
-        self._samples, self._name, self._progress = samples, name, progress
+    The quantizer's own moving average weighs the last twenty pictures most, so it depends on
+    their order; the extremes over all pictures follow one odd picture (docs/decisions.md).
+    """
+    sums: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for done, sample in enumerate(samples, start=1):
+        seen = worker.calibrate({key: [{name: sample}]}, num_threads=min(4, os.cpu_count() or 1))
+        for tensor, ends in seen.items():
+            total = sums.setdefault(tensor, {})
+            for end, value in ends.items():
+                total[end] = total.get(end, np.zeros(())) + np.asarray(value, dtype=np.float64)
+        progress("calibrating", done, len(samples))
+    count = len(samples)
+    return {
+        tensor: {end: (value / count).astype(np.float32) for end, value in ends.items()}
+        for tensor, ends in sums.items()
+    }
 
-    def __len__(self) -> int:
-        return len(self._samples)
 
-    def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
-        for done, sample in enumerate(self._samples, start=1):
-            self._progress("calibrating", done, len(self._samples))
-            yield {self._name: sample}
+def pixel_range(input: InputSpec) -> tuple[float, float]:
+    """Return the range that gives the lowest pixel value code -128 and the highest 127.
+
+    The quantizer makes scale = (max - min) / 255 and zero point = -128 - min / scale of it. With
+    mean = std = 0.5 every level lies halfway between two codes, which the runtime rounds up
+    (pixels.input_table); the range is shifted so that up ends at 127: scale 1/127.5, zero -1.
+    """
+    ends = [(level - m) / s for m, s in zip(input.mean, input.std, strict=True) for level in (0, 1)]
+    scale = (max(ends) - min(ends)) / 255
+    # Whole-number arithmetic on a value that may be a tie: a hair of tolerance, as the runtime's.
+    zero_point = float(np.ceil(-128.5 - min(ends) / scale - 1e-4))
+    return (-128 - zero_point) * scale, (127 - zero_point) * scale
 
 
 def _signature(source: Path) -> tuple[str, str]:
