@@ -28,14 +28,14 @@ from torch import Tensor
 IGNORE = 255
 CAP = 10  # the official code's limit on predicted components (PAPER 2.3)
 
-Indices = NDArray[np.int64]
+Indices = NDArray[np.signedinteger]
 
 
 @dataclass(frozen=True)
 class _Pieces:
     """The components of a batch of masks, numbered from 1 through all its pictures."""
 
-    labels: Indices  # (N * H * W,): 0 outside
+    labels: NDArray[np.int32]  # (N * H * W,): 0 outside
     owner: Indices  # (count + 1,): the picture of each component; owner[0] means nothing
     area: Indices  # (count + 1,): pixels
 
@@ -69,11 +69,11 @@ def connectivity_loss(probability: Tensor, label: Tensor, *, cap: int | None = C
 
 
 def _pieces(masks: NDArray[np.bool_]) -> _Pieces:
-    labels = np.empty(masks.shape, np.int64)
+    labels = np.zeros(masks.shape, np.int32)
     owners, total = [np.zeros(1, np.int64)], 0
     for index, mask in enumerate(masks):
         found, plane = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
-        labels[index] = np.where(plane > 0, plane.astype(np.int64) + total, 0)
+        np.add(plane, total, out=labels[index], where=mask)
         owners.append(np.full(found - 1, index, np.int64))
         total += found - 1
     flat = labels.reshape(-1)
@@ -97,23 +97,23 @@ def _loss(
 ) -> Tensor:
     pictures = len(valid)
     p, g = predicted.labels, true.labels
-    both = np.flatnonzero((g > 0) & _kept(predicted, cap)[p])
-    keys, pair_of = np.unique(g[both] * (predicted.count + 1) + p[both], return_inverse=True)
-    pair_g, pair_p = keys // (predicted.count + 1), keys % (predicted.count + 1)
-
-    soft_p = _sums(s, p, predicted.count + 1)
-    outside = _flags(p == 0, s)  # a dropped component must not make its person look found
-    soft_g = _sums(torch.where(outside, s, torch.zeros_like(s)), g, true.count + 1)
-    inter = _sums(s[_on(both, s)], pair_of.reshape(-1), len(keys))
+    pair_of, both, pair_g, pair_p = _pairs(predicted, true, _kept(predicted, cap))
+    inside = np.flatnonzero(p)
+    soft_p = _sums(_at(s, inside), p[inside], predicted.count + 1)
+    # Outside P: a dropped component must not make its person look found.
+    missed = np.flatnonzero((g > 0) & (p == 0))
+    soft_g = _sums(_at(s, missed), g[missed], true.count + 1)
+    inter = _sums(_at(s, both), pair_of, len(pair_g))
     area_g = _const(true.area, s)
-    iou = inter / (soft_p[_on(pair_p, s)] + area_g[_on(pair_g, s)] - inter)
+    iou = inter / (_at(soft_p, pair_p) + _at(area_g, pair_g) - inter)
 
     matches = np.bincount(pair_g, minlength=true.count + 1)
     own = _sums(iou, pair_g, true.count + 1) / _const(np.maximum(matches, 1), s)
     near = soft_g / area_g.clamp(min=1)
     score = torch.where(_const(matches, s) > 0, own, near)[1:]
     lone = np.bincount(pair_p, minlength=predicted.count + 1)[1:] == 0
-    weight = (soft_p / _const(predicted.area, s).clamp(min=1))[1:][_on(np.flatnonzero(lone), s)]
+    share = soft_p / _const(predicted.area, s).clamp(min=1)
+    weight = _at(share, np.flatnonzero(lone) + 1)
 
     groups = _const(np.bincount(true.owner[1:], minlength=pictures), s)
     isolated = _sums(weight, predicted.owner[1:][lone], pictures)
@@ -122,9 +122,28 @@ def _loss(
     matched = np.bincount(true.owner[pair_g], minlength=pictures) > 0
     present = np.bincount(true.owner[1:], minlength=pictures) > 0
     present |= np.bincount(predicted.owner[1:], minlength=pictures) > 0
-    apart = 1 + _disagreement(s, p, g, pictures=pictures) / _const(np.maximum(valid, 1), s)
-    loss = torch.where(_flags(matched, s), 1 - connected, apart)
-    return torch.where(_flags(present, s), loss, torch.zeros_like(loss))
+    loss = torch.where(_flags(matched, s), 1 - connected, torch.zeros_like(connected))
+    if (present & ~matched).any():
+        apart = 1 + _disagreement(s, p, g, pictures=pictures) / _const(np.maximum(valid, 1), s)
+        loss = torch.where(_flags(present & ~matched, s), apart, loss)
+    return loss
+
+
+def _pairs(
+    predicted: _Pieces, true: _Pieces, kept: NDArray[np.bool_]
+) -> tuple[Indices, Indices, Indices, Indices]:
+    """The matched pairs: (pair of each shared pixel, shared pixels, true of pair, predicted)."""
+    p, g = predicted.labels, true.labels
+    both = np.flatnonzero((g > 0) & (p > 0))
+    both = both[kept[p[both]]]
+    width = predicted.count + 1
+    keys = g[both].astype(np.int64) * width + p[both]
+    if (true.count + 1) * width > 1 << 22:  # a table of all pairs would be too large
+        pairs, pair_of = np.unique(keys, return_inverse=True)
+        return pair_of.reshape(-1), both, pairs // width, pairs % width
+    present = np.bincount(keys, minlength=1) > 0
+    pairs = np.flatnonzero(present)
+    return (np.cumsum(present) - 1)[keys], both, pairs // width, pairs % width
 
 
 def _disagreement(s: Tensor, p: Indices, g: Indices, *, pictures: int) -> Tensor:
@@ -132,6 +151,10 @@ def _disagreement(s: Tensor, p: Indices, g: Indices, *, pictures: int) -> Tensor
     missed = torch.where(_flags(g > 0, s), 1 - s, torch.zeros_like(s))
     false = torch.where(_flags((p > 0) & (g == 0), s), s, torch.zeros_like(s))
     return (missed + false).reshape(pictures, -1).sum(dim=1)
+
+
+def _at(values: Tensor, index: Indices) -> Tensor:
+    return values.index_select(0, _on(index, values))
 
 
 def _sums(values: Tensor, index: Indices, size: int) -> Tensor:
