@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from edge_seg.bundle import (
 )
 from edge_seg.calibration.frames import CalibrationSet
 from edge_seg.converters import gate, guards, head, onnx, rewrites, tflite
+from edge_seg.converters.environment import Progress
 from edge_seg.converters.gate import Exam
 from edge_seg.converters.reference import Reference, largest_difference
 from edge_seg.errors import ConversionError, QualityRefused
@@ -39,12 +40,6 @@ from edge_seg.spec import InputSpec, OutputSpec, TensorSpec
 FLOAT_TOLERANCE = 1e-3  # of probability: float TFLite against the ONNX it was made from
 OUTPUT = OutputSpec("logit", 0)  # every artifact returns one person logit
 TOOLS = ("onnx", "onnxruntime", "ai-edge-quantizer", "ai-edge-litert", "numpy")
-
-
-class Progress(Protocol):
-    """Told what is being done, and how far it is; total 0 where that is not known."""
-
-    def __call__(self, message: str, done: int = 0, total: int = 0) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -71,15 +66,11 @@ class Row:
     reasons: list[str] = field(default_factory=list)
 
 
-def _quiet(message: str, done: int = 0, total: int = 0) -> None:
-    """Stand in for a progress display."""
-
-
 def convert(
     job: Job,
     target: Path,
     *,
-    progress: Progress = _quiet,
+    progress: Progress = tflite.quiet,
     table: Callable[[list[Row]], None] = lambda rows: None,
 ) -> ModelBundle:
     """Convert to float and int8 TFLite, judge both, and write the bundle at `target`.
@@ -109,7 +100,7 @@ class _Work:
 
     def graph(self) -> tuple[Any, dict[str, Any]]:
         """Read, reduce and rewrite the network; return it and what was done, in words."""
-        self.progress("reading the network")
+        self.progress("reading the network", 0, 0)
         loaded = onnx.load(self.job.model, self.job.input)
         dead = guards.dead_layers(loaded)
         model, steps = rewrites.simplify(head.single_logit(loaded, self.job.output))
@@ -167,7 +158,7 @@ class _Work:
                 "sha256": self.job.calibration.sha256,
                 "skipped": len(self.job.calibration.skipped),
             },
-            "float_operators": guards.check_int8(path, source),
+            "float_operators": guards.float_operators(path),
         }
         return describe(path, format="tflite", precision="int8", made=facts)
 
@@ -197,8 +188,8 @@ def _judge(bundle: ModelBundle, job: Job, progress: Progress) -> tuple[list[Row]
     rows: list[Row] = []
     judged: list[Artifact] = []
     exam = job.labelled
-    for artifact in bundle.artifacts:
-        progress(f"measuring {artifact.name}")
+    for number, artifact in enumerate(bundle.artifacts):
+        progress(f"measuring {artifact.name}", number, len(bundle.artifacts))
         with open_artifact(bundle, artifact, threads=2) as segmenter:
             exam = exam or gate.exam_from_float(
                 segmenter, job.calibration.held_back, "held-back frames"

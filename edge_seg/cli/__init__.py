@@ -83,8 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; return its exit code. Never a traceback for a mistake of the user's."""
     args = build_parser().parse_args(argv)
     _settle_opencv(quiet=not args.debug)
-    level = logging.DEBUG if args.debug else logging.WARNING
-    logging.basicConfig(level=level, format="edge-seg: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="edge-seg: %(message)s", stream=sys.stderr)
+    # Ours only: the libraries' debug lines would bury them.
+    logging.getLogger("edge_seg").setLevel(logging.DEBUG if args.debug else logging.WARNING)
     try:
         code: int = args.run(args)
         sys.stdout.flush()

@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as display:
         task = display.add_task("reading", total=None)
 
-        def progress(message: str, done: int = 0, total: int = 0) -> None:
+        def progress(message: str, done: int, total: int) -> None:
             display.update(task, description=message, completed=done, total=total or None)
 
         model, input_spec, output_spec = _network(args)
@@ -149,9 +149,9 @@ def _exam(labels: Path) -> Exam:
 
 
 def _pictures(labels: Path) -> frozenset[Path]:
-    from edge_seg.calibration.dataset import read_labelled
+    from edge_seg.calibration.dataset import pairs_of
 
-    return frozenset(pair.image.resolve() for pair in read_labelled(labels))
+    return frozenset(pair.image.resolve() for pair in pairs_of(labels))
 
 
 def _calibration(
