@@ -23,6 +23,7 @@ else:  # pragma: no cover - exercised on Python 3.10
     import tomli as tomllib
 
 GENERIC = "generic"
+MAX_BOARD_BYTES = 64 * 1024
 _INSTALLED = Path(__file__).parent / "boards"
 # In a source tree (editable install) the folder is still where it was written.
 FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "boards"
@@ -99,15 +100,19 @@ def detect(root: Path = Path("/")) -> Board:
 def _parse(path: Path) -> Board:
     where = str(path)
     try:
+        if path.stat().st_size > MAX_BOARD_BYTES:
+            raise BundleError(f"{where}: wanted a board file of a page, found a larger file")
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BundleError(f"{where}: wanted a board file in TOML, found: {error}") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BundleError(
+            f"{where}: wanted a board file in TOML, found: {error}; correct it"
+        ) from error
     runtimes = [_runtime(r, where) for r in take(data, "runtime", list, where)]
     if not runtimes:
         raise BundleError(f"{where}: wanted at least one [[runtime]], found none")
     match = take(data, "match", dict, where) if "match" in data else {}
     return Board(
-        name=path.parent.name,
+        name=path.absolute().parent.name,
         title=take(data, "title", str, where),
         aliases=tuple(str(a) for a in take(data, "aliases", list, where)),
         match={k: tuple(str(t) for t in take(match, k, list, where)) for k in match},

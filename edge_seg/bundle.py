@@ -87,7 +87,7 @@ class Artifact:
 
 def _inner_name(name: str, where: str) -> str:
     parts = PurePosixPath(name).parts
-    safe = name and "\\" not in name and "\0" not in name and ".." not in parts
+    safe = name and name.isprintable() and "\\" not in name and ".." not in parts
     if not safe or name.startswith("/") or len(name) > 200 or name == MANIFEST:
         raise BundleError(
             f"{where}: wanted a file name inside the bundle, found {name!r:.80}; "
@@ -203,6 +203,15 @@ class ModelBundle:
         Raises BundleError: missing, truncated, edited, or a link that leaves the bundle.
         """
         path = self.path / artifact.file
+        try:
+            return self._checked(path, artifact)
+        except OSError as error:
+            raise BundleError(
+                f"{path}: wanted to read an artifact, found: {error.strerror or error}; "
+                "check the file's permissions and the disk"
+            ) from error
+
+    def _checked(self, path: Path, artifact: Artifact) -> Path:
         again = "copy the bundle again, or convert the model again"
         if not path.is_file():
             raise BundleError(f"{path}: wanted an artifact, found no such file; {again}")
@@ -227,7 +236,7 @@ class ModelBundle:
         for artifact in self.artifacts:
             try:
                 self.file(artifact)
-            except (BundleError, OSError) as error:
+            except BundleError as error:
                 problems.append(str(error))
         return problems
 

@@ -30,8 +30,11 @@ EMPTY_ROOM_SHARE = 0.01  # a picture of an empty room with more than 1 % person 
 def binary(mask: NDArray[np.generic], size: tuple[int, int]) -> Binary:
     """Return where a soft mask says person, at `size` (height, width).
 
-    mask: float32 (h, w) 0..1; resized bilinearly, then >= 0.5.
+    mask: float (h, w) 0..1; resized bilinearly, then >= 0.5. Raises FrameError for integers,
+    whose 0..255 would all be people.
     """
+    if mask.dtype.kind != "f":
+        raise FrameError(f"wanted a soft mask of floats 0..1, found {mask.dtype}; divide it by 255")
     if mask.shape != size:
         mask = cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     return np.asarray(mask >= THRESHOLD)
@@ -204,7 +207,7 @@ class Quality:
         valid = label != IGNORE
         self.areas.add(predicted, label)
         self.boundary.append(boundary_f(predicted, label))
-        truth = clean((label == 1) & valid)
+        truth = clean((label == 1) & valid) & valid  # cleaning fills small ignored holes
         self.sc.append(connectivity(predicted & valid, truth))
         self.speck_counts.append(specks(predicted & valid, truth))
         self.predicted_shares.append(float(np.count_nonzero(predicted & valid)) / predicted.size)

@@ -11,6 +11,7 @@ channel, and an 8-bit output is a table too: the integer path never makes a floa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -25,6 +26,7 @@ Mask = NDArray[np.float32] | NDArray[np.uint8]
 
 FORMATS = ("bgr", "rgb")
 MAX_FRAME_PIXELS = 1 << 26  # 64 megapixels: twice an 8K frame
+MAX_FRAME_SIDE = (1 << 15) - 2  # cv2.warpAffine counts in 16 bits
 RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
 
 
@@ -54,9 +56,10 @@ def check_frame(frame: object) -> Picture:
         raise FrameError(f"{wanted}, {found}; pass pixels 0..255 as uint8")
     if frame.size == 0:
         raise FrameError(f"{wanted}, {found}: empty; the camera delivered no pixels")
-    if frame.shape[0] * frame.shape[1] > MAX_FRAME_PIXELS:
+    if frame.shape[0] * frame.shape[1] > MAX_FRAME_PIXELS or max(frame.shape) > MAX_FRAME_SIDE:
         raise FrameError(
-            f"{wanted} of at most {MAX_FRAME_PIXELS} pixels, {found}; reduce it before segmenting"
+            f"{wanted} of at most {MAX_FRAME_PIXELS} pixels and {MAX_FRAME_SIDE} a side, {found}; "
+            "reduce it before segmenting"
         )
     return frame
 
@@ -98,14 +101,15 @@ def prepare(frame: Picture, spec: InputSpec, *, format: str = "bgr") -> tuple[Pi
 def shrink(frame: Picture, size: tuple[int, int]) -> Picture:
     """Resize a frame to (height, width) without aliasing; `frame` itself if it has that size.
 
-    Halved while it is at least twice as large, then bilinear. A bilinear halving is the mean of
-    four pixels, so every source pixel counts and 720p detail does not fold into the small picture;
-    from 720p it takes a quarter of area averaging's time (benchmarks/resizing.py has the quality).
+    Each side is halved by averaging while it is at least twice as large, then bilinear: every
+    source pixel counts, so 720p detail does not fold into the small picture. From 720p it takes a
+    quarter of the time of area averaging in one step (benchmarks/resizing.py has the quality).
     """
     height, width = size
-    while frame.shape[0] >= 2 * height and frame.shape[1] >= 2 * width:
-        half = (frame.shape[1] // 2, frame.shape[0] // 2)
-        frame = cv2.resize(frame, half, interpolation=cv2.INTER_LINEAR)
+    while frame.shape[0] >= 2 * height or frame.shape[1] >= 2 * width:
+        half_h = frame.shape[0] // 2 if frame.shape[0] >= 2 * height else frame.shape[0]
+        half_w = frame.shape[1] // 2 if frame.shape[1] >= 2 * width else frame.shape[1]
+        frame = cv2.resize(frame, (half_w, half_h), interpolation=cv2.INTER_AREA)
     if frame.shape[:2] == size:
         return frame
     return cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -207,12 +211,13 @@ def restore(
 
     mask: (h, w) float32 or uint8; its size may be a fraction of the picture's (a decoder at 1/4).
     size: (height, width) of the result. out: a buffer of that size and the mask's dtype.
-    Bilinear. Where the mask is smaller than the picture the cut may fall between mask pixels;
-    the affine map used then places them exactly.
+    Bilinear. Where the mask is smaller than the picture the cut may fall inside a mask pixel; then
+    only pixels wholly inside the frame are read, the last ones repeated up to the frame's edge: a
+    bar never shows in the mask.
     """
     height, width = size
-    if out is not None and (out.shape != size or out.dtype != mask.dtype):
-        raise FrameError(f"wanted out= as {mask.dtype} {size}, found {out.dtype} {out.shape}")
+    if out is not None:
+        _check_out(out, mask.dtype, size)
     ratio_y, ratio_x = mask.shape[0] / spec.height, mask.shape[1] / spec.width
     edges = (placement.top, placement.left, placement.height, placement.width)
     top, left = edges[0] * ratio_y, edges[1] * ratio_x
@@ -220,12 +225,32 @@ def restore(
     if all(float(v).is_integer() for v in (top, left, inner_h, inner_w)):
         cut = mask[int(top) : int(top + inner_h), int(left) : int(left + inner_w)]
         return cv2.resize(cut, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+    rows, columns = _whole(top, inner_h), _whole(left, inner_w)
     # Half-pixel centres: mask x = (x + 0.5) * inner_w / width + left - 0.5.
     scale_x, scale_y = inner_w / width, inner_h / height
-    affine = np.array(
-        [[scale_x, 0.0, left - 0.5 + 0.5 * scale_x], [0.0, scale_y, top - 0.5 + 0.5 * scale_y]]
-    )
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    shift_x = left - columns.start - 0.5 + 0.5 * scale_x
+    shift_y = top - rows.start - 0.5 + 0.5 * scale_y
     return cv2.warpAffine(
-        mask, affine, (width, height), dst=out, flags=flags, borderMode=cv2.BORDER_REPLICATE
+        mask[rows, columns],
+        np.array([[scale_x, 0.0, shift_x], [0.0, scale_y, shift_y]]),
+        (width, height),
+        dst=out,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
     )
+
+
+def _whole(start: float, length: float) -> slice:
+    """The mask pixels that lie wholly in [start, start + length), at least one."""
+    first, end = math.ceil(start), math.floor(start + length)
+    return slice(first, end) if first < end else slice(math.floor(start), math.floor(start) + 1)
+
+
+def _check_out(out: object, dtype: np.dtype[np.generic], size: tuple[int, int]) -> None:
+    wanted = f"wanted out= as a contiguous array of {dtype} {size}"
+    if not isinstance(out, np.ndarray):
+        raise FrameError(f"{wanted}, found {type(out).__name__}; pass np.empty({size}, '{dtype}')")
+    if out.shape != size or out.dtype != dtype:
+        raise FrameError(f"{wanted}, found {out.dtype} {out.shape}; pass a buffer of that form")
+    if not (out.flags.c_contiguous and out.flags.writeable):
+        raise FrameError(f"{wanted}, found a view or a read-only array; pass a buffer of its own")

@@ -87,19 +87,11 @@ class EdgeSegmenter:
         refusals: list[str] = []
         for runtime in chosen.runtimes:
             try:
-                backend, artifact = open_runtime(loaded, runtime, threads=threads)
+                segmenter = cls._on(loaded, runtime, threads=threads, format=format)
             except (BackendUnavailable, BundleError) as refusal:
                 refusals.append(f"{runtime}: {refusal}")
                 continue
-            try:
-                segmenter = cls(
-                    loaded.input, loaded.output, backend=backend, format=format, smoother=smoother
-                )
-            except BundleError as refusal:  # an artifact that is not of the bundle's form
-                backend.close()
-                refusals.append(f"{runtime}: {refusal}")
-                continue
-            segmenter.board, segmenter.runtime, segmenter.artifact = chosen, runtime, artifact
+            segmenter.board, segmenter.smoother = chosen, smoother
             if refusals:
                 segmenter.reason = "; ".join(refusals)
                 log.warning("%s: running on %s, because %s", chosen.name, runtime, segmenter.reason)
@@ -110,6 +102,19 @@ class EdgeSegmenter:
             f"found none that works here:\n{listed}\n"
             f"see `edge-seg doctor --board {chosen.name}`"
         )
+
+    @classmethod
+    def _on(
+        cls, bundle: ModelBundle, runtime: Runtime, *, threads: int | None, format: str
+    ) -> EdgeSegmenter:
+        backend, artifact = open_runtime(bundle, runtime, threads=threads)
+        try:
+            segmenter = cls(bundle.input, bundle.output, backend=backend, format=format)
+        except BundleError:  # an artifact that is not of the bundle's form
+            backend.close()
+            raise
+        segmenter.runtime, segmenter.artifact = runtime, artifact
+        return segmenter
 
     @property
     def degraded(self) -> bool:

@@ -9,7 +9,6 @@ All are frozen, checked when made, and turn into plain dicts (`to_dict`) and bac
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ FITS = ("stretch", "letterbox")
 ACTIVATIONS = ("logit", "probability")
 LAYOUTS = ("nhwc", "nchw")
 MAX_SIDE = 4096  # of a network's input: far above any network for small boards
+MAX_NUMBER = 1e6  # of a mean or std: far above any, and safe to divide by
 MAX_SPEC_BYTES = 64 * 1024
 
 
@@ -49,11 +49,15 @@ def take_choice(data: dict[str, Any], key: str, choices: tuple[str, ...], where:
     return value
 
 
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= MAX_NUMBER  # not for NaN, infinities and integers no float can hold
+
+
 def _three(data: dict[str, Any], key: str, where: str) -> tuple[float, float, float]:
     values = take(data, key, list, where)
-    if len(values) != 3 or not all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values
-    ):
+    if len(values) != 3 or not all(_is_number(v) for v in values):
         raise BundleError(f"{where}: wanted {key!r} as three finite numbers, found {values!r:.60}")
     return (float(values[0]), float(values[1]), float(values[2]))
 
@@ -206,7 +210,7 @@ def load_spec(path: Path) -> tuple[InputSpec, OutputSpec]:
         if path.stat().st_size > MAX_SPEC_BYTES:
             raise BundleError(f"{path}: wanted a spec of a few lines, found a larger file")
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise BundleError(f"{path}: wanted a spec in TOML, found: {error}") from error
     return (
         InputSpec.from_dict(take(data, "input", dict, str(path)), f"{path} [input]"),
