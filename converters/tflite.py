@@ -156,7 +156,7 @@ def _quantized(
     key, name = _signature(source)
     with _silence():
         worker = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
-        ranges = _mean_ranges(worker, key, name, samples, progress)
+        ranges = _mean_ranges(source, key, name, samples, progress)
         if input is not None:
             shape = np.shape(ranges[name]["min"])
             for end, value in zip(("min", "max"), pixel_range(input), strict=True):
@@ -169,26 +169,33 @@ def _quantized(
 
 
 def _mean_ranges(
-    worker: Any, key: str, name: str, samples: list[NDArray[Any]], progress: Progress
+    source: Path, key: str, name: str, samples: list[NDArray[Any]], progress: Progress
 ) -> dict[str, dict[str, NDArray[np.float32]]]:
     """Return per tensor the mean over the pictures of its least and greatest value.
 
     The quantizer's own moving average weighs the last twenty pictures most, so it depends on
     their order; the extremes over all pictures follow one odd picture (docs/decisions.md).
     """
-    sums: dict[str, dict[str, NDArray[np.float64]]] = {}
+    from ai_edge_quantizer import calibrator, recipe, recipe_manager
+
+    manager = recipe_manager.RecipeManager()
+    manager.load_quantization_recipe(recipe.static_wi8_ai8())
+    worker = calibrator.Calibrator(
+        str(source), num_threads=min(4, os.cpu_count() or 1), qsv_update_func=_sum
+    )
     for done, sample in enumerate(samples, start=1):
-        seen = worker.calibrate({key: [{name: sample}]}, num_threads=min(4, os.cpu_count() or 1))
-        for tensor, ends in seen.items():
-            total = sums.setdefault(tensor, {})
-            for end, value in ends.items():
-                total[end] = total.get(end, np.zeros(())) + np.asarray(value, dtype=np.float64)
+        worker.calibrate({key: [{name: sample}]}, manager)
         progress("calibrating", done, len(samples))
-    count = len(samples)
     return {
-        tensor: {end: (value / count).astype(np.float32) for end, value in ends.items()}
-        for tensor, ends in sums.items()
+        tensor: {end: (value / len(samples)).astype(np.float32) for end, value in ends.items()}
+        for tensor, ends in worker.get_model_qsvs().items()
     }
+
+
+def _sum(
+    old: dict[str, NDArray[Any]], new: dict[str, NDArray[Any]]
+) -> dict[str, NDArray[np.float64]]:
+    return {end: np.asarray(value, dtype=np.float64) + new[end] for end, value in old.items()}
 
 
 def pixel_range(input: InputSpec) -> tuple[float, float]:
