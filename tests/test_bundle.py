@@ -1,0 +1,473 @@
+"""Bundles come from outside: round trips, damage of every kind, and a target that never breaks."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge_seg import bundle as bundle_module
+from edge_seg.bundle import MANIFEST, ModelBundle, describe, sha256_of, staged, write_whole
+from edge_seg.errors import BundleError, EdgeSegError, OutputError
+from tests.conftest import make_fake_bundle
+
+OUTSIDE = "../secret.bin"
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return data
+
+
+def rewrite(folder: Path, data: object) -> None:
+    (folder / MANIFEST).write_text(json.dumps(data), encoding="utf-8")
+
+
+# --- what is whole -------------------------------------------------------------------------------
+
+
+def test_a_saved_bundle_loads_as_it_was(tmp_path: Path) -> None:
+    saved = make_fake_bundle(tmp_path)
+    loaded = ModelBundle.load(tmp_path)
+    assert loaded == saved
+    assert ModelBundle.load(str(tmp_path)) == saved
+    assert loaded.verify() == []
+    for artifact in loaded.artifacts:
+        assert loaded.named(artifact.name) is artifact
+        assert loaded.find(artifact.format, artifact.precision) is artifact
+        assert loaded.file(artifact).stat().st_size == artifact.size
+
+
+def test_a_bundle_can_be_moved(fake_bundle: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "under another name"
+    moved.parent.mkdir()
+    fake_bundle.rename(moved)
+    assert ModelBundle.load(moved).verify() == []
+
+
+def test_the_hash_is_sha256(tmp_path: Path) -> None:
+    path = tmp_path / "abc"
+    path.write_bytes(b"abc")  # FIPS 180-2's first example
+    wanted = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_of(path) == wanted
+
+
+def test_an_artifact_that_is_not_there_names_those_that_are(fake_bundle: Path) -> None:
+    bundle = ModelBundle.load(fake_bundle)
+    with pytest.raises(BundleError, match="tflite-int8.*fake-fp32, fake-int8"):
+        bundle.find("tflite", "int8")
+    with pytest.raises(BundleError):
+        bundle.named("nonsense")
+
+
+# --- what is not a bundle ------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_not_there_and_one_that_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no such folder"):
+        ModelBundle.load(tmp_path / "nowhere")
+    with pytest.raises(BundleError, match=r"no manifest\.json"):
+        ModelBundle.load(tmp_path)
+    with pytest.raises(BundleError, match="wanted a bundle"):
+        ModelBundle.load(__file__)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"not json",
+        b"\xff\xfe\x00\x01",
+        b"[]",
+        b"null",
+        b"3",
+        b"[" * 100_000,
+        b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
+        b"1" * 10_000,
+        b'{"format_version": ' + b"9" * 10_000 + b"}",
+        b'{"format_version": 1e999}',
+        b'{"format_version": NaN}',
+        b" " * ((1 << 20) + 1),
+    ],
+)
+def test_a_manifest_that_is_none_names_its_path(fake_bundle: Path, content: bytes) -> None:
+    (fake_bundle / MANIFEST).write_bytes(content)
+    with pytest.raises(BundleError) as caught:
+        ModelBundle.load(fake_bundle)
+    assert str(fake_bundle / MANIFEST) in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_large_manifest_is_refused_before_it_is_read(fake_bundle: Path) -> None:
+    with open(fake_bundle / MANIFEST, "r+b") as file:
+        file.truncate(1 << 40)  # a sparse terabyte: reading it would not end
+    with pytest.raises(BundleError, match="under 1048576 bytes"):
+        ModelBundle.load(fake_bundle)
+
+
+def test_a_newer_format_says_to_upgrade(fake_bundle: Path) -> None:
+    rewrite(fake_bundle, {**manifest(fake_bundle), "format_version": 2, "shape": "new"})
+    with pytest.raises(BundleError, match="found 2; upgrade edge-seg"):
+        ModelBundle.load(fake_bundle)
+
+
+@pytest.mark.parametrize("version", [0, -1, "1", True, 1.0, None])
+def test_a_version_that_is_none_is_refused(fake_bundle: Path, version: object) -> None:
+    rewrite(fake_bundle, {**manifest(fake_bundle), "format_version": version})
+    with pytest.raises(BundleError):
+        ModelBundle.load(fake_bundle)
+
+
+@pytest.mark.parametrize(
+    "key", ["format_version", "name", "input", "output", "artifacts", "source"]
+)
+def test_a_missing_entry_is_named(fake_bundle: Path, key: str) -> None:
+    data = manifest(fake_bundle)
+    del data[key]
+    rewrite(fake_bundle, data)
+    with pytest.raises(BundleError, match=key):
+        ModelBundle.load(fake_bundle)
+
+
+WRONG_ENTRIES = [
+    (key, value)
+    for key in ("format", "precision", "file", "sha256", "size", "made", "quality")
+    for value in (None, 0.5, True, "", "x" * 5000, [])
+]
+
+
+@pytest.mark.parametrize("key,value", WRONG_ENTRIES)
+def test_a_wrong_artifact_entry_is_refused(fake_bundle: Path, key: str, value: object) -> None:
+    data = manifest(fake_bundle)
+    data["artifacts"][0][key] = value
+    rewrite(fake_bundle, data)
+    with pytest.raises(BundleError) as caught:
+        ModelBundle.load(fake_bundle)
+    assert "artifacts[0]" in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_two_artifacts_of_one_name_are_refused(fake_bundle: Path) -> None:
+    data = manifest(fake_bundle)
+    data["artifacts"].append(data["artifacts"][0])
+    rewrite(fake_bundle, data)
+    with pytest.raises(BundleError, match="one artifact per format and precision"):
+        ModelBundle.load(fake_bundle)
+
+
+@pytest.mark.parametrize("count", [0, 65])
+def test_no_artifacts_or_too_many_are_refused(fake_bundle: Path, count: int) -> None:
+    data = manifest(fake_bundle)
+    data["artifacts"] = [data["artifacts"][0]] * count
+    rewrite(fake_bundle, data)
+    with pytest.raises(BundleError, match=r"wanted 1\.\.64 artifacts"):
+        ModelBundle.load(fake_bundle)
+
+
+# --- paths that escape ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        OUTSIDE,
+        "/etc/passwd",
+        "a/../../secret.bin",
+        "..",
+        "..\\secret.bin",
+        "C:\\secret.bin",
+        "a\0b",
+        "\ud800",
+        "a\nb",
+        MANIFEST,
+        "x" * 300,
+    ],
+)
+def test_a_path_that_escapes_is_refused(fake_bundle: Path, name: str) -> None:
+    (fake_bundle.parent / "secret.bin").write_bytes(b"secret")
+    data = manifest(fake_bundle)
+    data["artifacts"][0]["file"] = name
+    rewrite(fake_bundle, data)
+    with pytest.raises(BundleError, match="wanted a file name inside the bundle"):
+        ModelBundle.load(fake_bundle)
+
+
+@pytest.mark.parametrize("how", ["file", "folder"])
+def test_a_link_that_leaves_the_bundle_is_refused(fake_bundle: Path, how: str) -> None:
+    outside = fake_bundle.parent / "outside"
+    outside.mkdir()
+    secret = outside / "secret.json"
+    secret.write_text((fake_bundle / "fake-fp32.json").read_text())
+    name = "link.json" if how == "file" else "link/secret.json"
+    (fake_bundle / name.split("/")[0]).symlink_to(secret if how == "file" else outside)
+    data = manifest(fake_bundle)
+    data["artifacts"][0]["file"] = name
+    rewrite(fake_bundle, data)
+    bundle = ModelBundle.load(fake_bundle)
+    with pytest.raises(BundleError, match="link out of it"):
+        bundle.file(bundle.artifacts[0])
+    assert len(bundle.verify()) == 1
+
+
+def test_a_bundle_reached_through_a_link_is_fine(fake_bundle: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link-to-bundle"
+    link.symlink_to(fake_bundle)
+    assert ModelBundle.load(link).verify() == []
+
+
+# --- artifacts that changed ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["truncated", "edited", "longer", "missing", "folder", "pipe"])
+def test_an_artifact_that_changed_is_never_handed_out(fake_bundle: Path, damage: str) -> None:
+    bundle = ModelBundle.load(fake_bundle)
+    artifact = bundle.artifacts[0]
+    path = fake_bundle / artifact.file
+    content = bytearray(path.read_bytes())
+    if damage == "truncated":
+        path.write_bytes(content[:-3])
+    elif damage == "edited":
+        content[5] ^= 1
+        path.write_bytes(content)
+    elif damage == "longer":
+        path.write_bytes(content + b" ")
+    else:
+        path.unlink()
+        if damage == "folder":
+            path.mkdir()
+        if damage == "pipe":
+            os.mkfifo(path)  # reading it would never end
+    with pytest.raises(BundleError) as caught:
+        bundle.file(artifact)
+    assert str(path) in str(caught.value)
+    assert bundle.verify() == [str(caught.value)]
+
+
+def test_an_artifact_that_cannot_be_read_is_a_bundle_error(
+    fake_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(path: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(bundle_module, "sha256_of", unreadable)
+    bundle = ModelBundle.load(fake_bundle)
+    with pytest.raises(BundleError, match="Permission denied"):
+        bundle.file(bundle.artifacts[0])
+
+
+@pytest.mark.parametrize("size", [0, -1, 1 << 40])
+def test_a_size_that_cannot_be_is_refused(fake_bundle: Path, size: int) -> None:
+    data = manifest(fake_bundle)
+    data["artifacts"][0]["size"] = size
+    rewrite(fake_bundle, data)
+    with pytest.raises(BundleError, match="bytes"):
+        ModelBundle.load(fake_bundle)
+
+
+def test_an_empty_artifact_is_not_described(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    with pytest.raises(BundleError, match="bytes"):
+        describe(tmp_path / "empty", format="fake", precision="fp32")
+
+
+# --- random damage -------------------------------------------------------------------------------
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(10**300, 10**310)
+    | st.floats()
+    | st.text(max_size=12)
+    | st.sampled_from(["fake", "int8", "rgb", OUTSIDE, "\ud800"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner),
+    max_leaves=8,
+)
+
+
+def places_in(data: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Every place in a JSON value, as a path of keys."""
+    found = [path] if path else []
+    items = (
+        data.items()
+        if isinstance(data, dict)
+        else enumerate(data)
+        if isinstance(data, list)
+        else ()
+    )
+    for key, value in items:
+        found += places_in(value, (*path, key))
+    return found
+
+
+def change(data: Any, path: tuple[str | int, ...], value: object, *, delete: bool) -> None:
+    for key in path[:-1]:
+        data = data[key]
+    if delete:
+        del data[path[-1]]
+    else:
+        data[path[-1]] = value
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(choice=st.data())
+def test_a_manifest_changed_at_random_never_raises_anything_else(
+    fake_bundle: Path, choice: st.DataObject
+) -> None:
+    original = (fake_bundle / MANIFEST).read_text(encoding="utf-8")
+    data = json.loads(original)
+    for _ in range(choice.draw(st.integers(1, 3))):
+        places = places_in(data)
+        if not places:
+            break
+        path = choice.draw(st.sampled_from(places))
+        change(data, path, choice.draw(json_values), delete=choice.draw(st.booleans()))
+    rewrite(fake_bundle, data)
+    try:
+        bundle = ModelBundle.load(fake_bundle)
+        bundle.verify()
+        str(bundle)
+    except BundleError as error:
+        str(error).encode("utf-8", "backslashreplace")
+    finally:
+        (fake_bundle / MANIFEST).write_text(original, encoding="utf-8")
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(at=st.floats(0, 1), byte=st.integers(0, 255), cut=st.booleans())
+def test_bytes_changed_at_random_never_raise_anything_else(
+    fake_bundle: Path, at: float, byte: int, cut: bool
+) -> None:
+    path = fake_bundle / MANIFEST
+    original = path.read_bytes()
+    damaged = bytearray(original)
+    index = int(at * (len(damaged) - 1))
+    damaged[index] = byte
+    path.write_bytes(damaged[:index] if cut else damaged)
+    try:
+        ModelBundle.load(fake_bundle).verify()
+    except EdgeSegError as error:
+        assert isinstance(error, BundleError)
+    finally:
+        path.write_bytes(original)
+
+
+@pytest.mark.parametrize("depth", [100, 800, 900, 950, 980, 990, 1000, 5000])
+def test_nesting_of_any_depth_is_a_bundle_error(fake_bundle: Path, depth: int) -> None:
+    text = (fake_bundle / MANIFEST).read_text(encoding="utf-8")
+    deep = "[" * depth + "]" * depth
+    (fake_bundle / MANIFEST).write_text(text.replace('"bright is person"', deep), encoding="utf-8")
+    with pytest.raises(BundleError):
+        ModelBundle.load(fake_bundle)
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def test_staged_appears_whole_under_its_name(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "bundle"
+    with staged(target) as folder:
+        assert not target.exists()
+        assert folder.parent == target.parent, "renaming must not cross file systems"
+        make_fake_bundle(folder)
+    assert ModelBundle.load(target).verify() == []
+    assert [p.name for p in target.parent.iterdir()] == ["bundle"]
+    assert (target.stat().st_mode & 0o777) == 0o755
+
+
+def test_staged_replaces_an_old_bundle_whole(fake_bundle: Path) -> None:
+    (fake_bundle / "leftover.bin").write_bytes(b"old")
+    with staged(fake_bundle) as folder:
+        make_fake_bundle(folder, precisions=("fp32",))
+        assert len(ModelBundle.load(fake_bundle).artifacts) == 2
+    assert len(ModelBundle.load(fake_bundle).artifacts) == 1
+    assert not (fake_bundle / "leftover.bin").exists()
+    assert {p.name for p in fake_bundle.parent.iterdir()} == {"fake-bundle"}
+
+
+@pytest.mark.parametrize(
+    "failure", [ValueError("wrong"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")]
+)
+def test_a_failure_leaves_the_old_bundle_and_nothing_else(
+    fake_bundle: Path, failure: BaseException
+) -> None:
+    before = {p.name: p.read_bytes() for p in fake_bundle.iterdir()}
+    wanted: type[BaseException] = OutputError if isinstance(failure, OSError) else type(failure)
+    with pytest.raises(wanted) as caught, staged(fake_bundle) as folder:
+        (folder / "half.tflite").write_bytes(b"half")
+        raise failure
+    if wanted is OutputError:
+        assert "No space left" in str(caught.value)
+    assert {p.name: p.read_bytes() for p in fake_bundle.iterdir()} == before
+    assert {p.name for p in fake_bundle.parent.iterdir()} == {"fake-bundle"}
+
+
+def test_a_rename_that_fails_puts_the_old_bundle_back(
+    fake_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.replace
+
+    def fails_for_the_new(source: Any, target: Any) -> None:
+        if str(source).endswith(".part"):
+            raise OSError(errno.EIO, "Input/output error")
+        real(source, target)
+
+    monkeypatch.setattr(bundle_module.os, "replace", fails_for_the_new)
+    with pytest.raises(OutputError, match="Input/output error"), staged(fake_bundle) as folder:
+        make_fake_bundle(folder)
+    assert len(ModelBundle.load(fake_bundle).artifacts) == 2
+    assert {p.name for p in fake_bundle.parent.iterdir()} == {"fake-bundle"}
+
+
+def test_what_is_no_bundle_is_not_replaced(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "mine.jpg").write_bytes(b"dear to me")
+    plain = tmp_path / "file"
+    plain.write_bytes(b"also dear")
+    for target in (photos, plain):
+        with pytest.raises(OutputError, match="something else"), staged(target):
+            pytest.fail("must not get here")
+    assert (photos / "mine.jpg").read_bytes() == b"dear to me"
+    assert plain.read_bytes() == b"also dear"
+
+
+def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+    target = tmp_path / "empty"
+    target.mkdir()
+    with staged(target) as folder:
+        make_fake_bundle(folder)
+    assert ModelBundle.load(target).verify() == []
+
+
+def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="choose another"), staged(tmp_path / "file" / "bundle"):
+        pytest.fail("must not get here")
+
+
+def test_write_whole_keeps_the_old_text_when_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "manifest.json"
+    write_whole(path, "old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bundle_module.os, "replace", full)
+    with pytest.raises(OutputError, match="No space left"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
