@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from edge_seg.errors import DatasetError, OutputError
+from edge_seg.training.network import PortraitNet
 
 Tensors = dict[str, Tensor]
 
@@ -87,3 +88,18 @@ def save_warm(path: Path, averaged: torch.nn.Module, facts: dict[str, Any]) -> N
         for name, tensor in averaged.state_dict().items()
     }
     save_tensors(path, half, facts)
+
+
+def load_network(path: Path) -> tuple[PortraitNet, dict[str, Any]]:
+    """Build the network of a checkpoint of any kind, with its averaged weights, and its facts."""
+    tensors, facts = load_tensors(path)
+    try:
+        shape = facts["recipe"]["shape"]
+    except (KeyError, TypeError):
+        raise DatasetError(
+            f"{path}: wanted a checkpoint that states its recipe, found none; name one that "
+            "edge-seg train wrote"
+        ) from None
+    network = PortraitNet(shape).eval()
+    fill(network, part(tensors, "averaged.") or tensors, str(path))
+    return network, facts

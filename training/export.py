@@ -1,0 +1,72 @@
+"""A trained network as ONNX: static batch 1, opset 17, float32, one logit map out.
+
+picture  float32 [1, 3, S, S], RGB, (x / 255 - 0.5) / 0.5, the frame stretched to the square
+logits   float32 [1, 1, S/4, S/4], person where > 0, resized bilinearly by the runtime
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+
+from edge_seg.errors import OutputError
+from edge_seg.spec import InputSpec, OutputSpec
+from edge_seg.training.checkpoint import load_network
+from edge_seg.training.network import PortraitNet
+
+OPSET = 17  # torch's TorchScript exporter knows it, and so does every converter downstream
+
+
+def input_spec(side: int) -> InputSpec:
+    """The input contract of a network trained here."""
+    return InputSpec(height=side, width=side, fit="stretch")
+
+
+def output_spec() -> OutputSpec:
+    """The output contract of a network trained here."""
+    return OutputSpec(activation="logit", channel=0)
+
+
+def to_onnx(network: PortraitNet, path: Path, *, side: int) -> None:
+    """Write a network as ONNX, checked, so that `path` holds all of it or what it held before.
+
+    Raises OutputError when the file cannot be written.
+    """
+    network = network.cpu().eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with warnings.catch_warnings():
+            # The exporter we need (dynamo=False) announces its own retirement.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.onnx.export(
+                network,
+                (torch.zeros(1, 3, side, side),),
+                str(temporary),
+                input_names=["picture"],
+                output_names=["logits"],
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        onnx.checker.check_model(str(temporary), full_check=True)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: wanted to write the network there, found: {error.strerror or error}; free "
+            "space or choose another -o"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def export(checkpoint: Path, path: Path) -> int:
+    """Write a checkpoint's averaged network as ONNX; return the side of its input."""
+    network, facts = load_network(checkpoint)
+    side = int(facts["recipe"]["sizes"][-1][1])
+    to_onnx(network, path, side=side)
+    return side
