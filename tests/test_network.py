@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ torch = pytest.importorskip("torch", reason="training needs torch: pip install e
 
 from torch import nn  # noqa: E402
 
+from edge_seg.calibration.dataset import load_image, read_list  # noqa: E402
 from edge_seg.errors import DatasetError  # noqa: E402
 from edge_seg.training import network  # noqa: E402
 
@@ -89,7 +91,9 @@ def test_v1_lite_is_the_official_network(models_dir: Path, data_dir: Path) -> No
     session = runtime.InferenceSession(
         str(models_dir / OFFICIAL), providers=["CPUExecutionProvider"]
     )
-    x = np.random.default_rng(0).uniform(-1, 1, (1, 3, 224, 398)).astype(np.float32)
+    picture = load_image(read_list(data_dir / "val.txt")[0].image)
+    rgb = cv2.resize(picture, (398, 224))[:, :, ::-1].astype(np.float32) / 127.5 - 1
+    x = np.ascontiguousarray(rgb.transpose(2, 0, 1)[None])
     (expected,) = session.run(None, {session.get_inputs()[0].name: x})
     with torch.no_grad():
         found = torch.softmax(model(torch.from_numpy(x)), dim=1).numpy()
