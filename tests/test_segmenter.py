@@ -1,0 +1,294 @@
+"""A frame in, a mask out: on the fake board, whose network says "person" where it is bright."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_seg import EdgeSegmenter, ModelBundle
+from edge_seg.board import Board, Runtime
+from edge_seg.bundle import describe, save_manifest
+from edge_seg.errors import (
+    BackendFailure,
+    BackendUnavailable,
+    BundleError,
+    FrameError,
+    UnknownBoard,
+)
+from edge_seg.pixels import Picture
+from edge_seg.segmenter import open_artifact
+from edge_seg.spec import InputSpec
+from tests.conftest import make_fake_bundle
+
+
+def half_bright(height: int = 48, width: int = 64) -> Picture:
+    """A frame whose right half is white: the person."""
+    frame = np.zeros((height, width, 3), np.uint8)
+    frame[:, width // 2 :] = 255
+    return frame
+
+
+@pytest.fixture
+def segmenter(fake_bundle: Path, fake_board: Path) -> EdgeSegmenter:
+    return EdgeSegmenter.open(fake_bundle, board=str(fake_board))
+
+
+@pytest.mark.parametrize("size", [(48, 64), (480, 640), (720, 1280), (640, 480), (37, 91), (1, 1)])
+def test_the_mask_is_where_the_person_is(segmenter: EdgeSegmenter, size: tuple[int, int]) -> None:
+    frame = half_bright(*size)
+    mask = segmenter.segment(frame)
+    assert mask.shape == size and mask.dtype == np.float32
+    assert 0 <= mask.min() and mask.max() <= 1
+    if size[1] > 1:
+        margin = size[1] // 2 - size[1] // 8
+        assert mask[:, :margin].max() < 0.05
+        assert mask[:, -margin:].min() > 0.95
+
+
+def test_float_and_int8_agree(fake_bundle: Path) -> None:
+    bundle = ModelBundle.load(fake_bundle)
+    frame = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    masks = [open_artifact(bundle, a).segment(frame) for a in bundle.artifacts]
+    # Half an output step of 8/127 on the logit, and half an input step.
+    assert np.abs(masks[0] - masks[1]).max() <= 0.25 * (0.5 * 8 / 127 + 8 / 255) + 1e-3
+
+
+def test_bytes_are_the_float_mask_times_255(segmenter: EdgeSegmenter) -> None:
+    frame = np.random.default_rng(1).integers(0, 256, (90, 160, 3), dtype=np.uint8)
+    soft, as_bytes = segmenter.segment(frame), segmenter.segment(frame, dtype="uint8")
+    assert as_bytes.dtype == np.uint8 and as_bytes.shape == soft.shape
+    assert np.abs(as_bytes / 255 - soft).max() <= 1.5 / 255
+
+
+def test_the_mask_has_the_size_asked_for(segmenter: EdgeSegmenter) -> None:
+    frame = half_bright(480, 640)
+    small = segmenter.segment(frame, size=(30, 40))
+    assert small.shape == (30, 40)
+    assert small[:, :17].max() < 0.05 and small[:, 23:].min() > 0.95
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, -1), (60_000, 60_000), (2, 40_000)])
+def test_a_size_that_cannot_be_is_refused(segmenter: EdgeSegmenter, size: tuple[int, int]) -> None:
+    with pytest.raises(FrameError, match="size="):
+        segmenter.segment(half_bright(), size=size)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_the_mask_is_written_into_the_buffer(segmenter: EdgeSegmenter, dtype: str) -> None:
+    frame, out = half_bright(100, 120), np.full((100, 120), 7, dtype)
+    found = segmenter.segment(frame, out=out, dtype=dtype)
+    assert found is out
+    assert np.array_equal(out, segmenter.segment(frame, dtype=dtype))
+
+
+def test_a_buffer_of_another_form_is_refused(segmenter: EdgeSegmenter) -> None:
+    for out in (np.empty((10, 10), np.float32), np.empty((48, 64), np.uint8)):
+        with pytest.raises(FrameError, match="out="):
+            segmenter.segment(half_bright(), out=out)
+
+
+def test_the_frame_is_not_changed_and_masks_are_new(segmenter: EdgeSegmenter) -> None:
+    frame = half_bright(64, 96)  # the network's own size: nothing needs resizing
+    kept = frame.copy()
+    first = segmenter.segment(frame)
+    before = first.copy()
+    segmenter.segment(255 - frame)
+    assert np.array_equal(frame, kept)
+    assert np.array_equal(first, before)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bool", "int8", ""])
+def test_a_dtype_that_is_none_is_refused(segmenter: EdgeSegmenter, dtype: str) -> None:
+    with pytest.raises(FrameError, match="float32"):
+        segmenter.segment(half_bright(), dtype=dtype)
+
+
+def test_a_frame_that_is_none_is_refused_and_the_next_one_works(segmenter: EdgeSegmenter) -> None:
+    for frame in (np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3)), None):
+        with pytest.raises(FrameError):
+            segmenter.segment(frame)  # type: ignore[arg-type]
+    assert segmenter.segment(half_bright()).max() > 0.9
+
+
+def test_the_colour_order_is_the_one_that_was_said(fake_board: Path, tmp_path: Path) -> None:
+    # A network that sees only red: the other channels are divided by a huge std.
+    folder = tmp_path / "red"
+    folder.mkdir()
+    make_fake_bundle(folder, InputSpec(64, 96, std=(0.1, 1e6, 1e6)), precisions=("fp32", "int8"))
+    red = {"rgb": (255, 0, 0), "bgr": (0, 0, 255)}
+    for said in ("rgb", "bgr"):
+        with EdgeSegmenter.open(folder, board=str(fake_board), format=said) as segmenter:
+            for really in ("rgb", "bgr"):
+                mask = segmenter.segment(np.full((48, 64, 3), red[really], np.uint8))
+                assert (mask > 0.5).all() == (said == really)
+
+
+def test_a_format_that_is_none_is_refused_before_anything_opens(tmp_path: Path) -> None:
+    with pytest.raises(FrameError, match="bgr"):
+        EdgeSegmenter.open(tmp_path / "no such bundle", format="nv12")
+
+
+# --- which runtime -------------------------------------------------------------------------------
+
+
+def test_the_first_choice_is_taken_without_a_word(
+    segmenter: EdgeSegmenter, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert not segmenter.degraded and segmenter.reason == ""
+    assert segmenter.runtime is not None and segmenter.runtime.precision == "int8"
+    assert segmenter.artifact is not None and segmenter.artifact.name == "fake-int8"
+    assert not caplog.records
+
+
+def damage_int8(folder: Path) -> None:
+    path = folder / "fake-int8.json"
+    path.write_text(path.read_text() + " ")
+
+
+def test_a_fallback_is_said_aloud(
+    fake_bundle: Path, fake_board: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damage_int8(fake_bundle)
+    with caplog.at_level(logging.WARNING, "edge_seg"):
+        segmenter = EdgeSegmenter.open(fake_bundle, board=str(fake_board))
+    assert segmenter.degraded
+    assert segmenter.runtime is not None and segmenter.runtime.precision == "fp32"
+    assert "fake int8" in segmenter.reason and "fake-int8.json" in segmenter.reason
+    assert segmenter.reason in caplog.text
+    assert segmenter.segment(half_bright())[:, 40:].min() > 0.95
+
+
+def test_every_refusal_is_listed_when_nothing_works(fake_bundle: Path) -> None:
+    damage_int8(fake_bundle)
+    runtimes = (
+        Runtime("fake", "int8"),
+        Runtime("fake", "fp16"),
+        Runtime("abacus", "fp32"),
+        Runtime("fake", "fp32", {"warp": 9}),
+        Runtime("tflite", "int8"),
+    )
+    board = Board("bench", "A board", (), {}, runtimes)
+    with pytest.raises(BackendUnavailable) as caught:
+        EdgeSegmenter.open(fake_bundle, board=board)
+    message = str(caught.value)
+    assert message.count("\n  - ") == len(runtimes)
+    for part in ("'bench'", "fake-int8.json", "fake-fp16", "abacus", "warp", "tflite-int8"):
+        assert part in message
+    assert "edge-seg doctor --board bench" in message
+
+
+def test_an_artifact_of_another_form_than_the_bundle_says_is_a_refusal(
+    fake_bundle: Path, fake_board: Path
+) -> None:
+    path = fake_bundle / "fake-int8.json"
+    path.write_text('{"height": 32, "width": 32, "dtype": "int8"}')
+    bundle = ModelBundle.load(fake_bundle)
+    fixed = describe(path, format="fake", precision="int8")
+    object.__setattr__(bundle, "artifacts", (bundle.artifacts[0], fixed))
+    save_manifest(bundle)
+    segmenter = EdgeSegmenter.open(fake_bundle, board=str(fake_board))
+    assert segmenter.degraded and "64x96x3" in segmenter.reason
+    assert segmenter.segment(half_bright()).shape == (48, 64)
+
+
+def test_threads_override_the_board_s(fake_bundle: Path, fake_board: Path) -> None:
+    with pytest.raises(BackendUnavailable, match="threads"):
+        EdgeSegmenter.open(fake_bundle, board=str(fake_board), threads=0)
+    assert EdgeSegmenter.open(fake_bundle, board=str(fake_board), threads=2).degraded is False
+
+
+def test_an_unknown_board_and_a_missing_bundle(fake_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownBoard, match="raspberry-pi-5"):
+        EdgeSegmenter.open(fake_bundle, board="no-such-board")
+    with pytest.raises(BundleError):
+        EdgeSegmenter.open(tmp_path / "nowhere")
+
+
+def test_a_board_file_of_the_user_s_is_named_after_its_folder(
+    fake_bundle: Path, fake_board: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(fake_board.parent)
+    segmenter = EdgeSegmenter.open(fake_bundle, board="board.toml")
+    assert segmenter.board is not None and segmenter.board.name == "fake-board"
+
+
+def test_an_artifact_without_a_backend_is_refused(fake_bundle: Path) -> None:
+    path = fake_bundle / "net.xml"
+    path.write_text("<net/>")
+    bundle = ModelBundle.load(fake_bundle)
+    with pytest.raises(BackendUnavailable, match="openvino"):
+        open_artifact(bundle, describe(path, format="openvino", precision="fp16"))
+
+
+# --- closing, and two at once --------------------------------------------------------------------
+
+
+def test_closing_twice_is_fine_and_segmenting_after_it_is_not(segmenter: EdgeSegmenter) -> None:
+    segmenter.close()
+    segmenter.close()
+    with pytest.raises(BackendFailure, match="closed"):
+        segmenter.segment(half_bright())
+
+
+def test_leaving_the_context_closes(fake_bundle: Path, fake_board: Path) -> None:
+    with EdgeSegmenter.open(fake_bundle, board=str(fake_board)) as segmenter:
+        assert segmenter.segment(half_bright()).shape == (48, 64)
+    with pytest.raises(BackendFailure):
+        segmenter.segment(half_bright())
+
+
+def test_two_in_two_threads_do_not_disturb_each_other(fake_bundle: Path, fake_board: Path) -> None:
+    frames = [half_bright(120, 160), 255 - half_bright(90, 70)]
+    segmenters = [EdgeSegmenter.open(fake_bundle, board=str(fake_board)) for _ in frames]
+    wanted = [s.segment(f) for s, f in zip(segmenters, frames, strict=True)]
+    wrong: list[int] = []
+    start = threading.Barrier(2)
+
+    def work(i: int) -> None:
+        start.wait()
+        for _ in range(100):
+            if not np.array_equal(segmenters[i].segment(frames[i]), wanted[i]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_the_clock_hears_every_stage_in_order(segmenter: EdgeSegmenter) -> None:
+    stages: list[str] = []
+    segmenter.segment(half_bright(), clock=stages.append)
+    assert stages == ["prepare", "encode", "infer", "decode", "restore"]
+
+
+class Recorder:
+    """A smoother that keeps what it is given and halves the mask."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[tuple[int, ...], tuple[int, ...], float | None]] = []
+
+    def update(self, mask: np.ndarray, picture: np.ndarray, timestamp: float | None) -> np.ndarray:
+        self.calls.append((mask.shape, picture.shape, timestamp))
+        return (mask / 2).astype(np.float32)
+
+    def reset(self) -> None:
+        self.calls.clear()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_a_smoother_works_at_the_network_s_size_before_enlarging(
+    fake_bundle: Path, fake_board: Path, dtype: str
+) -> None:
+    recorder = Recorder()
+    segmenter = EdgeSegmenter.open(fake_bundle, board=str(fake_board), smoother=recorder)
+    mask = segmenter.segment(half_bright(480, 640), 1.25, dtype=dtype)
+    assert recorder.calls == [((16, 24), (64, 96, 3), 1.25)]
+    assert mask.dtype == dtype and mask.shape == (480, 640)
+    assert mask.max() / (255 if dtype == "uint8" else 1) == pytest.approx(0.5, abs=0.01)
