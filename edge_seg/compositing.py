@@ -23,7 +23,7 @@ Mask = NDArray[np.float32] | NDArray[np.uint8]
 # 33 (one x86 core), and no eye sees a blur's fine detail.
 BLUR_SIDE = 90
 BLUR_SIGMA = 0.03  # of the short side: about 22 px at 720p
-LEAST_WEIGHT = 1 / 64  # of the person's own pixels in the blurred background
+LEAST_WEIGHT = 1 / 1024  # of a person's own pixel in the blurred background: never 0 / 0
 
 
 def blend(frame: Picture, background: Picture, mask: Mask) -> Picture:
@@ -62,7 +62,8 @@ def blurred(frame: Picture, mask: Mask) -> Picture:
     small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     person = cv2.resize(mask, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     full = 255.0 if mask.dtype == np.uint8 else 1.0
-    weight = np.maximum(1.0 - person / full, LEAST_WEIGHT)
+    # Half a person counts as a person: a reduced pixel on the edge has both colours in it.
+    weight = np.maximum(1.0 - 2.0 / full * person, LEAST_WEIGHT)
     four = cv2.merge((small * weight[:, :, None], weight))
     sigma = max(0.5, BLUR_SIGMA * min(size))
     four = cv2.GaussianBlur(four, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)

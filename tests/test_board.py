@@ -1,0 +1,112 @@
+"""Boards are found by the files a kernel shows, read from root file systems in miniature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge_seg import machine
+from edge_seg.board import boards, detect, load
+from edge_seg.errors import BundleError, UnknownBoard
+
+ROOTS = Path(__file__).parent / "fixtures" / "rootfs"
+
+
+@pytest.mark.parametrize(
+    ("machine_name", "board"),
+    [
+        ("raspberry-pi-4", "raspberry-pi-4"),
+        ("raspberry-pi-400", "raspberry-pi-4"),
+        ("raspberry-pi-5", "raspberry-pi-5"),
+        ("raspberry-pi-3", "generic"),
+        ("jetson-orin-nano", "jetson-orin-nano"),
+        ("jetson-orin-nano-custom-carrier", "jetson-orin-nano"),
+        ("jetson-orin-nx", "generic"),
+        ("intel-npu", "intel-npu"),
+        ("pc", "generic"),
+    ],
+)
+def test_a_machine_is_recognised_by_its_files(machine_name: str, board: str) -> None:
+    root = ROOTS / machine_name
+    assert (root / "proc" / "cpuinfo").is_file(), "the fixture is not there: nothing was tested"
+    assert detect(root).name == board
+
+
+def test_every_board_that_can_be_recognised_is_tested_here() -> None:
+    told_apart = {detect(root).name for root in ROOTS.iterdir() if root.is_dir()}
+    assert told_apart == {board.name for board in boards()}
+
+
+def test_a_machine_without_a_single_known_file_is_generic(tmp_path: Path) -> None:
+    assert detect(tmp_path).name == "generic"
+
+
+def test_no_machine_answers_to_two_boards() -> None:
+    for root in (r for r in ROOTS.iterdir() if r.is_dir()):
+        assert sum(board.is_here(root) for board in boards()) <= 1, root.name
+
+
+def test_aliases_lead_to_their_board_and_are_nobody_elses() -> None:
+    assert load("rpi4").name == "raspberry-pi-4"
+    assert load("rpi5").name == "raspberry-pi-5"
+    names = [n for board in boards() for n in (board.name, *board.aliases)]
+    assert len(names) == len(set(names))
+
+
+def test_an_unknown_board_is_answered_with_the_names_there_are() -> None:
+    with pytest.raises(UnknownBoard, match="raspberry-pi-5") as raised:
+        load("raspbery-pi-5")
+    assert "raspbery-pi-5" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("title = ", "TOML"),
+        ('title = "x"\naliases = []\n', "runtime"),
+        ('title = "x"\naliases = []\nruntime = []\n', "runtime"),
+        ('title = "x"\naliases = []\n[[runtime]]\nbackend = "fake"\nprecision = "int9"\n', "int9"),
+        ('title = 5\naliases = []\n[[runtime]]\nbackend = "fake"\nprecision = "int8"\n', "title"),
+    ],
+)
+def test_a_wrong_board_file_is_named_with_what_is_wrong(
+    tmp_path: Path, text: str, names: str
+) -> None:
+    path = tmp_path / "mine" / "board.toml"
+    path.parent.mkdir()
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(BundleError, match=names) as raised:
+        load(str(path))
+    assert str(path) in str(raised.value)
+
+
+def test_a_users_own_board_is_named_by_its_path(fake_board: Path) -> None:
+    board = load(str(fake_board))
+    assert [str(r) for r in board.runtimes] == ["fake int8, threads 1", "fake fp32, threads 1"]
+
+
+def test_a_machines_own_words() -> None:
+    assert machine.model(ROOTS / "raspberry-pi-5") == "Raspberry Pi 5 Model B Rev 1.0"
+    assert machine.model(ROOTS / "intel-npu") == "Intel(R) Core(TM) Ultra 7 155H"
+    assert "Debian GNU/Linux 12" in machine.system(ROOTS / "raspberry-pi-5")
+
+
+def test_temperature_is_the_hottest_zone_that_is_switched_on(tmp_path: Path) -> None:
+    assert machine.temperature(ROOTS / "raspberry-pi-5") == pytest.approx(52.35)
+    assert machine.temperature(ROOTS / "jetson-orin-nano") == pytest.approx(49.312)
+    assert machine.temperature(ROOTS / "pc") is None
+    assert machine.temperature(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("throttled=0x0\n", "no"),
+        ("throttled=0x50000\n", "under-voltage has occurred, throttling has occurred (0x50000)"),
+        ("throttled=0x4\n", "throttled now (0x4)"),
+        ("VCHI initialization failed\n", None),
+    ],
+)
+def test_the_pis_throttle_flag_in_words(answer: str, words: str | None) -> None:
+    assert machine.read_throttled(answer) == words

@@ -1,0 +1,386 @@
+"""Sources of frames: what they hand out, and what they say when they cannot."""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_seg import camera, pictures
+from edge_seg.camera import open_source, orient
+from edge_seg.errors import CameraError, CameraLost, DatasetError, FrameError
+from edge_seg.segmenter import EdgeSegmenter
+
+RED_BGR = (0, 0, 255)
+
+
+def _picture(path: Path, color: tuple[int, int, int] = RED_BGR, size: tuple[int, int] = (24, 32)):
+    frame = np.zeros((*size, 3), dtype=np.uint8)
+    frame[:] = color
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), frame)
+    return path
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """12 frames of 64x48 at 8 fps; frame i is grey 20 * i."""
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 8.0, (64, 48))
+    assert writer.isOpened()
+    for i in range(12):
+        writer.write(np.full((48, 64, 3), 20 * i, dtype=np.uint8))
+    writer.release()
+    return path
+
+
+# --- video -----------------------------------------------------------------------------------
+
+
+def test_a_video_gives_every_frame_in_order_with_its_time(video: Path) -> None:
+    with open_source(video) as source:
+        assert (source.live, source.moving, source.fps, source.count) == (False, True, 8.0, 12)
+        shots = list(source)
+    assert [s.name for s in shots] == [f"{i:06d}" for i in range(12)]
+    assert [round(float(s.frame.mean()) / 20) for s in shots] == list(range(12))
+    np.testing.assert_allclose([s.timestamp for s in shots], np.arange(12) / 8, atol=1e-3)
+    assert all(s.frame.shape == (48, 64, 3) and s.frame.dtype == np.uint8 for s in shots)
+
+
+class _Container:
+    """The part of a capture that `_video_shots` uses, with a container's times written out."""
+
+    def __init__(self, times: list[float]) -> None:
+        self.times = times
+        self.at = 0
+
+    def get(self, what: int) -> float:
+        return self.times[self.at] * 1000
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.at += 1
+        more = self.at < len(self.times)
+        return more, np.zeros((2, 2, 3), np.uint8) if more else None
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [0.0, 0.0, 0.0, 0.0],  # a container without times
+        [0.0, 0.1, 0.1, 0.2],  # one repeated
+        [0.0, 0.2, 0.1, 0.3],  # one turned back
+        [5.0, 5.1, float("nan"), 5.3],
+        [0.0, -0.1, -0.2, 0.5],
+    ],
+)
+def test_times_always_grow(times: list[float]) -> None:
+    first = np.zeros((2, 2, 3), np.uint8)
+    shots = list(camera._video_shots(_Container(times), first, format="bgr", fps=10.0))
+    assert len(shots) == len(times)
+    assert np.all(np.diff([s.timestamp for s in shots]) > 0)
+
+
+def test_variable_frame_rate_keeps_the_containers_times() -> None:
+    times = [0.0, 0.1, 0.4, 0.45, 1.0]
+    first = np.zeros((2, 2, 3), np.uint8)
+    shots = list(camera._video_shots(_Container(times), first, format="bgr", fps=10.0))
+    np.testing.assert_allclose([s.timestamp for s in shots], times)
+
+
+def test_real_clips_are_read_whole_with_growing_times(data_dir: Path) -> None:
+    with open_source(data_dir / "videos" / "intel_asl" / "brother.mkv") as source:
+        assert source.fps == 30.0
+        times = [shot.timestamp for shot in source]
+    assert 60 <= len(times) <= 70  # the header says 66
+    assert np.all(np.diff(times) > 0)
+    assert abs((times[-1] - times[0]) / (len(times) - 1) - 1 / 30) < 0.002
+
+
+# --- pictures --------------------------------------------------------------------------------
+
+
+def test_a_folder_gives_its_pictures_in_natural_order(tmp_path: Path) -> None:
+    for name in ("shot10.png", "shot2.png", "shot1.jpg"):
+        _picture(tmp_path / name)
+    (tmp_path / "notes.md").write_text("not a picture")
+    with open_source(tmp_path) as source:
+        assert (source.live, source.moving, source.fps, source.count) == (False, False, 1.0, 3)
+        shots = list(source)
+    assert [s.name for s in shots] == ["shot1", "shot2", "shot10"]
+    assert [s.timestamp for s in shots] == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(("format", "pixel"), [("bgr", (0, 0, 255)), ("rgb", (255, 0, 0))])
+def test_the_channel_order_is_the_one_asked_for(
+    tmp_path: Path, format: str, pixel: tuple[int, int, int]
+) -> None:
+    _picture(tmp_path / "red.png")
+    with open_source(tmp_path, format=format) as source:
+        assert tuple(next(source).frame[3, 4]) == pixel
+    with pytest.raises(FrameError, match="gbr"):
+        open_source(tmp_path, format="gbr")
+
+
+def test_a_clip_folder_is_a_moving_source_at_30_fps(tmp_path: Path) -> None:
+    for i in range(3):
+        _picture(tmp_path / "frames" / f"{i:05d}.png")
+        _picture(tmp_path / "masks" / f"{i:05d}.png")
+    with open_source(tmp_path) as source:
+        assert (source.moving, source.fps, source.count) == (True, 30.0, 3)
+        assert [s.name for s in source] == ["00000", "00001", "00002"]
+    with open_source(tmp_path, fps=12.5) as source:
+        np.testing.assert_allclose([s.timestamp for s in source], [0, 0.08, 0.16])
+
+
+def test_a_single_picture_is_a_source_of_one(tmp_path: Path) -> None:
+    with open_source(_picture(tmp_path / "me.png")) as source:
+        assert [s.name for s in source] == ["me"]
+
+
+def test_grey_and_transparent_pictures_become_colour(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((8, 9), 77, np.uint8))
+    cv2.imwrite(str(tmp_path / "alpha.png"), np.full((8, 9, 4), 77, np.uint8))
+    cv2.imwrite(str(tmp_path / "deep.png"), np.full((8, 9, 3), 77 * 257, np.uint16))
+    with open_source(tmp_path) as source:
+        for shot in source:
+            assert shot.frame.shape == (8, 9, 3) and shot.frame.dtype == np.uint8, shot.name
+            assert int(shot.frame.max()) == 77
+
+
+def test_a_sideways_photograph_is_turned_upright(tmp_path: Path) -> None:
+    data = cv2.imencode(".jpg", np.zeros((20, 40, 3), np.uint8))[1].tobytes()
+    # An EXIF block with one entry: orientation 6, "turn 90 degrees clockwise to view".
+    tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    block = b"Exif\0\0" + tiff
+    path = tmp_path / "phone.jpg"
+    path.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:])
+    assert pictures.read_picture(path).shape == (40, 20, 3)
+
+
+def _noise_jpeg() -> bytes:
+    rng = np.random.default_rng(0)
+    return cv2.imencode(".jpg", rng.integers(0, 256, (60, 80, 3), dtype=np.uint8))[1].tobytes()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.97])
+def test_a_truncated_picture_is_refused_by_name(tmp_path: Path, suffix: str, share: float) -> None:
+    _picture(tmp_path / "a.png")
+    rng = np.random.default_rng(1)
+    noise = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    data = cv2.imencode(suffix, noise)[1].tobytes()
+    (tmp_path / f"b{suffix}").write_bytes(data[: int(len(data) * share)])
+    with open_source(tmp_path) as source:
+        assert next(source).name == "a"
+        with pytest.raises(CameraError, match=f"b{suffix}"):
+            next(source)
+
+
+def test_a_jpeg_cut_after_its_thumbnail_is_cut() -> None:
+    whole = _noise_jpeg()
+    block = b"Exif\0\0" + whole[:8000]
+    with_thumbnail = whole[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + whole[2:]
+    assert b"\xff\xd9" in whole[-2:]
+    assert not pictures.jpeg_is_cut(with_thumbnail)
+    assert pictures.jpeg_is_cut(with_thumbnail[:-200])
+
+
+def test_a_jpeg_with_something_appended_is_whole() -> None:
+    assert not pictures.jpeg_is_cut(_noise_jpeg() + b"\xff\xd8\xff\xdaa phone's moving picture")
+
+
+def _png_of(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    rows = zlib.compress(b"\0" * 4096)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+
+
+def test_a_small_file_that_announces_gigabytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(_png_of(30000, 30000))
+    with pytest.raises(CameraError, match="30000x30000"):
+        pictures.read_picture(path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
+def test_the_size_is_known_from_the_header(suffix: str) -> None:
+    data = cv2.imencode(suffix, np.zeros((45, 67, 3), np.uint8))[1].tobytes()
+    assert pictures.picture_size(data) == (67, 45)
+
+
+def test_headers_cut_anywhere_never_raise() -> None:
+    for suffix in (".jpg", ".png", ".bmp", ".webp"):
+        data = cv2.imencode(suffix, np.zeros((45, 67, 3), np.uint8))[1].tobytes()
+        for end in range(0, min(len(data), 700)):
+            pictures.picture_size(data[:end])
+            pictures.jpeg_is_cut(data[:end])
+
+
+# --- lists -----------------------------------------------------------------------------------
+
+
+def test_a_list_gives_its_pictures_in_its_order(tmp_path: Path) -> None:
+    _picture(tmp_path / "in" / "b.png")
+    label = _picture(tmp_path / "in" / "b_label.png")
+    elsewhere = _picture(tmp_path / "else where" / "a.png")
+    listed = tmp_path / "set.txt"
+    listed.write_text(f"in/b.png in/b_label.png\n\n{elsewhere}\n{elsewhere} {label}\n")
+    assert camera.read_list(listed) == [
+        (tmp_path / "in/b.png", label),
+        (elsewhere, None),
+        (elsewhere, label),
+    ]
+    with open_source(listed) as source:
+        assert (source.moving, source.fps, source.count) == (False, 1.0, 3)
+        assert [s.name for s in source] == ["b", "a", "a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a.png\nmissing.png\n", 2),
+        ("a.png\n\n\na.png no_label.png\n", 4),
+        ("a.png a.png a.png a.png\n", 1),
+    ],
+)
+def test_a_wrong_line_is_named_with_file_and_number(tmp_path: Path, text: str, line: int) -> None:
+    _picture(tmp_path / "a.png")
+    listed = tmp_path / "set.txt"
+    listed.write_text(text)
+    with pytest.raises(DatasetError, match=f"set.txt line {line}:"):
+        camera.read_list(listed)
+    with pytest.raises(CameraError, match=f"set.txt line {line}:"):
+        open_source(listed)
+
+
+@pytest.mark.parametrize("data", [b"", b"\n \n", b"\xff\xfe\x00p"])
+def test_an_empty_or_binary_list_is_refused(tmp_path: Path, data: bytes) -> None:
+    listed = tmp_path / "set.txt"
+    listed.write_bytes(data)
+    with pytest.raises(CameraError, match="set.txt"):
+        open_source(listed)
+
+
+def test_the_data_sets_own_list_is_read(data_dir: Path) -> None:
+    pairs = camera.read_list(data_dir / "val.txt")
+    assert len(pairs) == 170
+    assert all(picture.is_file() and label is not None for picture, label in pairs)
+
+
+# --- what cannot be opened -------------------------------------------------------------------
+
+
+def test_what_is_not_there_is_said_with_what_would_do(tmp_path: Path) -> None:
+    with pytest.raises(CameraError, match="no such file") as raised:
+        open_source(tmp_path / "nothing.mp4")
+    assert "list file" in str(raised.value)
+
+
+def test_a_file_that_is_no_video_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "notes.mp4"
+    path.write_text("these are notes, not a video")
+    with pytest.raises(CameraError, match=r"notes\.mp4.*no video"):
+        open_source(path)
+
+
+def test_an_empty_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CameraError, match="found none"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize("source", ["picamera2", "csi://0", "rtsp://10.0.0.2/live"])
+def test_sources_of_later_versions_are_named_as_such(source: str) -> None:
+    with pytest.raises(CameraError, match="this version"):
+        open_source(source)
+
+
+@pytest.mark.parametrize("source", [63, "63", "/dev/video63"])
+def test_a_camera_that_is_not_there(source: str | int) -> None:
+    if Path("/dev/video63").exists():
+        pytest.skip("this machine has a /dev/video63")
+    with pytest.raises(CameraError, match="/dev/video63"):
+        open_source(source)
+
+
+def test_a_camera_one_may_not_open_names_the_group() -> None:
+    with tempfile.NamedTemporaryFile() as device:
+        os.chmod(device.name, 0)
+        if os.geteuid() != 0:
+            with pytest.raises(CameraError, match="group `video`"):
+                camera._check_device(Path(device.name))
+            return
+        # Root may open everything: ask as nobody, in a child.
+        child = os.fork()
+        if child == 0:
+            os.setuid(65534)
+            try:
+                camera._check_device(Path(device.name))
+            except CameraError as error:
+                os._exit(0 if "group `video`" in str(error) else 1)
+            os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+class _Dying:
+    """A camera that gives three more frames and stops."""
+
+    left = 3
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.left -= 1
+        return (True, np.zeros((2, 2, 3), np.uint8)) if self.left >= 0 else (False, None)
+
+
+def test_a_camera_that_stops_is_lost_and_its_times_grew() -> None:
+    first = np.zeros((2, 2, 3), np.uint8)
+    shots = camera._camera_shots(_Dying(), first, format="bgr", device="/dev/video7")
+    times = []
+    with pytest.raises(CameraLost, match="/dev/video7"):
+        for shot in shots:
+            times.append(shot.timestamp)
+    assert len(times) == 4
+    assert all(a < b for a, b in zip(times, times[1:], strict=False))
+
+
+# --- around it -------------------------------------------------------------------------------
+
+
+def test_turning_and_mirroring() -> None:
+    frame = np.zeros((2, 3, 3), dtype=np.uint8)
+    frame[0, 0] = 1  # top left
+    assert orient(frame, rotate=90)[0, 1].all()  # top right of a 3x2 picture
+    assert orient(frame, rotate=180)[1, 2].all()
+    assert orient(frame, rotate=270)[2, 0].all()
+    assert orient(frame, mirror=True)[0, 2].all()
+    assert orient(frame, rotate=90, mirror=True)[0, 0].all()
+    with pytest.raises(FrameError, match="45"):
+        orient(frame, rotate=45)
+
+
+def test_a_closed_source_gives_no_more(video: Path) -> None:
+    source = open_source(video)
+    next(source)
+    source.close()
+    source.close()
+    assert list(source) == []
+
+
+def test_a_segmenter_streams_a_source(video: Path, fake_bundle: Path, fake_board: Path) -> None:
+    with EdgeSegmenter.open(fake_bundle, board=str(fake_board)) as segmenter:
+        pairs: Iterator = segmenter.stream(video)
+        shares = [float((mask >= 0.5).mean()) for _, mask in pairs]
+    # Grey 20 * i: the fake network says person above the middle, 127.5.
+    assert shares == [0.0] * 7 + [1.0] * 5

@@ -1,0 +1,112 @@
+"""Compositing against the float formula, and against what an eye would complain about."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_seg import compositing
+from edge_seg.errors import FrameError
+
+
+def _pictures(height: int = 90, width: int = 120) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(7)
+    frame = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return frame, rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_blend_is_the_formula_within_one_level(dtype: str) -> None:
+    frame, background = _pictures(256, 256)
+    ramp = np.tile(np.arange(256, dtype=np.uint8), (256, 1))  # every mask level
+    mask = ramp if dtype == "uint8" else ramp.astype(np.float32) / 255
+    share = ramp[:, :, None].astype(np.float64) / 255
+    truth = background + share * (frame.astype(np.float64) - background)
+    result = compositing.blend(frame, background, mask)
+    assert result.dtype == np.uint8
+    assert np.abs(result - truth).max() <= 1.0
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_full_and_empty_masks_are_exact(dtype: str) -> None:
+    frame, background = _pictures()
+    full = np.full(frame.shape[:2], 255 if dtype == "uint8" else 1, dtype=dtype)
+    np.testing.assert_array_equal(compositing.blend(frame, background, full), frame)
+    np.testing.assert_array_equal(
+        compositing.blend(frame, background, np.zeros_like(full)), background
+    )
+    np.testing.assert_array_equal(compositing.blur(frame, full), frame)
+
+
+def test_nothing_given_is_changed() -> None:
+    frame, background = _pictures()
+    mask = np.full(frame.shape[:2], 100, dtype=np.uint8)
+    before = frame.copy(), background.copy(), mask.copy()
+    compositing.blend(frame, background, mask)
+    compositing.blur(frame, mask)
+    for array, kept in zip((frame, background, mask), before, strict=True):
+        np.testing.assert_array_equal(array, kept)
+
+
+@pytest.mark.parametrize(("height", "width"), [(480, 640), (720, 1280), (641, 363), (40, 30)])
+def test_a_blurred_background_keeps_the_persons_colour_out(height: int, width: int) -> None:
+    frame = np.full((height, width, 3), 60, dtype=np.uint8)
+    mask = np.zeros((height, width), dtype=np.uint8)
+    cv2.circle(mask, (width // 2, height // 2), min(height, width) // 4, 255, -1)
+    frame[mask > 0] = (0, 255, 0)
+    halo = (cv2.dilate(mask, np.ones((9, 9), np.uint8)) > 0) & (mask == 0)
+    plain = cv2.GaussianBlur(frame, (0, 0), 0.03 * min(height, width))
+    assert plain[halo].max() > 90, "the scene has no halo to avoid"
+    assert np.abs(compositing.blur(frame, mask)[halo].astype(int) - 60).max() <= 6
+
+
+def test_blur_removes_detail_and_keeps_brightness() -> None:
+    rng = np.random.default_rng(3)
+    frame = rng.integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    nobody = np.zeros((240, 320), dtype=np.float32)
+    blurred = compositing.blur(frame, nobody)
+    assert blurred.std() < 0.1 * frame.std()
+    assert abs(float(blurred.mean()) - float(frame.mean())) < 1.0
+
+
+@pytest.mark.parametrize("size", [(300, 300), (100, 400), (400, 100), (17, 23)])
+def test_cover_fills_the_frame_without_stretching(size: tuple[int, int]) -> None:
+    picture = np.zeros((200, 300, 3), dtype=np.uint8)
+    cv2.circle(picture, (150, 100), 8, (255, 255, 255), -1)
+    fitted = compositing.cover(picture, size)
+    assert fitted.shape == (*size, 3)
+    rows, columns = np.nonzero(fitted[:, :, 0] > 127)
+    high, wide = np.ptp(rows) + 1, np.ptp(columns) + 1
+    assert abs(int(high) - int(wide)) <= 2, "the disk became an ellipse"
+    assert abs(rows.mean() - (size[0] - 1) / 2) < 1.5
+    assert abs(columns.mean() - (size[1] - 1) / 2) < 1.5
+
+
+def test_cut_out_carries_the_mask_as_alpha() -> None:
+    frame, _ = _pictures()
+    mask = np.linspace(0, 1, frame.shape[0] * frame.shape[1], dtype=np.float32)
+    mask = mask.reshape(frame.shape[:2])
+    cut = compositing.cut_out(frame, mask)
+    np.testing.assert_array_equal(cut[:, :, :3], frame)
+    np.testing.assert_allclose(cut[:, :, 3], mask * 255, atol=0.51)
+
+
+def test_overlay_tints_the_person_only() -> None:
+    frame, _ = _pictures()
+    mask = np.zeros(frame.shape[:2], dtype=np.uint8)
+    mask[20:50] = 255
+    shown = compositing.overlay(frame, mask, color=(0, 255, 0), share=0.5)
+    np.testing.assert_array_equal(shown[mask == 0], frame[mask == 0])
+    half = (frame[mask > 0].astype(np.float64) + (0, 255, 0)) / 2
+    assert np.abs(shown[mask > 0] - half).max() <= 2.0
+
+
+def test_wrong_forms_name_both_sides() -> None:
+    frame, background = _pictures()
+    with pytest.raises(FrameError, match="mask"):
+        compositing.blend(frame, background, np.zeros((10, 10), dtype=np.uint8))
+    with pytest.raises(FrameError, match="float64"):
+        compositing.blend(frame, background, np.zeros(frame.shape[:2]))
+    with pytest.raises(FrameError, match="cover"):
+        compositing.blend(frame, background[:10], np.zeros(frame.shape[:2], dtype=np.uint8))
