@@ -123,7 +123,9 @@ def main() -> int:
     if args.mediapipe:
         table.add_row(*peer_row(args.mediapipe))
     Console().print(table)
-    print("within budget" if good else "OVER BUDGET (1.10x at its size, 1.20x from 720p, int8 1.0x)")
+    print(
+        "within budget" if good else "OVER BUDGET (1.10x at its size, 1.20x from 720p, int8 1.0x)"
+    )
     return 0 if good else 1
 
 

@@ -2,15 +2,16 @@
 
     python benchmarks/resizing.py BUNDLE --labels LIST [--artifact tflite-int8]
 
-aliasing   the labelled pictures small, against the same enlarged to 1280 px with fine detail added
-           (seeded one-pixel noise), through the runtime's shrink and through plain bilinear
+aliasing   the labelled pictures small, against the same enlarged to 1280 px with detail added that
+           the network's picture is too small to hold (seeded noise, high-passed at half a network
+           pixel), through the runtime's shrink, area averaging and plain bilinear
 masks      probabilities enlarged to the label's size (what the runtime does) against logits
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -24,17 +25,20 @@ from edge_seg.evaluation import Labelled, evaluate
 from edge_seg.metrics import Quality
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
 
+Frame = NDArray[np.uint8]
 LONG_SIDE, DETAIL = 1280, 24.0  # px; standard deviation of the added detail, in pixel values
 
 
-def enlarged(pairs: list[Labelled]) -> Iterator[Labelled]:
-    """Yield each picture at 720p's size with one-pixel noise that a small picture cannot hold."""
+def enlarged(pairs: list[Labelled], long_side: int) -> Iterator[Labelled]:
+    """Yield each picture at 720p's size with detail that `long_side` pixels cannot hold."""
     random = np.random.default_rng(0)
+    sigma = LONG_SIDE / long_side / 2
     for frame, label in pairs:
         scale = LONG_SIDE / max(frame.shape[:2])
         large = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-        detail = random.normal(0.0, DETAIL, (*large.shape[:2], 1)).astype(np.float32)
-        yield np.clip(large.astype(np.float32) + detail, 0, 255).astype(np.uint8), label
+        noise = random.normal(0.0, DETAIL, large.shape[:2]).astype(np.float32)
+        detail = noise - cv2.GaussianBlur(noise, (0, 0), sigma)
+        yield np.clip(large + detail[..., None], 0, 255).astype(np.uint8), label
 
 
 def with_logits(segmenter: EdgeSegmenter, bundle: ModelBundle, pairs: list[Labelled]) -> Quality:
@@ -51,9 +55,9 @@ def with_logits(segmenter: EdgeSegmenter, bundle: ModelBundle, pairs: list[Label
     return quality
 
 
-def bilinear(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The cheap resize, which folds fine detail into the small picture."""
-    return cv2.resize(frame, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+def resizer(method: int) -> Callable[[Frame, tuple[int, int]], Frame]:
+    """One of OpenCV's own resizes, in the place of the runtime's shrink."""
+    return lambda frame, size: cv2.resize(frame, size[::-1], interpolation=method)  # type: ignore
 
 
 def main() -> None:
@@ -69,10 +73,15 @@ def main() -> None:
         cases = {
             "small pictures, probabilities enlarged": evaluate(segmenter, pairs),
             "small pictures, logits enlarged": with_logits(segmenter, bundle, pairs),
-            "1280 px with detail, our shrink": evaluate(segmenter, enlarged(pairs)),
         }
-        ours, pixels.shrink = pixels.shrink, bilinear
-        cases["1280 px with detail, plain bilinear"] = evaluate(segmenter, enlarged(pairs))
+        ours, side = pixels.shrink, max(bundle.input.height, bundle.input.width)
+        ways = {
+            "our shrink": ours,
+            "area averaging": resizer(cv2.INTER_AREA),
+            "plain bilinear": resizer(cv2.INTER_LINEAR),
+        }
+        for name, pixels.shrink in ways.items():
+            cases[f"1280 px with detail, {name}"] = evaluate(segmenter, enlarged(pairs, side))
         pixels.shrink = ours
     for name, quality in cases.items():
         figures = quality.to_dict()

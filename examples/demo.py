@@ -121,7 +121,13 @@ def main(folder: Path) -> None:
     clip, blurred = folder / "clip.webm", folder / "blurred.webm"
     edge_seg("run", bundle, "--source", clip, "--background", "blur", "-o", blurred)
     edge_seg(
-        "bench", bundle, "--source", clip, "--json", folder / "bench.json", save=folder / "bench.txt"
+        "bench",
+        bundle,
+        "--source",
+        clip,
+        "--json",
+        folder / "bench.json",
+        save=folder / "bench.txt",
     )
     frame = cv2.imread(str(folder / "labelled" / "000.jpg"))
     with EdgeSegmenter.open(bundle) as segmenter:
