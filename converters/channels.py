@@ -2,8 +2,8 @@
 
 A shuffle (Reshape, Transpose, Reshape) is a Gather of channels. A Gather moves down the graph:
 through element-wise operators, pools, resizes and depthwise convolutions, through Split and
-Concat, into the next 1x1 or dense convolution. What cannot go further becomes a 1x1 convolution
-of zeros and ones. Exact in real arithmetic; TFLite's GATHER and TRANSPOSE leave XNNPACK.
+Concat, into the next 1x1 or dense convolution. What cannot go further becomes a slice, or a 1x1
+convolution of zeros and ones. Exact in real arithmetic; TFLite's GATHER and TRANSPOSE leave XNNPACK.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from edge_seg.converters.graph import Array, Graph, attribute
 MAX_TRACED = 1 << 24  # elements of a tensor whose shuffle is traced, 128 MB of indices
 
 ELEMENTWISE = {"Relu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "LeakyRelu", "Tanh", "Elu"}
+PER_CHANNEL = {"PRelu", "BatchNormalization", "Add", "Sub", "Mul", "Div"}  # with constants
 SPATIAL = {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "Pad"}
 
 
@@ -24,13 +25,10 @@ def fold_channel_moves(graph: Graph) -> int:
     steps = name_shuffles(graph)
     while True:
         graph.refresh()
-        moved = sum(_push(graph, node) for node in _gathers(graph)[:1])
-        if not moved:
-            moved = _push_any(graph)
-        if not moved:
+        if not any(_push(graph, node) for node in _gathers(graph)):
             break
-        steps += moved
-    return steps + gathers_as_convolutions(graph)
+        steps += 1
+    return steps + settle_gathers(graph)
 
 
 def name_shuffles(graph: Graph) -> int:
@@ -82,26 +80,22 @@ def _gathers(graph: Graph) -> list[NodeProto]:
     ]
 
 
-def _push_any(graph: Graph) -> int:
-    return next((1 for node in _gathers(graph) if _push(graph, node)), 0)
-
-
-def _push(graph: Graph, gather: NodeProto) -> int:
-    """Move one Gather one step down, towards one of its readers; 1 if it moved."""
+def _push(graph: Graph, gather: NodeProto) -> bool:
+    """Move one Gather one step down, towards one of its readers; tell whether it moved."""
     order = graph.constants[gather.input[1]]
     channels = graph.shapes[gather.input[0]][1]
     order = np.where(order < 0, order + channels, order)
     if np.array_equal(order, np.arange(channels)):
         graph.redirect(gather.output[0], gather.input[0])
         graph.remove(gather)
-        return 1
+        return True
     if graph.is_output(gather.output[0]):
-        return 0
+        return False
     whole = len(order) == channels and len(set(order.tolist())) == channels
     for reader in graph.consumers(gather.output[0]):
         if _into(graph, gather, reader, order) or (whole and _past(graph, gather, reader, order)):
-            return 1
-    return 0
+            return True
+    return False
 
 
 def _into(graph: Graph, gather: NodeProto, reader: NodeProto, order: Array) -> bool:
@@ -122,14 +116,26 @@ def _into(graph: Graph, gather: NodeProto, reader: NodeProto, order: Array) -> b
         graph.remove(reader)
         return True
     if reader.op_type == "Conv" and _dense(graph, reader, gather.output[0]):
-        weight = graph.constants[reader.input[1]]
-        channels = graph.shapes[gather.input[0]][1]
-        wide = np.zeros((weight.shape[0], channels, *weight.shape[2:]), dtype=weight.dtype)
-        np.add.at(wide, (slice(None), order), weight)
-        _attach(graph, gather, reader)
-        reader.input[1] = graph.constant(wide, "weight")
-        return True
+        return _into_dense(graph, gather, reader, order)
     return False
+
+
+def _into_dense(graph: Graph, gather: NodeProto, conv: NodeProto, order: Array) -> bool:
+    """Let a dense convolution read the whole tensor, with zeros for what was not gathered.
+
+    Where that would cost more than gathering by a 1x1 convolution of its own, leave it.
+    """
+    weight = graph.constants[conv.input[1]]
+    channels = graph.shapes[gather.input[0]][1]
+    extra = (channels - len(order)) * weight[:, 0].size
+    if extra > channels * len(order):
+        return False
+    wide = np.zeros((weight.shape[0], channels, *weight.shape[2:]), dtype=weight.dtype)
+    for position, channel in enumerate(order):
+        wide[:, channel] += weight[:, position]
+    _attach(graph, gather, conv)
+    conv.input[1] = graph.constant(wide, "weight")
+    return True
 
 
 def _past(graph: Graph, gather: NodeProto, reader: NodeProto, order: Array) -> bool:
@@ -139,6 +145,8 @@ def _past(graph: Graph, gather: NodeProto, reader: NodeProto, order: Array) -> b
         return _past_concat(graph, gather, reader, order)
     if kind == "Conv" and _depthwise(graph, reader, gather.output[0]):
         return _past_depthwise(graph, gather, reader, order)
+    if kind in PER_CHANNEL:
+        return _past_per_channel(graph, gather, reader, order)
     if kind in ELEMENTWISE or (kind in SPATIAL and _spatial_only(graph, reader)):
         if list(reader.input).count(gather.output[0]) != 1 or len(reader.output) != 1:
             return False
@@ -170,6 +178,32 @@ def _past_depthwise(graph: Graph, gather: NodeProto, conv: NodeProto, order: Arr
     if len(conv.input) > 2 and conv.input[2]:
         conv.input[2] = graph.constant(graph.constants[conv.input[2]][back], "bias")
     _gather_after(graph, conv, outputs)
+    return True
+
+
+def _past_per_channel(graph: Graph, gather: NodeProto, node: NodeProto, order: Array) -> bool:
+    """Change places with an operator whose other inputs are constants, one number per channel."""
+    name = gather.output[0]
+    if list(node.input).count(name) != 1 or len([o for o in node.output if o]) != 1:
+        return False
+    back = np.argsort(order)
+    changed: dict[int, Array] = {}
+    for position, other in enumerate(node.input):
+        if other == name:
+            continue
+        value = graph.constants.get(other)
+        if value is None:
+            return False
+        if value.size == 1:
+            continue
+        axis = 0 if node.op_type == "BatchNormalization" else value.ndim - 3
+        if axis < 0 or value.shape[axis] != len(order):
+            return False
+        changed[position] = np.take(value, back, axis=axis)
+    for position, value in changed.items():
+        node.input[position] = graph.constant(value, "reordered")
+    _attach(graph, gather, node)
+    _gather_after(graph, node, order)
     return True
 
 
@@ -214,16 +248,21 @@ def _spatial_only(graph: Graph, node: NodeProto) -> bool:
     return bool(settled and before and after and before[:2] == after[:2])
 
 
-def gathers_as_convolutions(graph: Graph) -> int:
-    """Turn what is left of the Gathers into 1x1 convolutions of zeros and ones."""
+def settle_gathers(graph: Graph) -> int:
+    """Turn what is left of the Gathers into slices, or 1x1 convolutions of zeros and ones."""
     found = 0
     for gather in _gathers(graph):
         order = graph.constants[gather.input[1]]
-        channels = graph.shapes[gather.input[0]][1]
-        weight = np.zeros((len(order), channels, 1, 1), dtype=np.float32)
-        weight[np.arange(len(order)), order] = 1.0
-        inputs = [gather.input[0], graph.constant(weight, "select")]
-        picked = graph.add("Conv", inputs, "selected", kernel_shape=[1, 1])
+        if np.array_equal(order, np.arange(order[0], order[0] + len(order))):
+            ends = [np.array([v], dtype=np.int64) for v in (order[0], order[0] + len(order), 1)]
+            inputs = [graph.constant(v, "range") for v in ends]
+            picked = graph.add("Slice", [gather.input[0], *inputs], "sliced")
+        else:
+            channels = graph.shapes[gather.input[0]][1]
+            weight = np.zeros((len(order), channels, 1, 1), dtype=np.float32)
+            weight[np.arange(len(order)), order] = 1.0
+            inputs = [gather.input[0], graph.constant(weight, "select")]
+            picked = graph.add("Conv", inputs, "selected", kernel_shape=[1, 1])
         graph.redirect(gather.output[0], picked)
         graph.remove(gather)
         found += 1

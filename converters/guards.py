@@ -40,7 +40,7 @@ def dead_layers(model: ModelProto) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Operator:
+class TfliteOperator:
     """One operator of a TFLite file. inputs, outputs: tensor objects, None where absent."""
 
     name: str
@@ -48,7 +48,7 @@ class _Operator:
     outputs: list[Any]
 
 
-class _File:
+class TfliteFile:
     """A TFLite file taken apart with LiteRT's own schema."""
 
     def __init__(self, path: Path) -> None:
@@ -61,21 +61,25 @@ class _File:
         self._types = {v: k for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
         self._graph = self._model.subgraphs[0]
 
-    def operators(self) -> Iterator[_Operator]:
+    def operators(self) -> Iterator[TfliteOperator]:
+        """Yield the operators in order."""
         tensors = self._graph.tensors
         for op in self._graph.operators:
             code = self._model.operatorCodes[op.opcodeIndex]
             kind = self._names[max(code.builtinCode, code.deprecatedBuiltinCode)]
             ends = ([tensors[i] if i >= 0 else None for i in e] for e in (op.inputs, op.outputs))
-            yield _Operator(kind, *ends)
+            yield TfliteOperator(kind, *ends)
 
     def ends(self) -> list[Any]:
+        """Return the input and output tensors."""
         return [self._graph.tensors[i] for i in (*self._graph.inputs, *self._graph.outputs)]
 
     def type_of(self, tensor: Any) -> str:
+        """Return "FLOAT32", "INT8", ... of a tensor."""
         return self._types[tensor.type]
 
     def values(self, tensor: Any) -> NDArray[Any]:
+        """Return a constant tensor's values, flat; empty where it is computed."""
         kind = {"FLOAT32": np.float32, "INT32": np.int32, "INT64": np.int64, "INT8": np.int8}
         buffer = self._model.buffers[tensor.buffer]
         if buffer.offset > 1:  # the schema's way to keep large data behind the flatbuffer
@@ -111,7 +115,7 @@ def check_int8(path: Path, source: Path) -> list[str]:
 
 def check_integer_ends(path: Path) -> None:
     """Raise ConversionError unless every input and output of the file is int8."""
-    file = _File(path)
+    file = TfliteFile(path)
     for tensor in file.ends():
         if file.type_of(tensor) != "INT8":
             raise ConversionError(
@@ -122,7 +126,7 @@ def check_integer_ends(path: Path) -> None:
 
 def float_operators(path: Path) -> list[str]:
     """Return what an int8 file still computes in float, one "OPERATOR tensor" each."""
-    file = _File(path)
+    file = TfliteFile(path)
     return [
         f"{op.name} {name_of(op.outputs[0])}"
         for op in file.operators()
@@ -132,11 +136,11 @@ def float_operators(path: Path) -> list[str]:
 
 def wrong_biases(path: Path, source: Path) -> list[str]:
     """Return the layers of an int8 file whose dequantized bias is not the float file's."""
-    floats = {name: values for name, values in _biases(_File(source), "FLOAT32")}
-    file = _File(path)
+    floats = {name: values for name, values in _biases(TfliteFile(source), "FLOAT32")}
+    file = TfliteFile(path)
     wrong = []
     for op in file.operators():
-        bias = _bias_of(op)
+        bias = bias_of(op)
         if bias is None or file.type_of(bias) not in ("INT32", "INT64"):
             continue
         truth = floats.get(name_of(bias))
@@ -155,15 +159,16 @@ def wrong_biases(path: Path, source: Path) -> list[str]:
     return wrong
 
 
-def _bias_of(op: _Operator) -> Any:
+def bias_of(op: TfliteOperator) -> Any:
+    """Return the bias tensor of a convolution or matrix product, None where it has none."""
     position = WEIGHTED.get(op.name)
     if position is None or len(op.inputs) <= position:
         return None
     return op.inputs[position]
 
 
-def _biases(file: _File, kind: str) -> Iterator[tuple[str, NDArray[Any]]]:
+def _biases(file: TfliteFile, kind: str) -> Iterator[tuple[str, NDArray[Any]]]:
     for op in file.operators():
-        bias = _bias_of(op)
+        bias = bias_of(op)
         if bias is not None and file.type_of(bias) == kind:
             yield name_of(bias), file.values(bias)

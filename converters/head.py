@@ -113,7 +113,8 @@ def _step_up(graph: Graph, head: _Head) -> bool:
         return True
     if kind == "Transpose":
         order = attribute(node, "perm")
-        head.axes = tuple(order[a] for a in head.axes)  # type: ignore[assignment]
+        n, c, h, w = (order[a] for a in head.axes)
+        head.axes = (n, c, h, w)
         head.name = node.input[0]
         return True
     if kind in ("Slice", "Gather", "Split"):

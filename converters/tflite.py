@@ -26,6 +26,7 @@ from onnx import ModelProto
 from edge_seg.converters import environment, guards
 from edge_seg.converters.environment import Progress
 from edge_seg.converters.rewrites import first_line
+from edge_seg.converters.scales import widen_scales
 from edge_seg.errors import ConversionError
 from edge_seg.spec import InputSpec
 
@@ -106,19 +107,21 @@ def to_int8(
     tensors: Iterable[NDArray[Any]],
     input: InputSpec | None = None,
     progress: Progress = quiet,
-) -> None:
+) -> list[str]:
     """Write a full-integer TFLite of a float one.
 
     tensors: float32 (1, H, W, 3), as the runtime's own codec makes them; ranges come from them.
     input: the spec they were made with; the input's range is then the whole range of a pixel,
         so that all 256 levels have a code of their own, whatever the pictures held.
+    Returns what had to be mended, in words (scales.py).
     Raises ConversionError: nothing to calibrate with, or the quantizer's refusal, in words;
     QualityRefused where a bias overflowed (guards.py).
     """
     samples = list(tensors)
     _check_samples(samples)
     try:
-        content = _quantized(source, samples, input, progress)
+        content = bytearray(_quantized(source, samples, input, progress))
+        mended = widen_scales(content, source)
     except ConversionError:
         raise
     except Exception as error:  # the quantizer raises whatever its parts raise
@@ -133,6 +136,7 @@ def to_int8(
         os.replace(beside, out)
     finally:
         beside.unlink(missing_ok=True)
+    return mended
 
 
 def _check_samples(samples: list[NDArray[Any]]) -> None:
