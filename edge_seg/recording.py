@@ -30,6 +30,7 @@ SUFFIX = ".webm"
 # VP8: every browser plays it, and the pip wheels of OpenCV can encode it. VP9 is seven times
 # slower there, H.264 has no encoder in them.
 FOURCC = "VP80"
+MIN_SIDE, MAX_SIDE = 16, 16382  # px: one macroblock; VP8's 14-bit size (RFC 6386, 9.1), even
 SPARE_BYTES = 4 << 20  # left free on the disk: the encoder's next second, and the file's index
 LOOK_EVERY = 30  # frames between two looks at the free space
 
@@ -80,7 +81,8 @@ class VideoFile:
         Raises OutputError where the disk is nearly full or no encoder is here.
         """
         if self._writer is None or self.size is None:
-            self.size = (frame.shape[1], frame.shape[0])
+            # VP8 stores colour for every second pixel: an odd side is filled up to an even one.
+            self.size = (frame.shape[1] + frame.shape[1] % 2, frame.shape[0] + frame.shape[0] % 2)
             self._writer = self._open(self.size)
         if self.frames % LOOK_EVERY == 0:
             self._check_space()
@@ -88,6 +90,11 @@ class VideoFile:
         self.frames += 1
 
     def _open(self, size: tuple[int, int]) -> cv2.VideoWriter:
+        if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
+            raise OutputError(
+                f"{self.path}: wanted frames of {MIN_SIDE} to {MAX_SIDE} px a side for a video, "
+                f"found {size[0]}x{size[1]}; write masks only (--masks)"
+            )
         fourcc = cv2.VideoWriter.fourcc(*FOURCC)
         with _quiet():
             writer = cv2.VideoWriter(str(self._part), cv2.CAP_FFMPEG, fourcc, self.fps, size)
@@ -178,10 +185,16 @@ def frames_in(path: Path) -> int:
 
 
 def letterbox(frame: Picture, size: tuple[int, int]) -> Picture:
-    """Fit a frame into (width, height) with its proportions, black bars round it."""
+    """Fit a frame into (width, height) with its proportions, black bars round it.
+
+    A frame that lacks one row or column gets it by repeating its last, unscaled.
+    """
     width, height = size
     if frame.shape[:2] == (height, width):
         return frame
+    lacks_h, lacks_w = height - frame.shape[0], width - frame.shape[1]
+    if 0 <= lacks_h <= 1 and 0 <= lacks_w <= 1:
+        return cv2.copyMakeBorder(frame, 0, lacks_h, 0, lacks_w, cv2.BORDER_REPLICATE)
     scale = min(width / frame.shape[1], height / frame.shape[0])
     wide = min(width, max(1, round(frame.shape[1] * scale)))
     high = min(height, max(1, round(frame.shape[0] * scale)))
