@@ -3,7 +3,8 @@
 A shuffle (Reshape, Transpose, Reshape) is a Gather of channels. A Gather moves down the graph:
 through element-wise operators, pools, resizes and depthwise convolutions, through Split and
 Concat, into the next 1x1 or dense convolution. What cannot go further becomes a slice, or a 1x1
-convolution of zeros and ones. Exact in real arithmetic; TFLite's GATHER and TRANSPOSE leave XNNPACK.
+convolution of zeros and ones. Exact in real arithmetic. Why: TFLite's GATHER and TRANSPOSE leave
+XNNPACK.
 """
 
 from __future__ import annotations

@@ -119,9 +119,17 @@ class Graph:
                 if name == old:
                     node.input[position] = new
         if only is None and self.is_output(old):
-            self._rename_producer(new, old)
+            self.replace_output(new, old)
 
-    def _rename_producer(self, name: str, output: str) -> None:
+    def rename(self, old: str, new: str) -> None:
+        """Rename a tensor that a node makes, there and where it is read."""
+        for node in self.nodes:
+            for names in (node.output, node.input):
+                for position, name in enumerate(names):
+                    if name == old:
+                        names[position] = new
+
+    def replace_output(self, name: str, output: str) -> None:
         """Make the tensor `name` the graph's output called `output`."""
         for node in self.nodes:  # the old producer of `output` gives the name up
             for position, made in enumerate(node.output):
@@ -129,14 +137,8 @@ class Graph:
                     node.output[position] = self.fresh(output)
         if self.producer(name) is None:  # an input or a constant cannot be renamed
             self.nodes.append(helper.make_node("Identity", [name], [output], name=output))
-            return
-        for node in self.nodes:
-            for position, made in enumerate(node.output):
-                if made == name:
-                    node.output[position] = output
-            for position, read in enumerate(node.input):
-                if read == name:
-                    node.input[position] = output
+        else:
+            self.rename(name, output)
 
     def _prune(self) -> None:
         makers = {name: node for node in self.nodes for name in node.output}

@@ -287,7 +287,7 @@ def _redirect_readers(graph: Graph, node: NodeProto, new: str, readers: list[Nod
         for position, name in enumerate(reader.input):
             if name == old:
                 reader.input[position] = inner if new in reader.output else new
-    graph._rename_producer(new, old)
+    graph.replace_output(new, old)
 
 
 def scale_of(graph: Graph, node: NodeProto) -> tuple[str, Array] | None:

@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, helper
 
 from edge_seg.converters import environment, guards
 from edge_seg.converters.environment import Progress
+from edge_seg.converters.graph import Graph
 from edge_seg.converters.rewrites import first_line
 from edge_seg.converters.scales import widen_scales
 from edge_seg.errors import ConversionError
@@ -47,7 +48,7 @@ def to_float(model: ModelProto, out: Path, *, progress: Progress = quiet) -> Non
     progress("converting to float TFLite", 0, 0)
     with tempfile.TemporaryDirectory(prefix="edge-seg-") as name:
         folder = Path(name)
-        onnx.save(model, folder / "model.onnx")
+        onnx.save(_channels_last(model), folder / "model.onnx")
         command = [str(interpreter), "-c", "from onnx2tf import main; main()"]
         settings = ["-i", "model.onnx", "-o", "made", "-tb", "flatbuffer_direct", "-n"]
         ended = environment.run(
@@ -62,6 +63,23 @@ def to_float(model: ModelProto, out: Path, *, progress: Progress = quiet) -> Non
             )
         _check_float(made, model)
         _place(made, out)
+
+
+def _channels_last(model: ModelProto) -> ModelProto:
+    """Return the network with its output as (1, h, w, 1).
+
+    onnx2tf keeps the layout of an output's name: behind a last convolution it would put it back
+    to channels-first. (An input it turns to channels-last in any case.)
+    """
+    graph = Graph(model)
+    name = graph.outputs[0].name
+    height, width = graph.shapes[name][2:]
+    inner = graph.fresh(name)
+    graph.rename(name, inner)
+    graph.nodes.append(helper.make_node("Transpose", [inner], [name], perm=[0, 2, 3, 1]))
+    shape = [1, height, width, 1]
+    graph.outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]
+    return graph.to_model()
 
 
 def _place(made: Path, out: Path) -> None:
