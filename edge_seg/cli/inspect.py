@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from edge_seg.bundle import Artifact, ModelBundle
 
 MAX_TEXT = 300
+FIGURES = ("miou", "person_iou", "boundary_f", "sc")  # shown in the table, in percent
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -51,24 +52,23 @@ def _print_artifacts(bundle: ModelBundle) -> None:
     from rich.text import Text
 
     table = Table()
-    for title in ("artifact", "file", "kB", "mIoU", "person IoU", "boundary F", "SC"):
-        table.add_column(title, justify="left" if title in ("artifact", "file") else "right")
+    table.add_column("artifact")
+    for title in ("kB", "mIoU", "person IoU", "boundary F", "SC"):
+        table.add_column(title, justify="right")
     for artifact in bundle.artifacts:
-        quality = artifact.quality
-        figures = [_percent(quality.get(k)) for k in ("miou", "person_iou", "boundary_f", "sc")]
-        size = f"{artifact.size / 1000:.0f}"
-        row = [artifact.name, _clean(artifact.file), size, *figures]
+        figures = [_percent(artifact.quality.get(key)) for key in FIGURES]
+        row = [artifact.name, f"{artifact.size / 1000:.0f}", *figures]
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
 
 
 def _print_made(artifact: Artifact) -> None:
-    for title, facts in (("made", artifact.made), ("quality", artifact.quality)):
-        lines = _lines(title, facts)
-        if lines:
-            print(artifact.name)
-        for line in lines:
-            print(f"  {line}")
+    rest = {key: value for key, value in artifact.quality.items() if key not in FIGURES}
+    print(artifact.name)
+    print(f"  file: {_clean(artifact.file)}")
+    print(f"  sha256: {artifact.sha256}")
+    for line in (*_lines("made", artifact.made), *_lines("quality", rest)):
+        print(f"  {line}")
 
 
 def _lines(title: str, value: Any) -> list[str]:

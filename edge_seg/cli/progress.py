@@ -27,8 +27,7 @@ def frames_bar(label: str, total: int | None) -> Iterator[Callable[[], None]]:
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
-    with Progress(
-        *columns, Rate(), TimeRemainingColumn(), console=console, transient=True
-    ) as display:
+    options = {"console": console, "transient": True, "disable": not console.is_terminal}
+    with Progress(*columns, Rate(), TimeRemainingColumn(), **options) as display:
         task = display.add_task(label, total=total)
         yield lambda: display.advance(task)
