@@ -92,6 +92,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "tflite_runtime": ("backends.tflite",),
     "onnxruntime": ("backends.onnxruntime", "converters.*"),
     "onnx": ("converters.*", "training.export", "training.onnx"),
+    "google": ("converters.*",),  # protobuf, which onnx brings
     "ai_edge_quantizer": ("converters.*",),
     "openvino": ("backends.openvino", "converters.openvino"),
     "nncf": ("converters.openvino",),

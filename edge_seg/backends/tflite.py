@@ -63,7 +63,7 @@ class TFLiteBackend:
             try:
                 self._interpreter.set_tensor(self._in, tensor)
                 self._interpreter.invoke()
-                return self._interpreter.get_tensor(self._out)  # type: ignore[no-any-return]
+                return np.asarray(self._interpreter.get_tensor(self._out))
             except (RuntimeError, ValueError) as error:
                 raise BackendFailure(f"tflite: inference failed: {error}") from error
 

@@ -1,0 +1,56 @@
+# The targets a person would guess. Everything is installed into .venv inside this clone.
+
+DEFAULT := edge_seg/models/portrait
+BUNDLE ?= $(DEFAULT)
+VENV := .venv
+PY := $(VENV)/bin/python
+# The first of these that really starts (a version manager's shim may be there and not work).
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3.13 python3; do \
+	$$p -c 'import ensurepip, venv' 2>/dev/null && echo $$p && break; done)
+export EDGE_SEG_CACHE ?= $(CURDIR)/$(VENV)/cache
+
+.PHONY: demo test test-slow check bench install clean
+
+ifeq ($(wildcard $(DEFAULT)/manifest.json),)
+demo:
+	@echo "no default network ships in this version: nothing was run."
+	@echo "Convert one of yours: edge-seg convert MODEL.onnx --int8 (see README.md)."
+else
+demo: $(VENV)/.demo ## convert, run and measure the network that ships; look into demo/
+	$(PY) examples/demo.py demo
+endif
+
+test: $(VENV)/.all ## the fast tests
+	$(PY) -m pytest -q -m "not slow"
+
+test-slow: $(VENV)/.all ## wheels in fresh environments, other Pythons, whole conversions
+	$(PY) -m pytest -q -m slow
+
+check: $(VENV)/.all ## format, lint, types
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	.ci/types $(abspath $(PY))
+
+bench: $(VENV)/.all ## what the SDK adds to the bare call; int8 over float; BUNDLE=your-bundle
+	@test -f $(BUNDLE)/manifest.json || \
+		{ echo "no bundle at $(BUNDLE): make bench BUNDLE=your-bundle"; exit 2; }
+	$(PY) benchmarks/budgets.py $(BUNDLE)
+
+install: $(VENV)/.all ## everything the targets above need
+
+$(PY):
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q --upgrade pip
+
+$(VENV)/.demo: setup.cfg | $(PY)
+	@echo "installing what the demo needs into $(VENV)"
+	$(PY) -m pip install -q -e ".[convert,onnxruntime,demo]"
+	touch $@
+
+$(VENV)/.all: setup.cfg | $(PY)
+	@echo "installing everything into $(VENV): about a minute and 2 GB"
+	$(PY) -m pip install -q -e ".[all,dev,demo]"
+	touch $@ $(VENV)/.demo
+
+clean: ## what the targets above made, .venv included
+	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
