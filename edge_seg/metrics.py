@@ -12,6 +12,7 @@ background, 1 person, 255 ignored. Figures are fractions 0..1; tables show perce
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,9 +36,10 @@ def binary(mask: NDArray[np.generic], size: tuple[int, int]) -> Binary:
     """
     if mask.dtype.kind != "f":
         raise FrameError(f"wanted a soft mask of floats 0..1, found {mask.dtype}; divide it by 255")
-    if mask.shape != size:
-        mask = cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(mask >= THRESHOLD)
+    soft: NDArray[Any] = mask
+    if soft.shape != size:
+        soft = cv2.resize(soft, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(soft >= THRESHOLD)
 
 
 def iou(prediction: Binary, truth: Binary) -> float:

@@ -168,16 +168,16 @@ class EdgeSegmenter:
         tick: Callable[[str], None],
     ) -> Mask:
         assert self.smoother is not None
-        mask = self._codec.decode(answer)
+        soft = np.asarray(self._codec.decode(answer), dtype=np.float32)
         tick("decode")
-        mask = self.smoother.update(mask, picture, timestamp)
+        mask: Mask = self.smoother.update(soft, picture, timestamp)
         if dtype == "uint8":
             mask = np.floor(mask * 255 + 0.5).astype(np.uint8)
         tick("smooth")
         return mask
 
     def stream(
-        self, source: str | int | Iterator[Any], *, dtype: str = "float32"
+        self, source: str | int | Path, *, dtype: str = "float32"
     ) -> Iterator[tuple[Picture, Mask]]:
         """Yield (frame, mask) for every frame of a source, in the segmenter's format.
 
