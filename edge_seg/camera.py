@@ -10,6 +10,7 @@ Nothing is skipped in silence: whatever cannot be read raises CameraError and is
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -27,11 +28,14 @@ from numpy.typing import NDArray
 from edge_seg.errors import CameraError, CameraLost, DatasetError, FrameError
 from edge_seg.pictures import PICTURE_SUFFIXES, in_natural_order, read_list, read_picture
 
+log = logging.getLogger("edge_seg")
 Picture = NDArray[np.uint8]
 
 LIST_SUFFIXES = (".txt", ".lst", ".list")
 CLIP_FPS = 30.0  # frames/ of a clip carry no time
 PICTURE_FPS = 1.0  # unrelated pictures shown as a video: one a second
+CUT_SHORT = 0.9  # of the frames a header announces; headers of whole files are wrong by one or two
+MAX_FPS = 240.0  # above that a header counts ticks, not frames
 VIDEO_FPS = 30.0  # where a container states none
 TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 ACCEPTED = (
@@ -206,23 +210,37 @@ def _ordered(frame: Picture, format: str) -> Picture:
 def _video(path: Path, format: str) -> Source:
     capture = cv2.VideoCapture(str(path))
     ok, first = capture.read() if capture.isOpened() else (False, None)
-    if not ok:
+    if not ok or first is None:
         capture.release()
         raise CameraError(
             f"{path}: wanted {ACCEPTED}, found a file that holds no video this OpenCV can read; "
             "check it with a player, or copy it again"
         )
     fps = capture.get(cv2.CAP_PROP_FPS)
-    known = math.isfinite(fps) and 0 < fps <= 1000
+    known = math.isfinite(fps) and 0 < fps <= MAX_FPS
     rate = float(fps) if known else VIDEO_FPS
-    count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    count = int(stated) if math.isfinite(stated) and 0 < stated < 1e9 else None
+    shots = _video_shots(capture, first, format=format, fps=rate)
     return Source(
-        _video_shots(capture, first, format=format, fps=rate),
+        _counted(shots, path, count),
         describe=f"{path} ({first.shape[1]}x{first.shape[0]}, {rate:g} fps)",
         fps=rate if known else None,
-        count=int(count) if math.isfinite(count) and 0 < count < 1e9 else None,
+        count=count,
         close=capture.release,
     )
+
+
+def _counted(shots: Iterator[Shot], path: Path, count: int | None) -> Iterator[Shot]:
+    """Pass frames on; say so where a video ends well before its header's number of them."""
+    read = 0
+    for read, shot in enumerate(shots, 1):  # noqa: B007 - counted, used after the loop
+        yield shot
+    if count is not None and read < CUT_SHORT * count:
+        log.warning(
+            "%s: wanted about %d frames as its header says, found %d: the file may be cut short",
+            *(path, count, read),
+        )
 
 
 def _video_shots(
@@ -246,7 +264,7 @@ def _camera(device: str, index: int, format: str) -> Source:
         _check_device(Path(device))
     capture = cv2.VideoCapture(index)
     ok, first = capture.read() if capture.isOpened() else (False, None)
-    if not ok:
+    if not ok or first is None:
         capture.release()
         raise CameraError(
             f"{device}: wanted frames, found a device that gives none: it may be in use by another "
@@ -258,7 +276,7 @@ def _camera(device: str, index: int, format: str) -> Source:
         _camera_shots(capture, first, format=format, device=device),
         describe=f"camera {device} ({first.shape[1]}x{first.shape[0]})",
         live=True,
-        fps=float(fps) if math.isfinite(fps) and 0 < fps <= 1000 else None,
+        fps=float(fps) if math.isfinite(fps) and 0 < fps <= MAX_FPS else None,
         close=capture.release,
     )
 

@@ -42,6 +42,12 @@ def read_picture(path: Path) -> Picture:
             f"{path}: wanted a picture, found: {error.strerror or error}; check the path"
         ) from error
     width, height = picture_size(data)
+    if data and not width * height:
+        # OpenCV would go by the content and decode formats whose size we do not check.
+        raise CameraError(
+            f"{path}: wanted a JPEG, PNG, BMP or WebP picture, found other bytes (or a header cut "
+            "short); replace or remove it"
+        )
     if width * height > MAX_PIXELS:
         raise CameraError(
             f"{path}: wanted a picture of at most {MAX_PIXELS} pixels, found {width}x{height}; "
@@ -70,7 +76,8 @@ def picture_size(data: bytes) -> tuple[int, int]:
         if data[:8] == b"\x89PNG\r\n\x1a\n":
             width, height = struct.unpack(">II", data[16:24])
         elif data[:2] == b"BM":
-            width, height = struct.unpack("<ii", data[18:26])
+            old = data[14:18] == b"\x0c\0\0\0"  # OS/2's header has 16-bit sides
+            width, height = struct.unpack(*(("<HH", data[18:22]) if old else ("<ii", data[18:26])))
         elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             width, height = _webp_size(data)
         elif data[:2] == b"\xff\xd8":
@@ -98,6 +105,9 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     at = 2
     while True:
         marker = data[at + 1]
+        if data[at] == 0xFF and marker == 0xFF:
+            at += 1  # fill byte
+            continue
         # SOF0..SOF15 without the three numbers in between that are tables (ITU T.81, B.1.1.3).
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack(">HH", data[at + 5 : at + 9])

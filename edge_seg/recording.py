@@ -12,8 +12,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -117,9 +119,14 @@ class VideoFile:
     def finish(self, *, interrupted: bool = False) -> None:
         """Close the file, count its frames, and give it its name.
 
-        interrupted: any number of whole frames is right (Ctrl-C falls between a write and its
-        count). Raises OutputError, leaving nothing, where frames are missing on the disk.
+        Ctrl-C waits until it is done. interrupted: any number of whole frames is right (Ctrl-C
+        falls between a write and its count). Raises OutputError, leaving nothing, where frames
+        are missing on the disk.
         """
+        with _ctrl_c_later():
+            self._finish(interrupted)
+
+    def _finish(self, interrupted: bool) -> None:
         try:
             if self._writer is not None:
                 self._writer.release()
@@ -247,13 +254,34 @@ def _umask() -> int:
 
 
 @contextlib.contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Hold Ctrl-C back for the block; raise KeyboardInterrupt after it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python interrupts its main thread only
+        return
+    came: list[int] = []
+    old = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, old)
+    if came:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep FFmpeg off stderr: OpenCV prints a line about VP8's tag past every log level.
 
     Its lines are for OpenCV's developers; where opening fails we say what that means.
     """
-    sys.stderr.flush()
-    kept = os.dup(2)
+    try:
+        kept = os.dup(2)
+    except OSError:  # a service without a stderr
+        yield
+        return
+    if sys.stderr is not None:
+        sys.stderr.flush()
     try:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)

@@ -94,6 +94,18 @@ def test_variable_frame_rate_keeps_the_containers_times() -> None:
     np.testing.assert_allclose([s.timestamp for s in shots], times)
 
 
+def test_a_video_that_ends_before_its_header_says_so(
+    data_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = (data_dir / "videos" / "intel_asl" / "brother.mkv").read_bytes()
+    path = tmp_path / "cut.mkv"
+    path.write_bytes(whole[: len(whole) // 2])
+    with open_source(path) as source:
+        read = sum(1 for _ in source)
+    assert 5 < read < 50
+    assert "cut.mkv" in caplog.text and f"found {read}" in caplog.text
+
+
 def test_real_clips_are_read_whole_with_growing_times(data_dir: Path) -> None:
     with open_source(data_dir / "videos" / "intel_asl" / "brother.mkv") as source:
         assert source.fps == 30.0
@@ -219,6 +231,14 @@ def test_a_small_file_that_announces_gigabytes_is_refused(tmp_path: Path) -> Non
 def test_the_size_is_known_from_the_header(suffix: str) -> None:
     data = cv2.imencode(suffix, np.zeros((45, 67, 3), np.uint8))[1].tobytes()
     assert pictures.picture_size(data) == (67, 45)
+
+
+def test_another_format_under_a_pictures_name_is_refused(tmp_path: Path) -> None:
+    # OpenCV goes by the content; a TIFF's size would not have been checked.
+    path = tmp_path / "really.png"
+    path.write_bytes(cv2.imencode(".tiff", np.zeros((9, 9, 3), np.uint8))[1].tobytes())
+    with pytest.raises(CameraError, match="JPEG, PNG, BMP or WebP"):
+        pictures.read_picture(path)
 
 
 def test_headers_cut_anywhere_never_raise() -> None:

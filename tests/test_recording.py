@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_seg import recording
 from edge_seg.errors import CameraLost, OutputError
 from edge_seg.recording import MaskFolder, VideoFile, frames_in, letterbox
 
@@ -124,6 +126,21 @@ def test_what_cannot_be_had_again_is_kept(tmp_path: Path, stop: type[BaseExcepti
     frames, _ = _read(path)
     assert video.frames == len(frames) == 5
     assert _alone(tmp_path) == ["out.webm"]
+
+
+def test_ctrl_c_while_the_file_is_finished_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def count_and_press(path: Path) -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        return frames_in(path)
+
+    monkeypatch.setattr(recording, "frames_in", count_and_press)
+    path = tmp_path / "out.webm"
+    with pytest.raises(KeyboardInterrupt), VideoFile(path, fps=30) as video:
+        video.write(_frame(9))
+    assert frames_in(path) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_nothing_written_leaves_nothing(tmp_path: Path) -> None:

@@ -27,7 +27,9 @@ def frames_bar(label: str, total: int | None) -> Iterator[Callable[[], None]]:
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
-    options = {"console": console, "transient": True, "disable": not console.is_terminal}
-    with Progress(*columns, Rate(), TimeRemainingColumn(), **options) as display:
+    quiet = not console.is_terminal
+    with Progress(
+        *columns, Rate(), TimeRemainingColumn(), console=console, transient=True, disable=quiet
+    ) as display:
         task = display.add_task(label, total=total)
         yield lambda: display.advance(task)
