@@ -219,7 +219,8 @@ def _fix_input(model: ModelProto) -> None:
     if changed:  # what was inferred with a symbolic batch no longer holds
         del model.graph.value_info[:]
         for output in model.graph.output:
-            output.type.tensor_type.ClearField("shape")
+            for dim in output.type.tensor_type.shape.dim:
+                dim.Clear()
 
 
 def _shape_text(value: ValueInfoProto) -> str:

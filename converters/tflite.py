@@ -136,7 +136,7 @@ def to_int8(
     QualityRefused where a bias overflowed (guards.py).
     """
     samples = list(tensors)
-    _check_samples(samples)
+    _check_samples(samples, _signature(source)[2])
     try:
         content = bytearray(_quantized(source, samples, input, progress))
         mended = widen_scales(content, source)
@@ -157,16 +157,16 @@ def to_int8(
     return mended
 
 
-def _check_samples(samples: list[NDArray[Any]]) -> None:
+def _check_samples(samples: list[NDArray[Any]], shape: tuple[int, ...]) -> None:
     if len(samples) < LEAST_TENSORS:
         raise ConversionError(
             "wanted calibration tensors, found none; name pictures with --calibration"
         )
-    for number, sample in enumerate(samples):
-        if sample.dtype != np.float32 or sample.ndim != 4 or not np.isfinite(sample).all():
+    for number, sample in enumerate(samples):  # LiteRT would resize the network to fit
+        if sample.dtype != np.float32 or sample.shape != shape or not np.isfinite(sample).all():
             raise ConversionError(
-                f"calibration tensor {number}: wanted finite float32 (1, H, W, 3), found "
-                f"{sample.dtype} {sample.shape}; check mean and std in the spec"
+                f"calibration tensor {number}: wanted finite float32 {shape}, found "
+                f"{sample.dtype} {sample.shape}; check size, mean and std in the spec"
             )
 
 
@@ -175,7 +175,7 @@ def _quantized(
 ) -> bytes:
     from ai_edge_quantizer import quantizer, recipe
 
-    key, name = _signature(source)
+    key, name, _ = _signature(source)
     with _silence():
         worker = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
         ranges = _mean_ranges(source, key, name, samples, progress)
@@ -234,15 +234,17 @@ def pixel_range(input: InputSpec) -> tuple[float, float]:
     return (-128 - zero_point) * scale, (127 - zero_point) * scale
 
 
-def _signature(source: Path) -> tuple[str, str]:
-    """Return the key of the file's one signature and the name of its input."""
+def _signature(source: Path) -> tuple[str, str, tuple[int, ...]]:
+    """Return the key of the file's one signature, and its input's name and shape."""
     from ai_edge_litert.interpreter import Interpreter
 
-    signatures = Interpreter(model_path=str(source)).get_signature_list()
+    interpreter = Interpreter(model_path=str(source))
+    signatures = interpreter.get_signature_list()
     if len(signatures) != 1:
         raise ConversionError(f"wanted one signature in the float TFLite, found {len(signatures)}")
     key, ends = next(iter(signatures.items()))
-    return key, ends["inputs"][0]
+    shape = tuple(int(n) for n in interpreter.get_input_details()[0]["shape"])
+    return key, ends["inputs"][0], shape
 
 
 @contextlib.contextmanager

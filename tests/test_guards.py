@@ -1,0 +1,158 @@
+"""Guards and scales: what a quantizer does not say is said, and a dead channel survives it."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+pytest.importorskip("ai_edge_quantizer")
+litert = pytest.importorskip("ai_edge_litert.interpreter")
+
+from numpy.typing import NDArray  # noqa: E402
+
+from edge_seg.converters import guards, scales, tflite  # noqa: E402
+from edge_seg.converters import onnx as reader  # noqa: E402
+from edge_seg.errors import ConversionError, QualityRefused  # noqa: E402
+from tests.tiny_onnx import Builder  # noqa: E402
+from tests.tiny_tflite import save_conv  # noqa: E402
+
+SIZE = (8, 12)
+BIAS = np.array([0.1, 1.5, -0.3, 0.0], dtype=np.float32)
+
+
+def weights() -> NDArray[np.float32]:
+    """(4, 3, 3, 3), out-y-x-in."""
+    return (np.random.default_rng(0).normal(size=(4, 3, 3, 3)) * 0.2).astype(np.float32)
+
+
+def pictures(count: int = 6) -> list[NDArray[np.float32]]:
+    random = np.random.default_rng(1)
+    return [random.uniform(-1, 1, (1, *SIZE, 3)).astype(np.float32) for _ in range(count)]
+
+
+def answer(path: Path, picture: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+    """Return the dequantized answer (h, w, channels) and one step of its scale (0 for float)."""
+    interpreter = litert.Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    eats, returns = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    scale, zero = eats["quantization"]
+    if scale:
+        picture = np.clip(np.rint(picture / scale + zero), -128, 127)
+    interpreter.set_tensor(eats["index"], picture.astype(eats["dtype"]))
+    interpreter.invoke()
+    found = interpreter.get_tensor(returns["index"])[0].astype(np.float64)
+    scale, zero = returns["quantization"]
+    return ((found - zero) * scale if scale else found), float(scale)
+
+
+# --- dead layers ---------------------------------------------------------------------------------
+
+
+def test_a_dead_layer_is_named() -> None:
+    b = Builder()
+    x = b.conv(b.op("Relu", b.conv("picture", 3, 4, 3)), 4, 4)
+    b.constants[b.nodes[-1].input[1]] *= np.float32(1e-8)
+    named = guards.dead_layers(b.model(b.conv(x, 4, 2)))
+    assert len(named) == 1 and named[0].startswith("Conv_2 (max|w| ")
+
+
+def test_v2_has_two_dead_layers_and_v1_none(models_dir: Path) -> None:
+    """TOOLCHAIN: the first squeeze-excite block of the released V2-Lite is dead."""
+    v1 = reader.load(models_dir / "pphumanseg_v1_lite_portrait_398x224_softmax.onnx")
+    v2 = reader.load(models_dir / "pphumanseg_v2_lite_portrait_256x144_softmax.onnx")
+    assert guards.dead_layers(v1) == []
+    assert [line.split()[0] for line in guards.dead_layers(v2)] == ["p2o.Conv.12", "p2o.Conv.13"]
+
+
+# --- biases --------------------------------------------------------------------------------------
+
+
+def overflowing(folder: Path, monkeypatch: pytest.MonkeyPatch | None = None) -> tuple[Path, Path]:
+    """Return (float, int8) files of a layer with one dead channel, as the quantizer leaves it."""
+    weight = weights()
+    weight[1] *= 1e-27
+    source, made = folder / "float.tflite", folder / "int8.tflite"
+    save_conv(source, weight, BIAS, SIZE)
+    made.write_bytes(tflite._quantized(source, pictures(), None, tflite.quiet))
+    return source, made
+
+
+def test_an_overflowed_bias_is_refused_and_named(tmp_path: Path) -> None:
+    source, made = overflowing(tmp_path)
+    found, step = answer(made, pictures()[0])
+    truth, _ = answer(source, pictures()[0])
+    assert np.abs(found - truth)[:, :, 1].max() > 50 * step, "the channel is not erased: no test"
+    with pytest.raises(QualityRefused, match=r"CONV_2D answer \(1 of 4 biases, 1.5 became"):
+        guards.check_int8(made, source)
+
+
+def test_widened_scales_bring_the_dead_channel_back(tmp_path: Path) -> None:
+    source, made = overflowing(tmp_path)
+    content = bytearray(made.read_bytes())
+    said = scales.widen_scales(content, source)
+    assert said == ["CONV_2D answer: 1 channel(s) with weights of ~0"]
+    made.write_bytes(content)
+    assert guards.check_int8(made, source) == []
+    picture = pictures()[0]
+    found, step = answer(made, picture)
+    truth, _ = answer(source, picture)
+    np.testing.assert_allclose(found[:, :, 1], truth[:, :, 1], atol=step)
+
+
+def test_healthy_scales_are_not_touched(tmp_path: Path) -> None:
+    source, made = tmp_path / "float.tflite", tmp_path / "int8.tflite"
+    save_conv(source, weights(), BIAS, SIZE)
+    assert tflite.to_int8(source, made, tensors=pictures()) == []
+    content = bytearray(made.read_bytes())
+    assert scales.widen_scales(content, source) == []
+    assert bytes(content) == made.read_bytes()
+
+
+def test_a_bias_changed_afterwards_is_noticed(tmp_path: Path) -> None:
+    source, made = tmp_path / "float.tflite", tmp_path / "int8.tflite"
+    save_conv(source, weights(), BIAS, SIZE)
+    tflite.to_int8(source, made, tensors=pictures())
+    assert guards.check_int8(made, source) == []
+    file = guards.TfliteFile(made)
+    bias = next(b for b in map(guards.bias_of, file.operators()) if b is not None)
+    codes = file.values(bias)
+    content = made.read_bytes()
+    old = struct.pack("<4i", *codes)
+    assert content.count(old) == 1
+    made.write_bytes(content.replace(old, struct.pack("<4i", codes[0] + 5000, *codes[1:])))
+    with pytest.raises(QualityRefused, match="CONV_2D answer"):
+        guards.check_int8(made, source)
+
+
+# --- what is left in float -----------------------------------------------------------------------
+
+
+def test_a_float_file_has_no_integer_ends(tmp_path: Path) -> None:
+    source = tmp_path / "float.tflite"
+    save_conv(source, weights(), BIAS, SIZE)
+    with pytest.raises(ConversionError, match="'picture': wanted an int8 input.*found float32"):
+        guards.check_integer_ends(source)
+    assert guards.float_operators(source) == ["CONV_2D answer"]
+
+
+def test_an_operator_left_in_float_is_named(tmp_path: Path) -> None:
+    """Quantized ends around a float convolution, as the quantizer makes where it has no kernel."""
+    from ai_edge_quantizer import qtyping, quantizer
+
+    source, made = tmp_path / "float.tflite", tmp_path / "mixed.tflite"
+    save_conv(source, weights(), BIAS, SIZE)
+    worker = quantizer.Quantizer(str(source))
+    names: Any = qtyping.TFLOperationName
+    for end in (names.INPUT, names.OUTPUT):
+        worker.add_static_config(
+            regex=".*", operation_name=end, activation_num_bits=8, weight_num_bits=8
+        )
+    key, name, _ = tflite._signature(source)
+    ranges = worker.calibrate({key: [{name: p} for p in pictures()]}, num_threads=1)
+    made.write_bytes(bytes(worker.quantize(ranges, enable_progress_report=False).quantized_model))
+    assert guards.check_int8(made, source) == ["CONV_2D answer"]

@@ -1,0 +1,377 @@
+"""converters.onnx and converters.head: what is read, what is refused, and the one logit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from onnx import ModelProto, TensorProto, helper  # noqa: E402
+
+from edge_seg.converters import onnx as reader  # noqa: E402
+from edge_seg.converters.head import single_logit  # noqa: E402
+from edge_seg.errors import ConversionError  # noqa: E402
+from edge_seg.pixels import sigmoid  # noqa: E402
+from edge_seg.spec import InputSpec, OutputSpec  # noqa: E402
+from tests.tiny_onnx import Builder, operators, random_picture, run  # noqa: E402
+
+PROBABILITY = OutputSpec("probability", 1)
+
+
+def save(model: ModelProto, folder: Path) -> Path:
+    path = folder / "net.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def plain(shape: tuple[int | str, ...] = (1, 3, 12, 16), channels: int = 3) -> ModelProto:
+    b = Builder(shape)
+    return b.model(b.conv("picture", channels, 2, 3))
+
+
+# --- files that are not what they should be ------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"", b"hello, I am a picture", bytes(range(256)) * 9])
+def test_a_file_that_is_not_onnx_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ConversionError, match="net.onnx: wanted an ONNX file"):
+        reader.load(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.onnx", tmp_path):
+        with pytest.raises(ConversionError, match="found no such file"):
+            reader.load(path)
+
+
+def test_a_giant_file_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "giant.onnx"
+    with open(path, "wb") as file:
+        file.truncate(reader.MAX_FILE + 1)  # sparse: takes no room on disk
+    with pytest.raises(ConversionError, match="512 MB"):
+        reader.load(path)
+
+
+def test_weights_that_claim_more_than_the_file_holds_are_refused(tmp_path: Path) -> None:
+    model = plain()
+    model.graph.initializer[0].dims[:] = [1 << 20, 1 << 20]
+    with pytest.raises(ConversionError, match="1024 MB in all"):
+        reader.load(save(model, tmp_path))
+
+
+def test_negative_sizes_are_refused(tmp_path: Path) -> None:
+    model = plain()
+    model.graph.initializer[0].dims[0] = -4
+    with pytest.raises(ConversionError, match="'c0': wanted sizes of 0 or more, found -4"):
+        reader.load(save(model, tmp_path))
+
+
+def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
+    onnx.save(
+        plain(),
+        tmp_path / "net.onnx",
+        save_as_external_data=True,
+        size_threshold=0,
+        location="weights.bin",
+    )
+    with pytest.raises(ConversionError, match="weights inside the file"):
+        reader.load(tmp_path / "net.onnx")
+
+
+def test_a_graph_that_would_compute_a_giant_is_refused(tmp_path: Path) -> None:
+    b = Builder()
+    big = b.upsample("picture", 30000, 40000, 3)
+    with pytest.raises(ConversionError, match="wanted tensors of up to 1024 MB"):
+        reader.load(save(b.model(big), tmp_path))
+
+
+def test_a_damaged_graph_is_refused(tmp_path: Path) -> None:
+    model = plain()
+    model.graph.node[0].input[0] = "nowhere"
+    with pytest.raises(ConversionError, match="wanted a valid ONNX graph"):
+        reader.load(save(model, tmp_path))
+
+
+# --- operators -----------------------------------------------------------------------------------
+
+
+def test_an_operator_of_another_domain_is_named_with_its_node(tmp_path: Path) -> None:
+    model = plain()
+    node = model.graph.node[0]
+    node.name, node.op_type, node.domain = "fancy_layer", "MagicConv", "com.acme"
+    model.opset_import.append(helper.make_opsetid("com.acme", 1))
+    with pytest.raises(ConversionError, match=r"'fancy_layer'.*com\.acme\.MagicConv"):
+        reader.load(save(model, tmp_path))
+
+
+def test_an_operator_that_does_not_exist_is_named_with_its_node(tmp_path: Path) -> None:
+    model = plain()
+    model.graph.node[0].name, model.graph.node[0].op_type = "layer7", "Konv"
+    with pytest.raises(ConversionError, match="'layer7'.*Konv"):
+        reader.load(save(model, tmp_path))
+
+
+def test_control_flow_is_refused(tmp_path: Path) -> None:
+    b = Builder()
+    inner = helper.make_graph([], "inner", [], [])
+    b.nodes.append(helper.make_node("If", ["yes"], ["y"], name="branch", then_branch=inner))
+    b.constants["yes"] = np.array(True)
+    with pytest.raises(ConversionError, match="'branch'.*If"):
+        reader.load(save(b.model("y"), tmp_path))
+
+
+def test_an_opset_from_the_future_is_refused(tmp_path: Path) -> None:
+    model = plain()
+    model.opset_import[0].version = 99
+    with pytest.raises(ConversionError, match="found 99"):
+        reader.load(save(model, tmp_path))
+
+
+def test_an_old_opset_is_brought_up_to_date_unchanged(tmp_path: Path) -> None:
+    b = Builder()
+    left, right = b.op("Split", b.conv("picture", 3, 4), outputs=2, axis=1, split=[2, 2])
+    model = b.model(b.op("Add", left, right), opset=11)
+    loaded = reader.load(save(model, tmp_path))
+    picture = random_picture(model)
+    assert loaded.opset_import[0].version >= reader.OPSET
+    np.testing.assert_array_equal(run(loaded, picture), run(model, picture))
+
+
+# --- the input -----------------------------------------------------------------------------------
+
+
+def test_a_dynamic_size_is_named_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match=r"its height \(rows\) is dynamic.*fixed size"):
+        reader.load(save(plain((1, 3, "rows", 16)), tmp_path))
+
+
+def test_a_symbolic_batch_becomes_one(tmp_path: Path) -> None:
+    model = plain(("batch", 3, 12, 16))
+    loaded = reader.load(save(model, tmp_path))
+    picture = random_picture(loaded)
+    assert picture.shape == (1, 3, 12, 16)
+    np.testing.assert_array_equal(run(loaded, picture), run(model, picture))
+
+
+def test_a_larger_batch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="wanted a batch of 1, found 4"):
+        reader.load(save(plain((4, 3, 12, 16)), tmp_path))
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_wrong_channel_count_is_refused(tmp_path: Path, channels: int) -> None:
+    model = plain((1, channels, 12, 16), channels)
+    with pytest.raises(ConversionError, match="wanted 3 channels"):
+        reader.load(save(model, tmp_path))
+
+
+def test_channels_last_is_told_apart_from_a_wrong_count(tmp_path: Path) -> None:
+    model = plain((1, 12, 16, 3), 12)
+    with pytest.raises(ConversionError, match="channels last"):
+        reader.load(save(model, tmp_path))
+
+
+def test_a_uint8_input_is_refused(tmp_path: Path) -> None:
+    b = Builder()
+    model = b.model(b.conv(b.op("Cast", "picture", to=TensorProto.FLOAT), 3, 2))
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    with pytest.raises(ConversionError, match="wanted float32, found uint8"):
+        reader.load(save(model, tmp_path))
+
+
+def test_two_inputs_are_refused_by_name(tmp_path: Path) -> None:
+    model = plain()
+    model.graph.input.append(
+        helper.make_tensor_value_info("previous_mask", TensorProto.FLOAT, [1, 1, 12, 16])
+    )
+    with pytest.raises(ConversionError, match="previous_mask"):
+        reader.load(save(model, tmp_path))
+
+
+def test_initializers_listed_as_inputs_are_no_inputs(tmp_path: Path) -> None:
+    model = plain()
+    for tensor in model.graph.initializer:
+        model.graph.input.append(
+            helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        )
+    loaded = reader.load(save(model, tmp_path))
+    assert [v.name for v in loaded.graph.input] == ["picture"]
+
+
+def test_another_size_than_the_specs_is_refused(tmp_path: Path) -> None:
+    path = save(plain(), tmp_path)
+    reader.load(path, InputSpec(12, 16))
+    with pytest.raises(ConversionError, match="spec's 16x12.*found 12x16"):
+        reader.load(path, InputSpec(16, 12))
+
+
+# --- heads: sigmoid(logit) is the probability the network itself returns --------------------------
+
+
+def softmax_on_conv(b: Builder) -> str:
+    return str(b.op("Softmax", b.conv("picture", 3, 2, 3), axis=1))
+
+
+def softmax_on_upsampled_conv(b: Builder) -> str:
+    small = b.conv("picture", 3, 2, 3, strides=[2, 2])
+    return str(b.op("Softmax", b.upsample(small, 12, 16, 2), axis=1))
+
+
+def softmax_on_upsampled_relu(b: Builder) -> str:
+    """As PP-HumanSegV1: the logits go through a ReLU, so the difference cannot fold further."""
+    small = b.op("Relu", b.conv("picture", 3, 2, 3, strides=[2, 2]))
+    return str(b.op("Softmax", b.upsample(small, 12, 16, 2), axis=1))
+
+
+def softmax_between_transposes(b: Builder) -> str:
+    turned = b.op("Transpose", b.conv("picture", 3, 2, 3), perm=[0, 3, 2, 1])
+    return str(b.op("Transpose", b.op("Softmax", turned, axis=-1), perm=[0, 3, 2, 1]))
+
+
+def softmax_channels_last(b: Builder) -> str:
+    turned = b.op("Transpose", b.conv("picture", 3, 2, 3), perm=[0, 2, 3, 1])
+    return str(b.op("Softmax", turned, axis=-1))
+
+
+def sigmoid_of_two(b: Builder) -> str:
+    return str(b.op("Sigmoid", b.conv("picture", 3, 2, 3)))
+
+
+SOFT_HEADS = [
+    softmax_on_conv,
+    softmax_on_upsampled_conv,
+    softmax_on_upsampled_relu,
+    softmax_between_transposes,
+    softmax_channels_last,
+    sigmoid_of_two,
+]
+
+
+@pytest.mark.parametrize("channel", [0, 1])
+@pytest.mark.parametrize("head", SOFT_HEADS, ids=lambda h: h.__name__)
+def test_the_logit_gives_the_networks_own_probability(
+    head: Callable[[Builder], str], channel: int
+) -> None:
+    b = Builder()
+    model = b.model(head(b))
+    logit = single_logit(model, OutputSpec("probability", channel))
+    picture = random_picture(model)
+    answer, truth = run(logit, picture), run(model, picture)
+    truth = np.moveaxis(truth, 3, 1) if truth.shape[3] == 2 else truth
+    assert answer.shape == (1, 1, 12, 16)
+    assert np.ptp(truth[:, channel]) > 0.1  # a constant would prove nothing
+    np.testing.assert_allclose(sigmoid(answer[:, 0]), truth[:, channel], atol=2e-6)
+
+
+def test_a_selected_probability_is_followed_to_its_channel() -> None:
+    b = Builder()
+    both = b.op("Softmax", b.conv("picture", 3, 2, 3), axis=1)
+    ends = [b.constant(v, np.int64) for v in ([1], [2], [1])]
+    model = b.model(b.op("Slice", both, *ends))
+    picture = random_picture(model)
+    answer = run(single_logit(model, OutputSpec("probability", 0)), picture)
+    np.testing.assert_allclose(sigmoid(answer), run(model, picture), atol=2e-6)
+
+
+def test_one_logit_is_taken_as_it_is() -> None:
+    b = Builder()
+    model = b.model(b.conv("picture", 3, 1, 3))
+    picture = random_picture(model)
+    answer = run(single_logit(model, OutputSpec("logit", 0)), picture)
+    np.testing.assert_array_equal(answer, run(model, picture))
+
+
+def test_two_logits_give_their_difference() -> None:
+    b = Builder()
+    model = b.model(b.conv("picture", 3, 2, 3))
+    picture = random_picture(model)
+    background, person = run(model, picture)[0]
+    answer = run(single_logit(model, OutputSpec("logit", 1)), picture)
+    np.testing.assert_allclose(answer[0, 0], person - background, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", [softmax_on_upsampled_conv, softmax_on_upsampled_relu])
+def test_the_upsampling_works_on_one_channel(head: Callable[[Builder], str]) -> None:
+    b = Builder()
+    logit = single_logit(b.model(head(b)), PROBABILITY)
+    resize = next(n for n in logit.graph.node if n.op_type == "Resize")
+    shapes = {v.name: v.type.tensor_type.shape for v in logit.graph.value_info}
+    assert shapes[resize.input[0]].dim[1].dim_value == 1
+    assert "Softmax" not in operators(logit)
+
+
+def test_a_difference_on_a_convolution_costs_nothing() -> None:
+    b = Builder()
+    assert operators(single_logit(b.model(softmax_on_conv(b)), PROBABILITY)) == ["Conv"]
+
+
+def test_the_callers_model_is_left_alone() -> None:
+    b = Builder()
+    model = b.model(softmax_on_upsampled_conv(b))
+    before = model.SerializeToString()
+    single_logit(model, PROBABILITY)
+    assert model.SerializeToString() == before
+
+
+def test_three_classes_are_refused_with_the_reason() -> None:
+    b = Builder()
+    model = b.model(b.op("Softmax", b.conv("picture", 3, 3, 3), axis=1))
+    with pytest.raises(ConversionError, match="2 classes, found 3"):
+        single_logit(model, PROBABILITY)
+
+
+def test_hard_labels_are_refused_with_the_reason() -> None:
+    b = Builder()
+    labels = b.op("ArgMax", b.conv("picture", 3, 2, 3), axis=1, keepdims=1)
+    model = b.model(b.op("Cast", labels, to=TensorProto.FLOAT))
+    with pytest.raises(ConversionError, match="ArgMax"):
+        single_logit(model, OutputSpec("probability", 0))
+
+
+def test_a_spec_that_contradicts_the_graph_is_refused() -> None:
+    b = Builder()
+    soft = b.model(softmax_on_conv(b))
+    with pytest.raises(ConversionError, match="activation = 'probability'"):
+        single_logit(soft, OutputSpec("logit", 1))
+    b = Builder()
+    hard = b.model(b.conv("picture", 3, 2, 3))
+    with pytest.raises(ConversionError, match="activation = 'logit'"):
+        single_logit(hard, PROBABILITY)
+
+
+def test_probabilities_resized_after_the_softmax_are_refused() -> None:
+    """sigmoid and bilinear do not commute: what looks like the same head is not."""
+    b = Builder()
+    small = b.op("Softmax", b.conv("picture", 3, 2, 3, strides=[2, 2]), axis=1)
+    with pytest.raises(ConversionError, match="found that it ends in Resize"):
+        single_logit(b.model(b.upsample(small, 12, 16, 2)), PROBABILITY)
+
+
+def test_a_channel_that_is_not_there_is_refused() -> None:
+    b = Builder()
+    with pytest.raises(ConversionError, match="channel 2, found 2 channel"):
+        single_logit(b.model(softmax_on_conv(b)), OutputSpec("probability", 2))
+
+
+def test_several_outputs_are_refused_by_name() -> None:
+    b = Builder()
+    mask, edge = softmax_on_conv(b), b.conv("picture", 3, 1, 3)
+    with pytest.raises(ConversionError, match=f"found 2 .*{edge}"):
+        single_logit(b.model(mask, more=[edge]), PROBABILITY)
+
+
+@pytest.mark.parametrize("name", ["v1_lite_portrait_398x224", "v2_lite_portrait_256x144"])
+def test_official_networks_keep_their_answer(models_dir: Path, name: str) -> None:
+    path = models_dir / f"pphumanseg_{name}_softmax.onnx"
+    loaded = reader.load(path)
+    logit = single_logit(loaded, PROBABILITY)
+    picture = random_picture(loaded)
+    truth = run(onnx.load(path), picture)[:, 1]
+    np.testing.assert_allclose(sigmoid(run(logit, picture)[:, 0]), truth, atol=1e-5)

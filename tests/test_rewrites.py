@@ -1,0 +1,343 @@
+"""Rewrites: the answer from before (ONNX Runtime, nothing optimised), and the form wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from onnx import ModelProto  # noqa: E402
+
+from edge_seg.converters import onnx as reader  # noqa: E402
+from edge_seg.converters import rewrites  # noqa: E402
+from edge_seg.converters.graph import Graph  # noqa: E402
+from edge_seg.converters.rewrites import simplify  # noqa: E402
+from tests.tiny_onnx import Builder, operators, random_picture, run  # noqa: E402
+
+
+def same_answer(before: ModelProto, after: ModelProto, tolerance: float = 2e-5) -> None:
+    picture = random_picture(before)
+    truth = run(before, picture)
+    assert np.ptp(truth) > 0.1  # a constant would prove nothing
+    np.testing.assert_allclose(run(after, picture), truth, atol=tolerance, rtol=1e-5)
+
+
+def simplified(b: Builder, output: str, tolerance: float = 2e-5) -> list[str]:
+    """Simplify, hold the answer against the original's, return the operators that are left."""
+    model = b.model(output)
+    before = model.SerializeToString()
+    after, _ = simplify(model)
+    assert model.SerializeToString() == before, "the caller's model was changed"
+    same_answer(model, after, tolerance)
+    return operators(after)
+
+
+# --- constants, batch norms, dead layers ---------------------------------------------------------
+
+
+def test_batch_norm_and_dropout_disappear() -> None:
+    b = Builder()
+    x = b.conv("picture", 3, 6, 3)
+    scale, shift, mean, spread = (
+        b.constant(b.random.uniform(0.5, 2, 6) if positive else b.random.normal(size=6))
+        for positive in (False, False, False, True)
+    )
+    x = b.op("BatchNormalization", x, scale, shift, mean, spread)
+    x = b.op("Identity", b.op("Dropout", x))
+    assert simplified(b, b.op("Relu", x)) == ["Conv", "Relu"]
+
+
+def test_sizes_computed_from_shapes_become_constants() -> None:
+    b = Builder()
+    x = b.conv("picture", 3, 4, 3, strides=[2, 2])
+    shape = b.op("Shape", "picture")
+    ends = [b.constant([v], np.int64) for v in (2, 4, 0)]
+    size = b.op("Slice", shape, *ends)
+    sizes = b.op("Concat", b.constant([1, 4], np.int64), size, axis=0)
+    up = b.op("Resize", x, "", "", sizes, mode="linear")
+    assert simplified(b, up) == ["Conv", "Resize"]
+
+
+def squeeze_excite(b: Builder, x: str, channels: int, *, weight: float) -> str:
+    """The gate of MobileNetV3: pool, 1x1, ReLU, 1x1, hard sigmoid, product."""
+    pooled = b.op("GlobalAveragePool", x)
+    squeezed = b.op("Relu", b.conv(pooled, channels, 2))
+    gate = b.conv(squeezed, 2, channels)
+    for node in b.nodes[-3::2]:
+        b.constants[node.input[1]] *= weight
+        b.constants[node.input[2]] = np.linspace(-2, 2, len(b.constants[node.input[2]]))
+        b.constants[node.input[2]] = b.constants[node.input[2]].astype(np.float32)
+    return str(b.op("Mul", x, b.op("HardSigmoid", gate, alpha=0.2, beta=0.5)))
+
+
+def test_a_dead_gate_folds_into_the_next_convolution() -> None:
+    """As in the released PP-HumanSegV2: weights of 1e-27, so the gate is a constant."""
+    b = Builder()
+    x = b.op("Relu", b.conv("picture", 3, 6, 3))
+    gated = squeeze_excite(b, x, 6, weight=1e-27)
+    assert simplified(b, b.conv(gated, 6, 4, 1)) == ["Conv", "Relu", "Conv"]
+
+
+def test_a_living_gate_stays() -> None:
+    b = Builder()
+    x = b.op("Relu", b.conv("picture", 3, 6, 3))
+    gated = squeeze_excite(b, x, 6, weight=1.0)
+    left = simplified(b, b.conv(gated, 6, 4, 1))
+    assert left.count("Conv") == 4 and left.count("Mul") == 1
+
+
+def test_weak_weights_are_not_dead() -> None:
+    """1e-9 next to activations of 1e6 is no rounding error: such a layer must stay."""
+    b = Builder()
+    loud = b.op("Mul", "picture", b.constant(1e9))
+    x = b.conv(loud, 3, 4, 1)
+    b.constants[b.nodes[-1].input[1]] *= np.float32(1e-9)
+    model = b.model(x)
+    graph = Graph(model)
+    assert rewrites.fold_dead_convolutions(graph) == 0
+
+
+# --- pools ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("height", "width"), [(12, 16), (11, 15), (12, 15), (11, 16)])
+@pytest.mark.parametrize(("kernel", "stride", "pad"), [(3, 2, 1), (3, 1, 1), (2, 2, 1), (5, 3, 2)])
+def test_a_padded_max_pool_after_a_relu(
+    height: int, width: int, kernel: int, stride: int, pad: int
+) -> None:
+    b = Builder((1, 3, height, width))
+    x = b.op("Relu", b.conv("picture", 3, 4, 3))
+    sizes = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
+    model = b.model(b.op("MaxPool", x, **sizes))
+    after, said = simplify(model)
+    same_answer(model, after, 0.0)
+    pool = next(n for n in after.graph.node if n.op_type == "MaxPool")
+    assert not any(any(a.ints) for a in pool.attribute if a.name == "pads")
+    assert operators(after)[-2:] == ["Pad", "MaxPool"]
+    assert any("max pool" in line for line in said)
+
+
+def test_no_padding_is_added_that_no_window_reaches() -> None:
+    b = Builder((1, 3, 12, 16))
+    x = b.op("Relu", b.conv("picture", 3, 4, 3))
+    model = b.model(b.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]))
+    graph = Graph(simplify(model)[0])
+    pad = next(n for n in graph.nodes if n.op_type == "Pad")
+    assert graph.constants[pad.input[1]].tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
+
+
+def test_a_padded_max_pool_of_signed_values_is_left_alone() -> None:
+    """There a zero would win over the negative values it stands beside."""
+    b = Builder()
+    x = b.conv("picture", 3, 4, 3)
+    assert "Pad" not in simplified(b, b.op("MaxPool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1]))
+
+
+def test_a_global_pool_becomes_a_pool_over_the_map() -> None:
+    b = Builder()
+    x = b.op("GlobalAveragePool", b.conv("picture", 3, 4, 3))
+    assert simplified(b, x) == ["Conv", "AveragePool"]
+
+
+# --- hard sigmoid, hard swish, scales ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.2, 0.5), (1 / 6, 0.5), (0.7, 0.1)])
+def test_hard_sigmoid_is_only_a_relu6(alpha: float, beta: float) -> None:
+    b = Builder()
+    x = b.op("HardSigmoid", b.conv("picture", 3, 4, 3), alpha=alpha, beta=beta)
+    assert simplified(b, b.conv(x, 4, 2, 3)) == ["Conv", "Clip", "Conv"]
+
+
+def test_hard_swish_keeps_one_addition_and_one_product() -> None:
+    b = Builder()
+    x = b.op("HardSwish", b.conv("picture", 3, 4, 3))
+    left = simplified(b, b.conv(x, 4, 2, 3))
+    assert sorted(left) == ["Add", "Clip", "Conv", "Conv", "Mul"]
+
+
+def test_hard_swish_as_paddle_writes_it() -> None:
+    b = Builder()
+    x = b.conv("picture", 3, 4, 3)
+    clipped = b.op("Clip", b.op("Add", x, b.constant([3])), b.constant(0.0), b.constant(6.0))
+    swish = b.op("Div", b.op("Mul", x, clipped), b.constant([6]))
+    left = simplified(b, b.conv(swish, 4, 2, 3))
+    assert sorted(left) == ["Add", "Clip", "Conv", "Conv", "Mul"]
+
+
+def test_a_relu6_on_a_gate_follows_an_addition() -> None:
+    b = Builder()
+    x = b.op("Relu", b.conv("picture", 3, 6, 3))
+    model = b.model(b.conv(squeeze_excite(b, x, 6, weight=1.0), 6, 4))
+    after, _ = simplify(model)
+    same_answer(model, after)
+    graph = Graph(after)
+    clip = next(n for n in graph.nodes if n.op_type == "Clip")
+    producer = graph.producer(clip.input[0])
+    assert producer is not None and producer.op_type == "Add"
+
+
+@pytest.mark.parametrize("group", [1, 2, 6])
+def test_a_scale_per_channel_folds_into_what_follows(group: int) -> None:
+    b = Builder()
+    x = b.op("Relu", b.conv("picture", 3, 6, 3))
+    scaled = b.op("Mul", x, b.constant(b.random.uniform(0.5, 2, (1, 6, 1, 1))))
+    assert simplified(b, b.conv(scaled, 6, 6, 3, group=group)) == ["Conv", "Relu", "Conv"]
+
+
+def test_a_scale_read_by_something_else_folds_into_what_precedes() -> None:
+    b = Builder()
+    scaled = b.op("Mul", b.conv("picture", 3, 4, 3), b.constant(0.25))
+    assert simplified(b, b.op("Tanh", scaled)) == ["Conv", "Tanh"]
+
+
+def test_a_scale_per_pixel_is_left_alone() -> None:
+    b = Builder()
+    plane = b.constant(b.random.uniform(0.5, 2, (1, 1, 12, 16)))
+    left = simplified(b, b.conv(b.op("Mul", b.op("Relu", "picture"), plane), 3, 2, 3))
+    assert "Mul" in left
+
+
+def test_a_scale_whose_plain_value_is_the_output_too_stays_right() -> None:
+    b = Builder()
+    x = b.conv("picture", 3, 4, 3)
+    scaled = b.op("Mul", x, b.constant(3.0))
+    model = b.model(scaled, more=[b.conv(scaled, 4, 2, 3)])
+    after, _ = simplify(model)
+    same_answer(model, after)
+
+
+# --- channel shuffles ----------------------------------------------------------------------------
+
+
+def shuffle_then_dense(b: Builder, x: str) -> str:
+    return b.conv(b.shuffle(x, (1, 8, 12, 16), 2), 8, 5, 1)
+
+
+def shuffle_then_depthwise(b: Builder, x: str) -> str:
+    y = b.conv(b.shuffle(x, (1, 8, 12, 16), 4), 8, 8, 3, group=8)
+    return b.conv(b.op("Relu", y), 8, 5, 3)
+
+
+def shuffle_then_depthwise_multiplier(b: Builder, x: str) -> str:
+    y = b.conv(b.shuffle(x, (1, 8, 12, 16), 2), 8, 16, 3, group=8)
+    return b.conv(y, 16, 5, 1)
+
+
+def shuffle_twice(b: Builder, x: str) -> str:
+    once = b.op("Relu", b.shuffle(x, (1, 8, 12, 16), 2))
+    return b.conv(b.shuffle(once, (1, 8, 12, 16), 4), 8, 5, 1)
+
+
+def shuffle_then_pool_and_resize(b: Builder, x: str) -> str:
+    y = b.op("AveragePool", b.shuffle(x, (1, 8, 12, 16), 2), kernel_shape=[2, 2], strides=[2, 2])
+    return b.conv(b.upsample(y, 12, 16, 8), 8, 5, 1)
+
+
+def shuffle_then_per_channel_constants(b: Builder, x: str) -> str:
+    y = b.shuffle(x, (1, 8, 12, 16), 2)
+    y = b.op("PRelu", y, b.constant(b.random.uniform(0, 1, (8, 1, 1))))
+    y = b.op("Mul", y, b.constant(b.random.uniform(1, 2, (1, 8, 1, 1))))
+    return b.conv(y, 8, 5, 1)
+
+
+def shuffle_net_unit(b: Builder, x: str) -> str:
+    """ShuffleNetV2, as in PP-HumanSegV1: shuffle, split, one half through a branch, concat."""
+    for _ in range(3):
+        left, right = b.op("Split", b.shuffle(x, (1, 8, 12, 16), 2), outputs=2, axis=1)
+        right = b.op("Relu", b.conv(right, 4, 4, 1))
+        right = b.op("Relu", b.conv(b.conv(right, 4, 4, 3, group=4), 4, 4, 1))
+        x = b.op("Concat", left, right, axis=1)
+    return b.conv(b.shuffle(x, (1, 8, 12, 16), 2), 8, 5, 1)
+
+
+SHUFFLES = [
+    shuffle_then_dense,
+    shuffle_then_depthwise,
+    shuffle_then_depthwise_multiplier,
+    shuffle_twice,
+    shuffle_then_pool_and_resize,
+    shuffle_then_per_channel_constants,
+    shuffle_net_unit,
+]
+
+
+@pytest.mark.parametrize("network", SHUFFLES, ids=lambda n: n.__name__)
+def test_shuffles_fold_away(network: Callable[[Builder, str], str]) -> None:
+    b = Builder()
+    left = simplified(b, network(b, b.conv("picture", 3, 8, 3)), 1e-4)
+    assert not {"Reshape", "Transpose", "Gather", "Split"} & set(left)
+
+
+def test_a_shuffle_costs_no_layer_where_a_convolution_follows() -> None:
+    b = Builder()
+    x = b.op("Relu", b.conv("picture", 3, 8, 3))
+    assert simplified(b, shuffle_then_dense(b, x)) == ["Conv", "Relu", "Conv"]
+
+
+def test_a_shuffle_that_is_the_answer_stays_right() -> None:
+    b = Builder()
+    simplified(b, b.shuffle(b.conv("picture", 3, 8, 3), (1, 8, 12, 16), 2))
+
+
+def test_a_shuffle_with_two_kinds_of_readers_stays_right() -> None:
+    b = Builder()
+    y = b.shuffle(b.conv("picture", 3, 8, 3), (1, 8, 12, 16), 2)
+    both = b.op("Add", b.conv(y, 8, 8, 1), b.op("Sigmoid", y))
+    simplified(b, b.op("Mul", both, y))
+
+
+def test_a_transpose_of_space_is_no_shuffle() -> None:
+    b = Builder((1, 3, 12, 12))
+    x = b.conv("picture", 3, 8, 3)
+    turned = b.op("Transpose", x, perm=[0, 1, 3, 2])
+    assert "Transpose" in simplified(b, b.conv(turned, 8, 2, 3))
+
+
+def test_a_narrow_part_of_a_wide_tensor_is_not_read_whole() -> None:
+    """A dense 3x3 convolution over all 16 channels to see 2 would cost eight times as much."""
+    b = Builder()
+    wide = b.shuffle(b.conv("picture", 3, 16, 3), (1, 16, 12, 16), 2)
+    parts = b.op("Split", wide, b.constant([2, 14], np.int64), outputs=2, axis=1)
+    model = b.model(b.conv(parts[0], 2, 32, 3))
+    after, _ = simplify(model)
+    same_answer(model, after, 1e-4)
+    largest = max(np.prod(t.dims) for t in after.graph.initializer)
+    assert largest <= 2 * 32 * 9
+
+
+# --- all of them, on real networks ---------------------------------------------------------------
+
+OFFICIAL = ["v1_lite_portrait_398x224", "v2_lite_portrait_256x144"]
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_official_networks_keep_their_answer(models_dir: Path, name: str) -> None:
+    path = models_dir / f"pphumanseg_{name}_softmax.onnx"
+    after, said = simplify(reader.load(path))
+    picture = random_picture(after)
+    np.testing.assert_allclose(run(after, picture), run(onnx.load(path), picture), atol=1e-5)
+    assert said and all(isinstance(line, str) for line in said)
+
+
+def test_what_stood_in_the_way_of_int8_is_gone(models_dir: Path) -> None:
+    v1, _ = simplify(reader.load(models_dir / f"pphumanseg_{OFFICIAL[0]}_softmax.onnx"))
+    v2, _ = simplify(reader.load(models_dir / f"pphumanseg_{OFFICIAL[1]}_softmax.onnx"))
+    assert not {"Split", "Gather", "Reshape", "Transpose"} & set(operators(v1))
+    assert not {"HardSigmoid", "HardSwish", "Shape", "GlobalAveragePool"} & set(operators(v2))
+
+
+def test_another_makers_network_keeps_its_answer(models_dir: Path) -> None:
+    """SINet: shuffles, PReLU, batch norms before convolutions; none of it seen while designing."""
+    path = models_dir / "sinet_320x320.onnx"
+    after, _ = simplify(reader.load(path))
+    pixels = np.random.default_rng(0).uniform(0, 255, (1, 3, 320, 320))
+    mean = np.array([102.89, 111.25, 126.91]).reshape(1, 3, 1, 1)
+    std = np.array([62.93, 62.82, 66.36]).reshape(1, 3, 1, 1)
+    picture = ((pixels - mean) / std / 255).astype(np.float32)
+    np.testing.assert_allclose(run(after, picture), run(onnx.load(path), picture), atol=1e-4)
