@@ -171,6 +171,7 @@ class BackendContract:
             open_backend(self.name, bad)
         assert str(bad) in str(caught.value)
 
+    @pytest.mark.usefixtures("artifact")  # skips where the library is not here
     def test_an_artifact_of_another_backend_names_its_path(self, tmp_path: Path) -> None:
         other = tmp_path / "other"
         other.write_text("format = 'something else'\n", encoding="utf-8")
