@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -310,7 +311,9 @@ def test_ctrl_c_finishes_the_file_and_says_how_much_it_holds(
     out, masks = tmp_path / "out.webm", tmp_path / "masks"
     command = [sys.executable, "-m", "edge_seg", "run", str(fake_bundle), "--board", fake_board]
     command += ["--source", folder.parent, "-o", out, "--masks", masks]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # A shell that starts CI in the background hands down SIGINT as ignored: a terminal does not.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     deadline = time.monotonic() + 60
     while not (masks / "00004.png").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
