@@ -1,0 +1,1 @@
+"""Workshop: data sets on disk, and the frames a quantizer is shown. Never on the board."""

@@ -1,0 +1,1 @@
+"""Workshop: the networks, their loss, training and export. Never on the board."""
