@@ -11,6 +11,7 @@ Whatever is wrong raises `DatasetError`, naming the file and, in a list, the lin
 
 from __future__ import annotations
 
+import contextlib
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -232,25 +233,31 @@ def load_label(path: Path, *, values: str = "auto") -> Label:
     return plane
 
 
-def _read_plane(path: Path) -> tuple[Label, bool]:
-    """The pixels of a label PNG, and whether they are palette indices."""
+@contextlib.contextmanager
+def _opened_png(path: Path) -> Iterator[Image.Image]:
+    """Open a PNG whose size is no danger; whatever Pillow then finds wrong names the file."""
     try:
         with Image.open(path, formats=("PNG",)) as image:
             if image.width * image.height > pictures.MAX_PIXELS:
                 raise DatasetError(
-                    f"{path}: wanted a label of at most {pictures.MAX_PIXELS} pixels, found "
+                    f"{path}: wanted a PNG of at most {pictures.MAX_PIXELS} pixels, found "
                     f"{image.width}x{image.height}; reduce it"
                 )
-            mode = image.mode
-            plane = np.array(image.convert("L") if mode == "1" else image, dtype=np.uint8)
+            yield image
     except DatasetError:
         raise
     except _BROKEN_PNG as error:
         reason = getattr(error, "strerror", None) or error
         raise DatasetError(
-            f"{path}: wanted a label as a whole PNG, found: {reason}; check the path, or write it "
-            "again"
+            f"{path}: wanted a whole PNG, found: {reason}; check the path, or write it again"
         ) from None
+
+
+def _read_plane(path: Path) -> tuple[Label, bool]:
+    """The pixels of a label PNG, and whether they are palette indices."""
+    with _opened_png(path) as image:
+        mode = image.mode
+        plane = np.array(image.convert("L") if mode == "1" else image, dtype=np.uint8)
     if mode in ("RGB", "RGBA") and np.ptp(plane[:, :, :3], axis=2).max() == 0:
         return np.ascontiguousarray(plane[:, :, 0]), False
     if mode not in ("P", "L", "1"):
@@ -277,3 +284,19 @@ def load_pair(pair: Pair, *, values: str = "auto") -> tuple[Picture, Label]:
             "that picture"
         )
     return picture, label
+
+
+def load_cutout(path: Path) -> tuple[Picture, Label]:
+    """Return a person cut out of a photograph: (picture BGR, alpha uint8 (H, W) 0..255).
+
+    Raises DatasetError for anything but a PNG of 8 bits with an alpha channel.
+    """
+    with _opened_png(path) as image:
+        mode = image.mode
+        plane = np.array(image, dtype=np.uint8) if mode == "RGBA" else None
+    if plane is None:
+        raise DatasetError(
+            f"{path}: wanted a person with alpha (an RGBA PNG), found mode {mode}; cut the person "
+            "out, or take the file away"
+        )
+    return np.ascontiguousarray(plane[:, :, 2::-1]), np.ascontiguousarray(plane[:, :, 3])

@@ -214,3 +214,15 @@ def test_the_training_and_validation_lists_read_whole(data_dir: Path) -> None:
     labels = [label for _, label in dataset.labelled_pairs(data_dir / "val.txt")]
     assert len(labels) == 170
     assert all(set(np.unique(label)) <= {0, 1} and label.any() for label in labels)
+
+
+def test_cutouts_give_picture_and_alpha(tmp_path: Path) -> None:
+    rgba = np.zeros((5, 4, 4), np.uint8)
+    rgba[1:3, 1:3] = (10, 20, 30, 200)
+    Image.fromarray(rgba, "RGBA").save(tmp_path / "person.png")
+    picture, alpha = dataset.load_cutout(tmp_path / "person.png")
+    assert picture[1, 1].tolist() == [30, 20, 10]
+    assert alpha[1, 1] == 200 and alpha[0, 0] == 0
+    Image.fromarray(rgba[:, :, :3]).save(tmp_path / "flat.png")
+    with pytest.raises(DatasetError, match=r"flat\.png.*alpha"):
+        dataset.load_cutout(tmp_path / "flat.png")

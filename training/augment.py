@@ -225,7 +225,7 @@ def degrade(rng: Rng, picture: Picture) -> Picture:
     if _chance(rng, 0.2):
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 85))]
         _, code = cv2.imencode(".jpg", picture, quality)
-        picture = cv2.imdecode(code, cv2.IMREAD_COLOR)
+        picture = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR), dtype=np.uint8)
     return picture
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from edge_seg.errors import DatasetError, OutputError
@@ -32,14 +32,14 @@ def save_tensors(path: Path, tensors: Tensors, facts: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     packed = {name: tensor.detach().contiguous().cpu().clone() for name, tensor in tensors.items()}
     try:
-        save_file(packed, temporary, metadata={"facts": json.dumps(facts)})
+        temporary.write_bytes(save(packed, metadata={"facts": json.dumps(facts)}))
         os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise OutputError(
-            f"wanted to write the checkpoint {path}; found: {error}; free space or choose "
-            f"another place (what was there before is untouched)"
+            f"{path}: wanted to write a checkpoint, found: {error.strerror or error}; free space "
+            "or choose another place (what was there before is untouched)"
         ) from error
 
 
@@ -51,8 +51,8 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, facts
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise DatasetError(
-            f"wanted a checkpoint of edge-seg train in {path}; found {type(error).__name__}: "
-            f"{error}; name a checkpoint.safetensors or state.safetensors of a run"
+            f"{path}: wanted a checkpoint of edge-seg train, found {type(error).__name__} "
+            f"({error}); name a checkpoint.safetensors or state.safetensors of a run"
         ) from None
 
 
@@ -69,9 +69,9 @@ def fill(module: torch.nn.Module, tensors: Tensors, where: str) -> None:
     if wrong or extra:
         first = wrong[0] if wrong else f"{extra[0]} is unknown"
         raise DatasetError(
-            f"wanted weights of this network in {where}; found those of another one "
+            f"{where}: wanted weights of this network, found those of another one "
             f"({len(wrong) + len(extra)} tensors differ; {first}); name a checkpoint of the same "
-            f"shape"
+            "shape"
         )
     module.load_state_dict({name: tensors[name].to(own[name].dtype) for name in own})
 

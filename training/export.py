@@ -7,6 +7,7 @@ logits   float32 [1, 1, S/4, S/4], person where > 0, resized bilinearly by the r
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import warnings
 from pathlib import Path
@@ -14,22 +15,12 @@ from pathlib import Path
 import onnx
 import torch
 
+from edge_seg.bundle import write_whole
 from edge_seg.errors import OutputError
-from edge_seg.spec import InputSpec, OutputSpec
 from edge_seg.training.checkpoint import load_network
-from edge_seg.training.network import PortraitNet
+from edge_seg.training.network import PortraitNet, input_spec, output_spec
 
 OPSET = 17  # torch's TorchScript exporter knows it, and so does every converter downstream
-
-
-def input_spec(side: int) -> InputSpec:
-    """The input contract of a network trained here."""
-    return InputSpec(height=side, width=side, fit="stretch")
-
-
-def output_spec() -> OutputSpec:
-    """The output contract of a network trained here."""
-    return OutputSpec(activation="logit", channel=0)
 
 
 def to_onnx(network: PortraitNet, path: Path, *, side: int) -> None:
@@ -64,9 +55,18 @@ def to_onnx(network: PortraitNet, path: Path, *, side: int) -> None:
             temporary.unlink()
 
 
-def export(checkpoint: Path, path: Path) -> int:
-    """Write a checkpoint's averaged network as ONNX; return the side of its input."""
+def export(checkpoint: Path, path: Path) -> Path:
+    """Write a checkpoint's averaged network as ONNX, and its contract beside it as TOML.
+
+    Returns the TOML's path. Raises DatasetError (no such checkpoint), OutputError.
+    """
     network, facts = load_network(checkpoint)
     side = int(facts["recipe"]["sizes"][-1][1])
     to_onnx(network, path, side=side)
-    return side
+    contract = path.with_suffix(".toml")
+    tables = {"input": input_spec(side).to_dict(), "output": output_spec().to_dict()}
+    lines = [f"# what {path.name} takes and gives: edge-seg convert --spec reads it"]
+    for name, table in tables.items():
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
+    write_whole(contract, "\n".join(lines) + "\n")
+    return contract

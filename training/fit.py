@@ -24,15 +24,21 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
+from edge_seg.bundle import write_whole
 from edge_seg.errors import DatasetError, EdgeSegError
-from edge_seg.training import checkpoint
+from edge_seg.training import checkpoint, curves
 from edge_seg.training.augment import Renderer
 from edge_seg.training.loss import sample_losses, to_grid
 from edge_seg.training.network import PortraitNet
 from edge_seg.training.recipe import Recipe
 
-Judge = Callable[[nn.Module, int], dict[str, float]]
+Row = dict[str, float]
+Judge = Callable[[nn.Module, int], Row]
 STATE = "state.safetensors"
+BEST = "checkpoint.safetensors"
+WARM = "warm.safetensors"
+CLIP = 5.0  # of the gradient's norm
+TRACE = 50  # steps between two points of TensorBoard's curves
 
 
 class TrainingStopped(EdgeSegError, RuntimeError):
@@ -51,6 +57,11 @@ class Place:
     def leads(self) -> bool:
         """Whether this process writes files and judges."""
         return self.rank == 0
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.world > 1:
+            dist.barrier()
 
 
 def join() -> Place:
@@ -120,7 +131,7 @@ class Run:
         self.place = place or join()
         if recipe.batch % self.place.world:
             raise DatasetError(
-                f"wanted a batch that {self.place.world} processes can share; found "
+                f"wanted a batch that {self.place.world} processes can share, found "
                 f"{recipe.batch}; choose a multiple"
             )
         torch.manual_seed(recipe.seed)
@@ -138,7 +149,7 @@ class Run:
         )
         self.step = 0
         self.best = -1.0
-        self.history: list[dict[str, float]] = []
+        self.history: list[Row] = []
 
     # -- state ------------------------------------------------------------------------------
 
@@ -161,7 +172,7 @@ class Run:
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
         checkpoint.save_tensors(self.folder / STATE, tensors, self.facts())
-        checkpoint.save_warm(self.folder / "warm.safetensors", self.averaged, self.facts())
+        checkpoint.save_warm(self.folder / WARM, self.averaged, self.facts())
 
     def resume(self) -> bool:
         """Go on from the folder's state, if there is one."""
@@ -195,7 +206,7 @@ class Run:
         renderer: Renderer,
         judge: Judge,
         *,
-        report: Callable[[dict[str, float]], None] = lambda row: None,
+        report: Callable[[Row], None] = lambda row: None,
         workers: int = 0,
     ) -> None:
         """Train to the recipe's last step; save and judge on the way.
@@ -206,37 +217,47 @@ class Run:
         model: nn.Module = self.network
         if self.place.world > 1:
             model = DistributedDataParallel(self.network)
-        source = batches(renderer, self.recipe, start=self.step, place=self.place, workers=workers)
-        clock, loss_sum = time.perf_counter(), 0.0
-        for pictures, targets, weights in source:
-            rate = learning_rate(self.recipe, self.step)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            losses = self._losses(model, pictures, (targets, weights))
-            self._stop_if_broken(losses)
-            self.optimizer.zero_grad(set_to_none=True)
-            losses.mean().backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-            self.optimizer.step()
-            self._average()
-            self.step += 1
+        board = curves.Board(self.folder, step=self.step) if self.place.leads else None
+        clock, recent = time.perf_counter(), 0.0
+        for pictures, targets, weights in batches(
+            renderer, self.recipe, start=self.step, place=self.place, workers=workers
+        ):
+            loss = self._one_step(model, pictures, (targets, weights))
+            recent = loss if not recent else 0.98 * recent + 0.02 * loss
             now = time.perf_counter()
             row = {
-                "step": self.step,
-                "loss": float(losses.detach().mean()),
-                "lr": rate,
+                "step": float(self.step),
+                "loss": recent,
+                "lr": learning_rate(self.recipe, self.step - 1),
                 "images_per_s": self.recipe.batch / (now - clock),
             }
-            clock = now
-            loss_sum += row["loss"]
             self._milestones(row, judge)
+            clock = time.perf_counter()
+            if board is not None and (self.step % TRACE == 0 or "miou" in row):
+                board.add(row)
             report(row)
+        if board is not None:
+            board.close()
+
+    def _one_step(self, model: nn.Module, pictures: Tensor, planes: tuple[Tensor, Tensor]) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.recipe, self.step)
+        losses = self._losses(model, pictures, planes)
+        self._stop_if_broken(losses)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.mean().backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
+        self._stop_if_broken(norm.reshape(1))
+        self.optimizer.step()
+        self._average()
+        self.step += 1
+        return float(losses.detach().mean())
 
     def _losses(self, model: nn.Module, pictures: Tensor, planes: tuple[Tensor, Tensor]) -> Tensor:
         device = self.place.device
         model.train()
         x = to_input(pictures, device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.bf16):
             logits = model(x)
         logits = logits.to(torch.float32)
         shape = (logits.shape[2], logits.shape[3])
@@ -251,12 +272,13 @@ class Run:
         if not float(broken):
             return
         numbers = sample_numbers(self.recipe, self.step, self.place)
-        own = [numbers[i] for i in torch.nonzero(bad.cpu()).flatten().tolist()]
+        named = [n for n, is_bad in zip(numbers, bad.tolist(), strict=False) if is_bad]
+        if len(bad) != len(numbers) or not named:  # the gradient's, or another process's
+            named = [numbers[0], numbers[-1]]
         raise TrainingStopped(
-            f"wanted a finite loss; found NaN or infinity in batch {self.step} (samples "
-            f"{own or 'of another process'}, seed {self.recipe.seed}); {self.folder / STATE} "
-            f"holds the last good state: lower the learning rate and start again, or look at "
-            f"those samples"
+            f"wanted a finite loss, found NaN or infinity in batch {self.step} (samples "
+            f"{', '.join(map(str, named))}; seed {self.recipe.seed}); {self.folder / STATE} holds "
+            "the last good state: start a new run from it with a lower learning rate"
         )
 
     def _average(self) -> None:
@@ -273,25 +295,26 @@ class Run:
                 else:
                     mean.copy_(value)
 
-    def _milestones(self, row: dict[str, float], judge: Judge) -> None:
+    def _milestones(self, row: Row, judge: Judge) -> None:
         last = self.step == self.recipe.steps
         if self.step % self.recipe.judge_every == 0 or last:
             if self.place.leads:
                 row |= judge(self.averaged, self.recipe.size_at(self.step - 1))
-                self._keep_if_best(row)
                 self.history.append(row)
-                with (self.folder / "history.jsonl").open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-            if self.place.world > 1:
-                dist.barrier()
+                self._keep_if_best(row)
+                self._publish()
+            self.place.wait()
         if self.step % self.recipe.save_every == 0 or last:
             self.save()
 
-    def _keep_if_best(self, row: dict[str, float]) -> None:
+    def _publish(self) -> None:
+        lines = "".join(json.dumps(row) + "\n" for row in self.history)
+        write_whole(self.folder / "history.jsonl", lines)
+        curves.draw(self.history, self.folder / "curves.png")
+
+    def _keep_if_best(self, row: Row) -> None:
         final = self.recipe.size_at(self.step - 1) == self.recipe.final_size
         if not final or row.get("miou", 0.0) <= self.best:
             return
         self.best = row["miou"]
-        checkpoint.save_tensors(
-            self.folder / "checkpoint.safetensors", self.averaged.state_dict(), self.facts() | row
-        )
+        checkpoint.save_tensors(self.folder / BEST, self.averaged.state_dict(), self.facts() | row)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edge_seg.training.connectivity import IGNORE, connectivity_loss
 from edge_seg.training.recipe import Recipe
 
 EDGE_REACH = 2  # cells around a contour that count as edge
@@ -23,7 +24,7 @@ def to_grid(planes: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def sample_losses(logits: Tensor, target: Tensor, weight: Tensor, *, recipe: Recipe) -> Tensor:
-    """Cross-entropy plus overlap per sample.
+    """Cross-entropy, plus overlap, plus SCL where the recipe asks for it, per sample.
 
     logits, target (0..1), weight (0..1): float [N, 1, h, w]. Returns [N], finite for samples of
     only background and for samples without any counted pixel (0 there).
@@ -33,8 +34,13 @@ def sample_losses(logits: Tensor, target: Tensor, weight: Tensor, *, recipe: Rec
     counted = weight * (1 + recipe.edge * edge)
     entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     total = counted.sum(dim=(1, 2, 3))
-    mean_entropy = (entropy * counted).sum(dim=(1, 2, 3)) / total.clamp(min=1.0)
-    return mean_entropy + recipe.overlap * _overlap(torch.sigmoid(logits), target, weight)
+    loss = (entropy * counted).sum(dim=(1, 2, 3)) / total.clamp(min=1.0)
+    probability = torch.sigmoid(logits)
+    loss = loss + recipe.overlap * _overlap(probability, target, weight)
+    if recipe.scl:
+        label = torch.where(weight > 0, (target >= 0.5).to(torch.uint8), IGNORE)
+        loss = loss + recipe.scl * connectivity_loss(probability, label)
+    return loss
 
 
 def _edges(target: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_seg.errors import DatasetError
+from edge_seg.spec import InputSpec, OutputSpec
 
 STRIDE = 4  # PortraitNet's logits are this much coarser than its input
 
@@ -34,6 +35,16 @@ SHAPES: dict[str, Shape] = {
     "base": Shape(),  # under a million parameters: a float file of 4 MB
     "wide": Shape(widths=(16, 48, 112, 192), depths=(1, 3, 6, 3), decoder=(16, 32, 64, 128)),
 }
+
+
+def input_spec(side: int) -> InputSpec:
+    """The input contract of a `PortraitNet`: the frame stretched to a square of `side` pixels."""
+    return InputSpec(height=side, width=side, fit="stretch")
+
+
+def output_spec() -> OutputSpec:
+    """The output contract of a `PortraitNet`."""
+    return OutputSpec(activation="logit", channel=0)
 
 
 def conv_bn(
@@ -83,7 +94,7 @@ class PortraitNet(nn.Module):
         if isinstance(shape, str):
             if shape not in SHAPES:
                 raise DatasetError(
-                    f"wanted a network shape, one of {', '.join(SHAPES)}; found {shape!r}; "
+                    f"wanted a network shape, one of {', '.join(SHAPES)}, found {shape!r}; "
                     f"choose one of those"
                 )
             shape = SHAPES[shape]

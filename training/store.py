@@ -43,11 +43,13 @@ class PictureStore:
 
     def __init__(self, folder: Path) -> None:
         try:
-            rows = json.loads((folder / "index.json").read_text(encoding="utf-8"))["entries"]
+            index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+            rows = index["entries"]
         except (OSError, ValueError, KeyError) as error:
             raise DatasetError(
-                f"wanted a picture store in {folder}; found {error}; render it again"
+                f"{folder}: wanted a picture store, found {error}; render it again"
             ) from None
+        self.fingerprint: str = index.get("fingerprint", "")
         self.names: list[str] = [row["name"] for row in rows]
         self._sizes: list[tuple[int, int]] = [(row["height"], row["width"]) for row in rows]
         areas = np.array([h * w for h, w in self._sizes], dtype=np.int64)
@@ -74,16 +76,16 @@ def _mapped(path: Path, size: int) -> NDArray[np.uint8]:
     found = path.stat().st_size if path.is_file() else -1
     if found != size:
         raise DatasetError(
-            f"wanted {size} bytes in {path}; found {found}; the store is incomplete: render "
-            "it again"
+            f"{path}: wanted {size} bytes, found {found}; the store is incomplete: render it again"
         )
     return np.memmap(path, dtype=np.uint8, mode="r") if size else np.zeros(0, np.uint8)
 
 
-def render_store(entries: Iterable[Entry], folder: Path) -> int:
+def render_store(entries: Iterable[Entry], folder: Path, *, fingerprint: str = "") -> int:
     """Write `entries` to a new store; the index comes last, so half a store cannot be opened.
 
-    Returns the number of entries. Raises DatasetError when there are none.
+    fingerprint: of what the entries were made from; kept with the store. Returns the number of
+    entries. Raises DatasetError when there are none.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.json").unlink(missing_ok=True)
@@ -97,6 +99,6 @@ def render_store(entries: Iterable[Entry], folder: Path) -> int:
                 {"name": entry.name, "group": entry.group, "height": height, "width": width}
             )
     if not rows:
-        raise DatasetError(f"wanted pictures to render into {folder}; found none; check the lists")
-    write_whole(folder / "index.json", json.dumps({"entries": rows}))
+        raise DatasetError(f"{folder}: wanted pictures to render, found none; check the lists")
+    write_whole(folder / "index.json", json.dumps({"fingerprint": fingerprint, "entries": rows}))
     return len(rows)

@@ -41,6 +41,8 @@ VERBS = (
     "run",
     "bench",
     "eval",
+    "train",
+    "export",
     "boards",
     "doctor",
     "inspect",

@@ -1,0 +1,31 @@
+"""`edge-seg export RUN -o MODEL.onnx`: the best network of a run, ready for `convert`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb to the command line."""
+    parser = subparsers.add_parser(
+        "export",
+        help="write the best network of a training run as ONNX",
+        description="Write the best network of a run (or of a checkpoint file) as ONNX, and its "
+        "input contract beside it as TOML.",
+    )
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="run folder, or a checkpoint")
+    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="MODEL.onnx")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, and say what comes next."""
+    from edge_seg.training.export import export
+    from edge_seg.training.fit import BEST
+
+    checkpoint = args.run_folder / BEST if args.run_folder.is_dir() else args.run_folder
+    spec = export(checkpoint, args.out)
+    print(f"{args.out}: takes what {spec} says")
+    print(f"next: edge-seg convert {args.out} --spec {spec} --int8 --calibration ... -o BUNDLE")
+    return 0

@@ -1,0 +1,131 @@
+"""Training samples: picture and label move together, kinds come as asked, nothing overflows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_seg.errors import DatasetError
+from edge_seg.training import augment
+from edge_seg.training.augment import Mixture, Renderer
+from edge_seg.training.store import Entry, PictureStore, render_store
+
+
+def entry(group: str, *, height: int = 90, width: int = 70) -> Entry:
+    """A picture whose red tells where the person is, so that misplacement shows."""
+    target = np.zeros((height, width), np.uint8)
+    if group != "room":
+        cv2.circle(target, (width // 2, height // 2), height // 4, 255, -1)
+    picture = np.full((height, width, 3), 60, np.uint8)
+    picture[:, :, 2] = target
+    return Entry(group, group, picture, np.dstack([target, np.full_like(target, 255)]))
+
+
+def renderer(folder: Path, groups: list[str], mixture: Mixture) -> Renderer:
+    render_store([entry(group) for group in groups], folder)
+    return Renderer(PictureStore(folder), seed=5, mixture=mixture)
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Geometry alone: colour and damage would hide where things are."""
+    monkeypatch.setattr(augment, "recolour", lambda rng, picture: picture)
+    monkeypatch.setattr(augment, "degrade", lambda rng, picture: picture)
+
+
+@pytest.mark.parametrize("kind", ["photographs", "composites"])
+def test_picture_and_label_move_together(tmp_path: Path, plain: None, kind: str) -> None:
+    mixture = Mixture(0.0, 1.0 if kind == "composites" else 0.0, 0.0)
+    samples = renderer(tmp_path, ["labelled", "cutout", "room"], mixture)
+    seen = 0
+    for number in range(60):
+        picture, target, weight = samples.sample(number, 64)
+        assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8
+        assert target.shape == weight.shape == (64, 64)
+        red = picture[:, :, 0].astype(int)  # RGB: red is the person, whatever the warp
+        inside = cv2.erode((target > 200).astype(np.uint8), np.ones((5, 5))) > 0
+        outside = (cv2.dilate((target > 20).astype(np.uint8), np.ones((5, 5))) == 0) & (
+            weight == 255
+        )
+        seen += bool(inside.any())
+        assert not inside.any() or red[inside].min() > 120
+        assert not outside.any() or red[outside].max() < 100
+    assert seen > 20
+
+
+def test_pixels_from_beyond_the_picture_do_not_count(tmp_path: Path, plain: None) -> None:
+    samples = renderer(tmp_path, ["labelled"], Mixture(0.0, 0.0, 0.0))
+    weights = [samples.sample(number, 64)[2] for number in range(60)]
+    shares = [float((weight == 0).mean()) for weight in weights]
+    assert max(shares) > 0, "some samples must reach beyond the picture"
+    assert np.mean(shares) < 0.2
+
+
+def test_kinds_come_as_often_as_the_mixture_says(tmp_path: Path) -> None:
+    samples = renderer(tmp_path, ["labelled", "room"], Mixture(0.0, 0.0, 0.3))
+    empty = [not samples.sample(number, 32)[1].any() for number in range(300)]
+    # Binomial, 300 draws at 0.3: six standard deviations are 0.16. A crop may miss the person.
+    assert 0.16 < np.mean(empty) < 0.5
+
+
+def test_a_store_without_rooms_or_people_still_gives_samples(tmp_path: Path) -> None:
+    only_people = renderer(tmp_path / "a", ["labelled"], Mixture())
+    only_rooms = renderer(tmp_path / "b", ["room"], Mixture(0.0, 0.0, 0.0))
+    for number in range(20):
+        only_people.sample(number, 32)
+        assert not only_rooms.sample(number, 32)[1].any()
+
+
+def test_samples_do_not_depend_on_what_came_before(tmp_path: Path) -> None:
+    samples = renderer(tmp_path, ["labelled", "cutout", "room"], Mixture())
+    forward = [samples.sample(number, 48)[0] for number in range(30)]
+    backward = [samples.sample(number, 48)[0] for number in reversed(range(30))][::-1]
+    assert all(np.array_equal(a, b) for a, b in zip(forward, backward, strict=True))
+    assert len({picture.tobytes() for picture in forward}) == 30
+
+
+def test_some_samples_are_dark_noisy_or_jpeg_blocky(tmp_path: Path) -> None:
+    samples = renderer(tmp_path, ["labelled"], Mixture(0.0, 0.0, 0.0))
+    pictures = [samples.sample(number, 64)[0].astype(float) for number in range(200)]
+    means = np.array([picture.mean() for picture in pictures])
+    rough = np.array([np.abs(np.diff(picture, axis=1)).mean() for picture in pictures])
+    assert (means < 0.5 * np.median(means)).mean() > 0.01
+    assert (rough > 2 * np.median(rough)).mean() > 0.05
+
+
+def test_motion_blur_keeps_brightness() -> None:
+    for seed in range(30):
+        kernel = augment._motion_kernel(np.random.default_rng(seed))
+        assert kernel.sum() == pytest.approx(1.0) and np.count_nonzero(kernel) > 2
+
+
+def test_crops_are_upright_and_landscape() -> None:
+    generator = np.random.default_rng(0)
+    boxes = [augment.crop_box(generator, 120, 90) for _ in range(400)]
+    aspects = np.array([width / height for _, _, width, height in boxes])
+    assert (aspects < 0.9).mean() > 0.3 and (aspects > 1.2).mean() > 0.1
+
+
+def test_half_a_store_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="render it again"):
+        PictureStore(tmp_path)
+    render_store([entry("labelled")], tmp_path)
+    (tmp_path / "planes.bin").write_bytes(b"short")
+    with pytest.raises(DatasetError, match=r"planes\.bin"):
+        PictureStore(tmp_path)
+    with pytest.raises(DatasetError, match="found none"):
+        render_store([], tmp_path)
+
+
+def test_a_store_gives_back_what_was_put_in(tmp_path: Path) -> None:
+    entries = [entry("room", height=31, width=17), entry("labelled")]
+    render_store(entries, tmp_path)
+    store = PictureStore(tmp_path)
+    assert len(store) == 2 and store.names == ["room", "labelled"]
+    for index, original in enumerate(entries):
+        picture, planes = store[index]
+        np.testing.assert_array_equal(picture, original.picture)
+        np.testing.assert_array_equal(planes, original.planes)

@@ -1,0 +1,462 @@
+"""Training: it learns, it resumes bit-equal, it stops on NaN, it refuses what it cannot use."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch: pip install edge-seg[train]")
+pytest.importorskip("safetensors")
+pytest.importorskip("matplotlib")
+pytest.importorskip("tensorboard")
+
+from edge_seg.cli import main  # noqa: E402
+from edge_seg.errors import DatasetError, OutputError  # noqa: E402
+from edge_seg.training import checkpoint, fit  # noqa: E402
+from edge_seg.training.augment import Renderer  # noqa: E402
+from edge_seg.training.collection import find, open_store  # noqa: E402
+from edge_seg.training.judge import Judge  # noqa: E402
+from edge_seg.training.network import SHAPES, Shape  # noqa: E402
+from edge_seg.training.recipe import Recipe  # noqa: E402
+from tests import toy_pictures  # noqa: E402
+
+ALONE = fit.Place(0, 1, torch.device("cpu"))
+SMALL = {
+    "shape": "lite",
+    "sizes": [[0, 32], [4, 64]],
+    "batch": 4,
+    "steps": 8,
+    "warmup": 2,
+    "decay_from": 4,
+    "save_every": 2,
+    "judge_every": 4,
+    "bf16": False,
+}
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_pictures.write(tmp_path_factory.mktemp("toys") / "data")
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def renderer(toys: Path, tmp_path: Path, seed: int = 0) -> Renderer:
+    return Renderer(open_store(find(toys), tmp_path / "pictures", side=90), seed=seed)
+
+
+def no_judge(network: torch.nn.Module, side: int) -> dict[str, float]:
+    return {"miou": 0.5}
+
+
+def train(folder: Path, toys: Path, **settings: object) -> fit.Run:
+    folder.mkdir(exist_ok=True)
+    run = fit.Run(folder, Recipe.from_dict(SMALL | settings), place=ALONE)
+    run.resume()
+    run.fit(renderer(toys, folder), no_judge)
+    return run
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return checkpoint.load_tensors(folder / fit.STATE)[0]
+
+
+def command(toys: Path, out: Path, *more: str) -> list[str]:
+    python = [sys.executable, "-m", "edge_seg", "train", "--data", str(toys), "-o", str(out)]
+    return [*python, *more]
+
+
+@pytest.mark.slow
+def test_it_learns_what_a_person_is_here(toys: Path, tmp_path: Path) -> None:
+    """From nothing to a useful mask, judged through the runtime's own pixels."""
+    recipe = Recipe.from_dict(
+        SMALL | {"sizes": [[0, 32]], "batch": 8, "steps": 80, "decay_from": 40, "ema": 0.9}
+    )
+    run = fit.Run(tmp_path, recipe, place=ALONE)
+    judge = Judge(find(toys).val, [])
+    before = judge(run.averaged, 32)["miou"]
+    run.fit(renderer(toys, tmp_path), judge)
+    assert before < 0.7 < 0.85 < judge(run.averaged, 32)["miou"]
+    assert run.best > 0.85
+    network, facts = checkpoint.load_network(tmp_path / fit.BEST)
+    assert judge(network, 32)["miou"] == pytest.approx(run.best)
+    assert facts["recipe"]["steps"] == 80
+
+
+@pytest.mark.slow
+def test_a_run_leaves_what_it_promises(toys: Path, tmp_path: Path) -> None:
+    train(tmp_path, toys)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {fit.STATE, fit.BEST, fit.WARM, "history.jsonl", "curves.png"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [4, 8]
+    assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    assert not [name for name in names if name.endswith(".part")]
+
+
+@pytest.mark.slow
+def test_resuming_is_bit_equal(toys: Path, tmp_path: Path) -> None:
+    """A run stopped after six steps and resumed ends with the same bits as one that was not."""
+    train(tmp_path / "whole", toys)
+    (tmp_path / "broken").mkdir()
+    run = fit.Run(tmp_path / "broken", Recipe.from_dict(SMALL), place=ALONE)
+
+    class Killed(Exception):
+        pass
+
+    def kill(row: dict[str, float]) -> None:
+        if row["step"] == 7:  # one step after a save: that step is done again
+            raise Killed
+
+    with pytest.raises(Killed):
+        run.fit(renderer(toys, tmp_path / "broken"), no_judge, report=kill)
+    train(tmp_path / "broken", toys)
+    whole, broken = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert whole.keys() == broken.keys()
+    assert all(torch.equal(whole[name], broken[name]) for name in whole)
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_resumes_bit_equal(toys: Path, tmp_path: Path) -> None:
+    """SIGKILL through the command line, several times, then to the end."""
+    settings = tmp_path / "recipe.json"
+    settings.write_text(json.dumps(SMALL | {"steps": 40, "save_every": 3, "judge_every": 20}))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    first = command(toys, whole, "--recipe", str(settings))
+    subprocess.run(first, check=True, env=environment, capture_output=True, timeout=300)
+    kills = 0
+    for seconds in (0.2, 0.7, 1.3):
+        more = () if (broken / "recipe.json").is_file() else ("--recipe", str(settings))
+        process = subprocess.Popen(command(toys, broken, *more), env=environment)
+        deadline = time.monotonic() + 120
+        while not (broken / fit.STATE).is_file() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills, "every run ended before it could be killed"
+    last = command(toys, broken)
+    subprocess.run(last, check=True, env=environment, capture_output=True, timeout=300)
+    one, other = weights(whole), weights(broken)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_two_gloo_processes_train_together(toys: Path, tmp_path: Path) -> None:
+    """torchrun on one machine: it ends, and both saw the same samples as one process would."""
+    settings = tmp_path / "recipe.json"
+    settings.write_text(json.dumps(SMALL))
+    out = tmp_path / "two"
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    line += ["-m", "edge_seg", "train", "--data", str(toys), "-o", str(out)]
+    done = subprocess.run(
+        [*line, "--recipe", str(settings)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    tensors, facts = checkpoint.load_tensors(out / fit.STATE)
+    assert facts["step"] == 8
+    assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
+    recipe = Recipe.from_dict(SMALL)
+    shares = [fit.sample_numbers(recipe, 3, fit.Place(r, 2, torch.device("cpu"))) for r in (0, 1)]
+    assert [*shares[0], *shares[1]] == list(fit.sample_numbers(recipe, 3, ALONE))
+
+
+def test_seeds_decide_everything(toys: Path, tmp_path: Path) -> None:
+    one = renderer(toys, tmp_path, seed=1)
+    again, other = renderer(toys, tmp_path, seed=1), renderer(toys, tmp_path, seed=2)
+    for number in range(6):
+        sample = one.sample(number, 48)
+        assert all(
+            np.array_equal(a, b) for a, b in zip(sample, again.sample(number, 48), strict=True)
+        )
+        assert not np.array_equal(sample[0], other.sample(number, 48)[0])
+
+
+def poison(run: fit.Run, at: int) -> None:
+    """From step `at` on the network's last bias is NaN, as after a numeric accident."""
+    plain = run._one_step
+
+    def step(*arguments: object) -> float:
+        if run.step == at:
+            with torch.no_grad():
+                run.network.head.bias.fill_(float("nan"))
+        return plain(*arguments)  # type: ignore[arg-type]
+
+    run._one_step = step  # type: ignore[method-assign]
+
+
+def test_nan_stops_the_run_names_the_batch_and_keeps_the_last_good_state(
+    toys: Path, tmp_path: Path
+) -> None:
+    run = fit.Run(tmp_path, Recipe.from_dict(SMALL), place=ALONE)
+    poison(run, at=5)
+    with pytest.raises(fit.TrainingStopped, match=r"batch 5 \(samples 20, 21, 22, 23; seed 0\)"):
+        run.fit(renderer(toys, tmp_path), no_judge)
+    tensors, facts = checkpoint.load_tensors(tmp_path / fit.STATE)
+    assert facts["step"] == 4
+    assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
+
+
+@pytest.mark.slow
+def test_batches_without_any_person_train(tmp_path: Path) -> None:
+    """Rooms only: the labels are all background, the loss stays finite and falls."""
+    data = toy_pictures.write(tmp_path / "data", train=3)
+    for path in (data / "train").glob("*_label.png"):
+        import cv2
+
+        cv2.imwrite(str(path), np.zeros(toy_pictures.SIZE, np.uint8))
+    losses: list[float] = []
+    recipe = Recipe.from_dict(SMALL | {"steps": 12, "sizes": [[0, 32]], "scl": 0.1})
+    run = fit.Run(tmp_path, recipe, place=ALONE)
+    run.fit(renderer(data, tmp_path), no_judge, report=lambda row: losses.append(row["loss"]))
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+
+
+def test_a_warm_restart_begins_with_the_averaged_weights(toys: Path, tmp_path: Path) -> None:
+    old = train(tmp_path / "old", toys)
+    assert (tmp_path / "old" / fit.WARM).stat().st_size < 4_000_000
+    new = fit.Run(tmp_path, Recipe.from_dict(SMALL), place=ALONE)
+    new.start_from(tmp_path / "old" / fit.WARM)
+    for name, tensor in old.averaged.state_dict().items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(new.network.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+    _, facts = checkpoint.load_tensors(tmp_path / "old" / fit.WARM)
+    assert {"step", "recipe"} <= facts.keys() and "seed" in facts["recipe"]
+
+
+@pytest.mark.slow
+def test_weights_of_another_network_are_refused(toys: Path, tmp_path: Path) -> None:
+    train(tmp_path, toys)
+    other = fit.Run(tmp_path, Recipe.from_dict(SMALL | {"shape": "wide"}), place=ALONE)
+    with pytest.raises(DatasetError, match="those of another one"):
+        other.resume()
+    with pytest.raises(DatasetError, match="those of another one"):
+        other.start_from(tmp_path / fit.BEST)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\xff" * 64])
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"x\.safetensors"):
+        checkpoint.load_tensors(path)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_it_whole(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    checkpoint.save_tensors(path, {"a": torch.arange(4.0)}, {"step": 1})
+    script = (
+        "import resource, signal, sys, torch\n"
+        "from pathlib import Path\n"
+        "from edge_seg.errors import OutputError\n"
+        "from edge_seg.training import checkpoint\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try:\n"
+        "    checkpoint.save_tensors(Path(sys.argv[1]), {'a': torch.zeros(100000)}, {'step': 2})\n"
+        "except OutputError as error:\n"
+        "    print('refused', error)\n"
+    )
+    assert hasattr(resource, "RLIMIT_FSIZE")
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True)
+    assert "refused" in done.stdout and str(path) in done.stdout, done.stderr
+    tensors, facts = checkpoint.load_tensors(path)
+    assert facts == {"step": 1} and tensors["a"].tolist() == [0, 1, 2, 3]
+    assert [p.name for p in tmp_path.iterdir()] == ["state.safetensors"]
+
+
+# -- the recipe, the folder, the commands ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"colour": 1},
+        {"steps": "many"},
+        {"bf16": 1},
+        {"sizes": [[4, 128]]},
+        {"sizes": [[0, 100]]},
+        {"sizes": 224},
+    ],
+)
+def test_settings_it_does_not_understand_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(DatasetError, match=str(next(iter(wrong)))):
+        Recipe.from_dict(wrong)
+
+
+def test_settings_survive_being_written() -> None:
+    recipe = Recipe(sizes=((0, 64), (10, 96)), seed=3)
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_the_learning_rate_rises_holds_and_falls() -> None:
+    recipe = Recipe(lr=1.0, warmup=10, decay_from=50, steps=100)
+    rates = [fit.learning_rate(recipe, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[9:51] == pytest.approx([1.0] * 42)
+    assert all(a > b for a, b in zip(rates[50:], rates[51:], strict=False)) and rates[-1] < 0.01
+
+
+def test_hard_negatives_and_every_tenth_cutout_stay_out(toys: Path, tmp_path: Path) -> None:
+    data = toy_pictures.write(tmp_path / "data", rooms=5)
+    (data / "backgrounds/hard_negatives.txt").write_text("1.png\n3.png\n")
+    (data / "cutouts").mkdir()
+    for index in range(25):
+        (data / f"cutouts/{index:02d}.png").touch()
+    files = find(data)
+    assert [path.name for path in files.rooms] == ["0.png", "2.png", "4.png"]
+    assert [path.name for path in files.hard_rooms] == ["1.png", "3.png"]
+    assert len(files.cutouts) == 23
+    assert not {"09.png", "19.png"} & {path.name for path in files.cutouts}
+    (data / "backgrounds/hard_negatives.txt").write_text("1.png\ngone.png\n")
+    with pytest.raises(DatasetError, match=r"hard_negatives\.txt line 2.*gone\.png"):
+        find(data)
+
+
+def test_a_picture_in_both_lists_is_refused(toys: Path, tmp_path: Path) -> None:
+    data = toy_pictures.write(tmp_path / "data")
+    (data / "val.txt").write_text((data / "train.txt").read_text())
+    with pytest.raises(DatasetError, match="both"):
+        find(data)
+
+
+def test_without_val_scenes_are_held_back(tmp_path: Path) -> None:
+    data = toy_pictures.write(tmp_path / "data", train=20)
+    (data / "val.txt").unlink()
+    files = find(data)
+    assert len(files.val) == 2 and len(files.train) == 18
+    assert not {p.image for p in files.val} & {p.image for p in files.train}
+
+
+def test_a_store_is_rendered_once_and_again_when_a_picture_changes(tmp_path: Path) -> None:
+    data = toy_pictures.write(tmp_path / "data")
+    rendered: list[int] = []
+
+    def open_it() -> None:
+        rendered.clear()
+        open_store(find(data), tmp_path / "store", side=90, progress=rendered.append)
+
+    open_it()
+    assert len(rendered) == 11
+    open_it()
+    assert not rendered
+    path = data / "train/0.png"
+    path.write_bytes(path.read_bytes() + b" ")
+    open_it()
+    assert len(rendered) == 11
+
+
+def test_a_teacher_labels_the_unlabelled_and_hides_forgotten_people(tmp_path: Path) -> None:
+    import cv2
+
+    data = toy_pictures.write(tmp_path / "data", train=1)
+    teacher = tmp_path / "teacher"
+    teacher.mkdir()
+    label = cv2.imread(str(data / "train/0_label.png"), -1)
+    seen = label * 255
+    seen[:6, :6] = 255  # a bystander the label forgot
+    cv2.imwrite(str(teacher / "0.png"), seen)
+    (data / "unlabeled").mkdir()
+    cv2.imwrite(str(data / "unlabeled/u.png"), toy_pictures.picture(5)[0])
+    cv2.imwrite(str(teacher / "u.png"), toy_pictures.picture(5)[1] * 255)
+    store = open_store(find(data, teacher=teacher), tmp_path / "store", side=90)
+    _, planes = store[int(store.groups["labelled"][0])]
+    assert not planes[:5, :5, 1].any(), "the bystander must not count"
+    assert planes[label == 1][:, 0].min() > 190 and planes[label == 1][:, 1].min() == 255
+    _, planes = store[int(store.groups["unlabelled"][0])]
+    np.testing.assert_array_equal(planes[:, :, 0] > 127, toy_pictures.picture(5)[1] == 1)
+
+
+@pytest.mark.parametrize("kind", ["nothing", "empty list", "size", "values", "no labels"])
+def test_bad_data_ends_with_a_sentence_and_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    import cv2
+
+    data = tmp_path / "data"
+    if kind != "nothing":
+        toy_pictures.write(data)
+    if kind == "empty list":
+        (data / "train.txt").write_text("")
+    if kind == "size":
+        cv2.imwrite(str(data / "train/0_label.png"), np.zeros((7, 9), np.uint8))
+    if kind == "values":
+        cv2.imwrite(str(data / "train/0_label.png"), np.full(toy_pictures.SIZE, 3, np.uint8))
+    if kind == "no labels":
+        (data / "train.txt").write_text("train/0.png\n")
+    assert main(["train", "--data", str(data), "-o", str(tmp_path / "run")]) == 2
+    assert "wanted" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_train_fine_tune_and_export_through_the_commands(
+    toys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    settings = tmp_path / "recipe.json"
+    settings.write_text(json.dumps(SMALL))
+    run = tmp_path / "run"
+    assert main(["train", "--data", str(toys), "--recipe", str(settings), "-o", str(run)]) == 0
+    assert "mIoU" in capsys.readouterr().out
+    # The same command with other settings would spoil the run: refused.
+    assert main(["train", "--data", str(toys), "--steps", "9", "-o", str(run)]) == 2
+    tuned = tmp_path / "tuned"
+    line = ["train", "--data", str(toys), "--from", str(run / fit.WARM), "-o", str(tuned)]
+    assert main([*line, "--steps", "3", "--batch", "2"]) == 0
+    model = tmp_path / "net.onnx"
+    assert main(["export", str(tuned), "-o", str(model)]) == 0
+    graph = onnx.load(str(model))
+    assert graph.opset_import[0].version == 17
+    assert [d.dim_value for d in graph.graph.input[0].type.tensor_type.shape.dim] == [1, 3, 64, 64]
+    assert [d.dim_value for d in graph.graph.output[0].type.tensor_type.shape.dim] == [1, 1, 16, 16]
+
+
+def test_an_exported_network_answers_as_it_did(tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    from edge_seg.spec import load_spec
+    from edge_seg.training.export import export
+
+    run = fit.Run(tmp_path, Recipe.from_dict(SMALL), place=ALONE)
+    checkpoint.save_tensors(tmp_path / fit.BEST, run.averaged.state_dict(), run.facts())
+    contract = export(tmp_path / fit.BEST, tmp_path / "net.onnx")
+    spec, answer = load_spec(contract)
+    assert (spec.height, spec.width, spec.fit, spec.color) == (64, 64, "stretch", "rgb")
+    assert (answer.activation, answer.channel) == ("logit", 0)
+    x = torch.rand(1, 3, 64, 64) * 2 - 1
+    session = runtime.InferenceSession(
+        str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"]
+    )
+    (found,) = session.run(None, {"picture": x.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(found, run.averaged(x).numpy(), atol=1e-4)
+
+
+def test_an_export_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    from edge_seg.training.export import to_onnx
+    from edge_seg.training.network import PortraitNet
+
+    with pytest.raises(OutputError, match="gone"):
+        to_onnx(PortraitNet("lite"), tmp_path / "gone" / "net.onnx", side=64)
+
+
+def test_every_named_shape_is_a_shape() -> None:
+    assert all(isinstance(shape, Shape) for shape in SHAPES.values())

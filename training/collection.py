@@ -1,0 +1,231 @@
+"""The pictures of a run, gathered from a data folder and rendered into a store.
+
+    DIR/train.txt (or images/ + masks/)   labelled people; PP-HumanSeg14K's own layout is this
+    DIR/val.txt                           judged on, never trained on; else a tenth of the scenes
+    DIR/backgrounds/                      rooms without people (a site's own empty frames)
+    DIR/backgrounds/hard_negatives.txt    rooms to judge false alarms on: never trained on
+    DIR/cutouts/                          people with alpha; every tenth, in name order, stays out
+    DIR/unlabeled/                        people without labels: used where a teacher's masks are
+
+A teacher is a folder of 8-bit probability PNGs named after the pictures, as `edge-seg run --masks`
+writes them. It labels `unlabeled/`, softens the labels, and takes out of the loss those persons
+that a label forgot.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_seg.calibration.dataset import (
+    PICTURE_SUFFIXES,
+    Pair,
+    SceneRule,
+    load_cutout,
+    load_image,
+    load_pair,
+    own_scene,
+    read_folder,
+    read_list,
+    split_scenes,
+)
+from edge_seg.errors import DatasetError
+from edge_seg.training.store import Entry, Picture, PictureStore, Planes, render_store
+
+HELD_OUT_CUTOUT = 10  # every tenth
+VAL_SHARE = 0.1
+TEACHER_SHARE = 0.25  # of the target, where there is a label too
+FORGOTTEN = 150  # of 255: what a teacher is this sure of and a label does not have is ignored ...
+CLEARANCE = 10  # ... unless it lies within so many pixels of a labelled person
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The files of a run, by use. `hard_rooms` and `val` are judged on, never trained on."""
+
+    train: list[Pair]
+    val: list[Pair]
+    rooms: list[Path] = field(default_factory=list)
+    hard_rooms: list[Path] = field(default_factory=list)
+    cutouts: list[Path] = field(default_factory=list)
+    unlabelled: list[Path] = field(default_factory=list)
+    teacher: Path | None = None
+
+    def fingerprint(self, side: int) -> str:
+        """Changes whenever a store rendered from these files would."""
+        labels = [pair.label for pair in self.train if pair.label is not None]
+        files = [pair.image for pair in self.train] + labels
+        files += self.rooms + self.cutouts + self.unlabelled
+        if self.teacher is not None:
+            files += sorted(self.teacher.glob("*.png"))
+        rows = [(str(path), *_stamp(path)) for path in files]
+        return f"{zlib.crc32(json.dumps([side, rows]).encode()):08x}"
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DatasetError(
+            f"{path}: wanted a file of the data set, found: {error.strerror}; check the path"
+        ) from None
+    return stat.st_size, stat.st_mtime_ns
+
+
+def find(folder: Path, *, teacher: Path | None = None, scene: SceneRule = own_scene) -> Collection:
+    """Look through a data folder. Raises DatasetError when it holds nothing to train on."""
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: wanted a data folder, found none; check --data")
+    if (folder / "train.txt").is_file():
+        train = read_list(folder / "train.txt", scene=scene)
+    elif (folder / "images").is_dir():
+        train = read_folder(folder / "images", folder / "masks", scene=scene)
+    else:
+        raise DatasetError(
+            f"{folder}: wanted train.txt, or images/ and masks/, found neither; write a list of "
+            "`picture label` lines, or put the pictures and masks into those folders"
+        )
+    if (folder / "val.txt").is_file():
+        val = read_list(folder / "val.txt", scene=scene)
+    else:
+        train, val = split_scenes(train, share=VAL_SHARE)
+    shared = {pair.image.resolve() for pair in train} & {pair.image.resolve() for pair in val}
+    if shared:
+        raise DatasetError(
+            f"{folder}: wanted val.txt apart from train.txt, found {len(shared)} pictures in both, "
+            f"first: {min(shared)}; take them out of one"
+        )
+    rooms, hard = _rooms(folder / "backgrounds")
+    cutouts = _files(folder / "cutouts", (".png",))
+    return Collection(
+        train=[pair for pair in train if pair.label is not None],
+        val=[pair for pair in val if pair.label is not None],
+        rooms=rooms,
+        hard_rooms=hard,
+        cutouts=[p for i, p in enumerate(cutouts, 1) if i % HELD_OUT_CUTOUT],
+        unlabelled=_files(folder / "unlabeled", PICTURE_SUFFIXES) if teacher else [],
+        teacher=teacher,
+    )
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+
+
+def _rooms(folder: Path) -> tuple[list[Path], list[Path]]:
+    rooms, listing = _files(folder, PICTURE_SUFFIXES), folder / "hard_negatives.txt"
+    if not listing.is_file():
+        return rooms, []
+    hard = []
+    for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            hard.append(folder / line.strip())
+            if not hard[-1].is_file():
+                raise DatasetError(
+                    f"{listing} line {number}: wanted a picture under {folder}, found no "
+                    f"{line.strip()!r:.200}; correct the line"
+                )
+    kept = {path.resolve() for path in hard}
+    return [path for path in rooms if path.resolve() not in kept], hard
+
+
+# -- rendering ----------------------------------------------------------------------------------
+
+
+def open_store(
+    files: Collection,
+    folder: Path,
+    *,
+    side: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> PictureStore:
+    """Open the store in `folder`, rendering it first unless it was made from the same files.
+
+    side: the longest side of a rendered picture, in pixels. progress: called with entries done.
+    """
+    if not files.train:
+        raise DatasetError(
+            "wanted labelled pictures to train on, found none; every line of train.txt needs a "
+            "label"
+        )
+    fingerprint = files.fingerprint(side)
+    try:
+        if PictureStore(folder).fingerprint == fingerprint:
+            return PictureStore(folder)
+    except DatasetError:
+        pass  # none yet, or half of one
+    render_store(_counted(_entries(files, side), progress), folder, fingerprint=fingerprint)
+    return PictureStore(folder)
+
+
+def _counted(entries: Iterator[Entry], progress: Callable[[int], None]) -> Iterator[Entry]:
+    for done, entry in enumerate(entries, 1):
+        yield entry
+        progress(done)
+
+
+def _entries(files: Collection, side: int) -> Iterator[Entry]:
+    for pair in files.train:
+        picture, label = load_pair(pair)
+        yield Entry(
+            pair.image.name, "labelled", *_labelled(picture, label, side, _soft(files, pair.image))
+        )
+    for path in files.unlabelled:
+        soft = _soft(files, path)
+        if soft is not None:
+            picture = _fit(load_image(path), side)
+            target = cv2.resize(soft, picture.shape[1::-1], interpolation=cv2.INTER_AREA)
+            yield Entry(path.name, "unlabelled", picture, _planes(target))
+    for path in files.cutouts:
+        person, alpha = load_cutout(path)
+        yield Entry(path.name, "cutout", _fit(person, side), _planes(_fit(alpha, side)))
+    for path in files.rooms:
+        picture = _fit(load_image(path), side)
+        yield Entry(path.name, "room", picture, _planes(np.zeros(picture.shape[:2], np.uint8)))
+
+
+def _soft(files: Collection, picture: Path) -> NDArray[np.uint8] | None:
+    """The teacher's mask of a picture, uint8 0..255; None where there is none."""
+    if files.teacher is None:
+        return None
+    path = files.teacher / f"{picture.stem}.png"
+    return load_image(path)[:, :, 0] if path.is_file() else None
+
+
+def _fit(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    scale = side / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    size = tuple(max(1, round(scale * n)) for n in picture.shape[1::-1])
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _planes(target: NDArray[np.uint8]) -> Planes:
+    return np.dstack([target, np.full_like(target, 255)])
+
+
+def _labelled(
+    picture: Picture, label: NDArray[np.uint8], side: int, soft: NDArray[np.uint8] | None
+) -> tuple[Picture, Planes]:
+    """A labelled picture and its planes: coverage of the cell, and what counts."""
+    picture = _fit(picture, side)
+    size = picture.shape[1::-1]
+    person = cv2.resize((label == 1).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    counted = cv2.resize((label != 255).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    weight = np.where(counted > 0.99, 255, 0).astype(np.uint8)
+    target = 255 * person
+    if soft is not None:
+        soft = cv2.resize(soft, size, interpolation=cv2.INTER_AREA)
+        reach = 2 * CLEARANCE + 1
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+        near = cv2.dilate((person > 0.5).astype(np.uint8), disc)
+        weight[(soft > FORGOTTEN) & (person < 0.25) & (near == 0)] = 0
+        target = (1 - TEACHER_SHARE) * target + TEACHER_SHARE * soft.astype(np.float32)
+    return picture, np.dstack([np.rint(target).astype(np.uint8), weight])
