@@ -132,43 +132,68 @@ def set_conv(graph: Graph, node: NodeProto, weight: Array, bias: Array) -> None:
 
 
 def unpad_max_pools(graph: Graph) -> int:
-    """Turn a padded MaxPool of a non-negative tensor into a zero Pad and an unpadded MaxPool.
+    """Turn a padded MaxPool into a Pad and an unpadded MaxPool.
 
-    Exact because max(x, 0) = x there. The padding of TFLite's own pools differs (SAME pads at
-    the end), and a minus-infinity pad cannot be quantized. Padding that no window reaches is
-    left out, so the padded tensor is as small as it can be.
+    A zero Pad where the tensor is non-negative: exact because max(x, 0) = x there. A mirrored Pad
+    elsewhere: what it repeats lies in the same window, if that is wide enough. TFLite's own
+    padding differs (SAME pads at the end), and a pad of minus infinity cannot be quantized.
+    Padding that no window reaches is left out, so the padded tensor is as small as it can be.
     """
     found = 0
     for node in [n for n in graph.nodes if n.op_type == "MaxPool"]:
-        pads = attribute(node, "pads")
-        shape = graph.shapes.get(node.input[0])
-        plain = (
-            shape is not None
-            and len(shape) == 4
-            and not attribute(node, "ceil_mode", 0)
-            and attribute(node, "auto_pad", "NOTSET") == "NOTSET"
-            and all(d == 1 for d in attribute(node, "dilations", [1, 1]))
-        )
-        if not pads or not any(pads) or not plain or not is_non_negative(graph, node.input[0]):
+        pads, shape = attribute(node, "pads"), graph.shapes.get(node.input[0])
+        if not pads or not any(pads) or shape is None or not _plain_pool(node, shape):
             continue
-        assert shape is not None
-        kernel = attribute(node, "kernel_shape")
-        strides = attribute(node, "strides", [1, 1])
-        ends = []
-        for axis in (0, 1):
-            size, before, after = shape[2 + axis], pads[axis], pads[2 + axis]
-            windows = (size + before + after - kernel[axis]) // strides[axis] + 1
-            reach = (windows - 1) * strides[axis] + kernel[axis]
-            ends.append(max(0, reach - size - before))
-        amounts = np.array([0, 0, pads[0], pads[1], 0, 0, *ends], dtype=np.int64)
-        zero = graph.constant(np.zeros((), dtype=np.float32), "zero")
-        inputs = [node.input[0], graph.constant(amounts, "pads"), zero]
-        padded = graph.add("Pad", inputs, "padded", mode="constant")
+        kernel, strides = attribute(node, "kernel_shape"), attribute(node, "strides", [1, 1])
+        amounts = _reached_padding(shape[2:], pads, kernel, strides)
+        inputs = [node.input[0], graph.constant(np.array(amounts, dtype=np.int64), "pads")]
+        if is_non_negative(graph, node.input[0]):
+            zero = graph.constant(np.zeros((), dtype=np.float32), "zero")
+            padded = graph.add("Pad", [*inputs, zero], "padded", mode="constant")
+        elif _mirror_fits(amounts, kernel, shape[2:]):
+            padded = graph.add("Pad", inputs, "padded", mode="reflect")
+        else:
+            continue
         pooled = graph.add("MaxPool", [padded], "pooled", kernel_shape=kernel, strides=strides)
         graph.redirect(node.output[0], pooled)
         graph.remove(node)
         found += 1
     return found
+
+
+def _plain_pool(node: NodeProto, shape: tuple[int, ...]) -> bool:
+    return (
+        len(shape) == 4
+        and len(node.output) == 1
+        and not attribute(node, "ceil_mode", 0)
+        and attribute(node, "auto_pad", "NOTSET") == "NOTSET"
+        and all(d == 1 for d in attribute(node, "dilations", [1, 1]))
+    )
+
+
+def _reached_padding(
+    size: tuple[int, ...], pads: list[int], kernel: list[int], strides: list[int]
+) -> list[int]:
+    """Return ONNX Pad amounts for (N, C, H, W): of the padding, what some window reaches."""
+    ends = []
+    for axis in (0, 1):
+        before, after = pads[axis], pads[2 + axis]
+        windows = (size[axis] + before + after - kernel[axis]) // strides[axis] + 1
+        reach = (windows - 1) * strides[axis] + kernel[axis]
+        ends.append(max(0, reach - size[axis] - before))
+    return [0, 0, pads[0], pads[1], 0, 0, *ends]
+
+
+def _mirror_fits(amounts: list[int], kernel: list[int], size: tuple[int, ...]) -> bool:
+    """Tell whether every mirrored value lies in the window that reads it.
+
+    A window that begins p before the edge ends at k - 1 - p, and reads mirrored 1 .. p.
+    """
+    return all(
+        2 * amounts[side + axis] <= kernel[axis] - 1 and amounts[side + axis] < size[axis]
+        for side in (2, 6)
+        for axis in (0, 1)
+    )
 
 
 def is_non_negative(graph: Graph, name: str) -> bool:
@@ -463,7 +488,7 @@ REWRITES: tuple[tuple[Callable[[Graph], int], str], ...] = (
 )
 # After the others, once: constant folding would undo the first, and fold the shift of the last.
 LAST: tuple[tuple[Callable[[Graph], int], str], ...] = (
-    (unpad_max_pools, "{n} padded max pool(s) as zero Pad + unpadded pool"),
+    (unpad_max_pools, "{n} padded max pool(s) as Pad + unpadded pool"),
     (pool_by_window, "{n} global average pool(s) as average pools"),
     (clip_behind_additions, "{n} ReLU6 on a 1x1 map moved from a convolution to an addition"),
 )

@@ -131,11 +131,23 @@ def test_no_padding_is_added_that_no_window_reaches() -> None:
     assert graph.constants[pad.input[1]].tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
 
 
-def test_a_padded_max_pool_of_signed_values_is_left_alone() -> None:
-    """There a zero would win over the negative values it stands beside."""
+@pytest.mark.parametrize(("height", "width"), [(12, 16), (11, 15)])
+@pytest.mark.parametrize(("kernel", "stride", "pad"), [(3, 2, 1), (3, 1, 1), (5, 3, 2), (5, 2, 1)])
+def test_a_padded_max_pool_of_signed_values_is_mirrored(
+    height: int, width: int, kernel: int, stride: int, pad: int
+) -> None:
+    """A zero would win over negative values: they are all negative here."""
+    b = Builder((1, 3, height, width))
+    x = b.op("Sub", b.conv("picture", 3, 4, 3), b.constant(50.0))
+    sizes = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
+    assert simplified(b, b.op("MaxPool", x, **sizes))[-2:] == ["Pad", "MaxPool"]
+
+
+def test_a_window_too_small_for_its_mirror_is_left_alone() -> None:
     b = Builder()
-    x = b.conv("picture", 3, 4, 3)
-    assert "Pad" not in simplified(b, b.op("MaxPool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1]))
+    x = b.op("Sub", b.conv("picture", 3, 4, 3), b.constant(50.0))
+    pooled = b.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], pads=[1, 1, 1, 1])
+    assert "Pad" not in simplified(b, pooled)
 
 
 def test_a_global_pool_becomes_a_pool_over_the_map() -> None:
