@@ -232,6 +232,7 @@ def test_batches_without_any_person_train(tmp_path: Path) -> None:
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_a_warm_restart_begins_with_the_averaged_weights(toys: Path, tmp_path: Path) -> None:
     old = train(tmp_path / "old", toys)
     assert (tmp_path / "old" / fit.WARM).stat().st_size < 4_000_000
@@ -252,6 +253,20 @@ def test_weights_of_another_network_are_refused(toys: Path, tmp_path: Path) -> N
         other.resume()
     with pytest.raises(DatasetError, match="those of another one"):
         other.start_from(tmp_path / fit.BEST)
+
+
+@pytest.mark.slow
+def test_a_warm_restart_takes_up_the_schedule(toys: Path, tmp_path: Path) -> None:
+    """Only the small state is left of a run: the commands go on at its step, to its end."""
+    settings = tmp_path / "recipe.json"
+    settings.write_text(json.dumps(SMALL | {"steps": 6}))
+    old, new = tmp_path / "old", tmp_path / "new"
+    assert main(["train", "--data", str(toys), "--recipe", str(settings), "-o", str(old)]) == 0
+    line = ["train", "--data", str(toys), "--restart", str(old / fit.WARM), "-o", str(new)]
+    assert main([*line, "--steps", "9"]) == 0
+    _, facts = checkpoint.load_tensors(new / fit.STATE)
+    assert facts["step"] == 9 and facts["recipe"]["decay_from"] == SMALL["decay_from"]
+    assert [row["step"] for row in facts["history"]] == [4, 6, 8, 9]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\xff" * 64])

@@ -199,6 +199,15 @@ class Run:
         checkpoint.fill(self.network, tensors, str(path))
         checkpoint.fill(self.averaged, tensors, str(path))
 
+    def restart(self, path: Path) -> None:
+        """Warm restart: go on at the step of a small state, with fresh optimizer moments.
+
+        Not bit-equal to the run it came from; sample numbers and schedule go on where it stopped.
+        """
+        _, facts = checkpoint.load_tensors(path)
+        self.start_from(path)
+        self.step, self.history = int(facts["step"]), list(facts["history"])
+
     # -- the loop ---------------------------------------------------------------------------
 
     def fit(

@@ -41,6 +41,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="begin from the network that ships, or from a checkpoint of a run",
     )
     parser.add_argument(
+        "--restart",
+        type=Path,
+        metavar="FILE",
+        help="go on with a run of which only warm.safetensors is left: its recipe and its step",
+    )
+    parser.add_argument(
         "-o", dest="out", type=Path, required=True, metavar="RUN", help="run folder"
     )
     parser.add_argument("--recipe", type=Path, metavar="FILE.json", help="settings; flags win")
@@ -75,8 +81,7 @@ def run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     place = join()
     training = Run(args.out, recipe, place=place)
-    if not training.resume() and args.start is not None:
-        training.start_from(_checkpoint(args.start))
+    _begin(training, args)
     judge = Judge(files.val if place.leads else files.val[:1], files.hard_rooms)
     if place.leads:
         store = open_store(files, args.out / "pictures", side=_longest(recipe))
@@ -87,6 +92,16 @@ def run(args: argparse.Namespace) -> int:
     if place.leads:
         _say(training)
     return 0
+
+
+def _begin(training: Run, args: argparse.Namespace) -> None:
+    """Where the run stopped, or where the user wants it to begin."""
+    if training.resume():
+        return
+    if args.restart is not None:
+        training.restart(args.restart)
+    elif args.start is not None:
+        training.start_from(_checkpoint(args.start))
 
 
 def _longest(recipe: Recipe) -> int:
@@ -100,7 +115,10 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 
     given: dict[str, Any] = dict(FINE_TUNE) if args.start is not None else {}
     if args.start is not None:
-        given |= _shape_of(_checkpoint(args.start))
+        old = _facts(_checkpoint(args.start))["recipe"]
+        given |= {"shape": old["shape"], "sizes": [[0, old["sizes"][-1][1]]]}
+    if args.restart is not None:
+        given |= _facts(args.restart)["recipe"]
     if args.recipe is not None:
         given |= _json(args.recipe)
     given |= {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
@@ -109,14 +127,15 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     recipe = Recipe.from_dict(given)
     written = args.out / "recipe.json"
     if written.is_file():
-        old = Recipe.from_dict(_json(written))
-        if given and recipe != old:
-            changed = [k for k, v in recipe.to_dict().items() if v != old.to_dict()[k]]
+        begun = Recipe.from_dict(_json(written))
+        if given and recipe != begun:
+            before = begun.to_dict()
+            changed = [name for name, value in recipe.to_dict().items() if value != before[name]]
             raise DatasetError(
                 f"{written}: wanted the settings that run was begun with, found others for "
                 f"{', '.join(changed)}; leave the settings out to go on, or choose another -o"
             )
-        return old
+        return begun
     from edge_seg.bundle import write_whole
 
     args.out.mkdir(parents=True, exist_ok=True)
@@ -145,13 +164,11 @@ def _checkpoint(name: str) -> Path:
     return ModelBundle.load(None).path / "warm.safetensors"
 
 
-def _shape_of(checkpoint: Path) -> dict[str, Any]:
-    """Shape and input side a checkpoint was trained with."""
+def _facts(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself; DatasetError where it is none, or of another network."""
     from edge_seg.training.checkpoint import load_network
 
-    _, facts = load_network(checkpoint)
-    side = facts["recipe"]["sizes"][-1][1]
-    return {"shape": facts["recipe"]["shape"], "sizes": [[0, side]]}
+    return load_network(checkpoint)[1]
 
 
 def _scene(rule: str | None) -> Any:
