@@ -15,7 +15,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "input contract beside it as TOML.",
     )
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="run folder, or a checkpoint")
-    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="MODEL.onnx")
+    parser.add_argument(
+        "-o", dest="out", type=Path, required=True, metavar="MODEL.onnx", help="file to write"
+    )
     parser.set_defaults(run=run)
 
 
