@@ -47,6 +47,7 @@ def single_logit(model: ModelProto, output: OutputSpec) -> ModelProto:
     something else, with the reason.
     """
     graph = Graph(fold_constants(model))
+    _check_static(graph)
     head = _start(graph, output)
     while _step_up(graph, head):
         pass
@@ -64,6 +65,16 @@ def single_logit(model: ModelProto, output: OutputSpec) -> ModelProto:
     return fold_constants(graph.to_model())
 
 
+def _check_static(graph: Graph) -> None:
+    for node in graph.nodes:
+        if any(name and name not in graph.shapes for name in node.output):
+            raise ConversionError(
+                f"node {node.name or node.output[0]!r} ({node.op_type}): wanted static shapes, "
+                "found one that depends on the picture or is not known; export the model with "
+                "fixed sizes and without operators such as NonZero or Unique"
+            )
+
+
 def _start(graph: Graph, output: OutputSpec) -> _Head:
     if len(graph.outputs) != 1:
         names = ", ".join(v.name for v in graph.outputs[:8])
@@ -77,10 +88,9 @@ def _start(graph: Graph, output: OutputSpec) -> _Head:
     if producer is not None and producer.op_type == "ArgMax":
         _refuse_arg_max(producer)
     if shape is None or len(shape) != 4 or shape[0] != 1:
-        found = "an unknown shape" if shape is None else f"shape {shape}"
         raise ConversionError(
-            f"output {name!r}: wanted (1, channels, height, width), found {found}; "
-            "export the model with static shapes and a 4-D output"
+            f"output {name!r}: wanted (1, channels, height, width), found {shape}; "
+            "export the model with a 4-D output"
         )
     # (1, C, H, W) or (1, H, W, C): the channel axis is the short one.
     axes = (0, 1, 2, 3) if shape[1] <= shape[3] else (0, 3, 1, 2)

@@ -360,6 +360,14 @@ def test_a_channel_that_is_not_there_is_refused() -> None:
         single_logit(b.model(softmax_on_conv(b)), OutputSpec("probability", 2))
 
 
+def test_a_size_that_depends_on_the_picture_is_refused_by_node() -> None:
+    b = Builder()
+    few = b.op("Unique", b.conv("picture", 3, 4, 3))
+    picture = b.op("Reshape", few, b.constant([1, 1, -1, 16], np.int64))
+    with pytest.raises(ConversionError, match=r"'Unique_1' \(Unique\): wanted static shapes"):
+        single_logit(b.model(b.conv(picture, 1, 1, 3)), OutputSpec("logit", 0))
+
+
 def test_several_outputs_are_refused_by_name() -> None:
     b = Builder()
     mask, edge = softmax_on_conv(b), b.conv("picture", 3, 1, 3)
