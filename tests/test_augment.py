@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -129,3 +131,23 @@ def test_a_store_gives_back_what_was_put_in(tmp_path: Path) -> None:
         picture, planes = store[index]
         np.testing.assert_array_equal(picture, original.picture)
         np.testing.assert_array_equal(planes, original.planes)
+
+
+def test_a_full_disk_leaves_no_half_store(tmp_path: Path) -> None:
+    script = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from edge_seg.errors import OutputError\n"
+        "from edge_seg.training.store import render_store\n"
+        "from tests.test_augment import entry\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
+        "try:\n"
+        "    render_store([entry('labelled')] * 20, Path(sys.argv[1]))\n"
+        "except OutputError as error:\n"
+        "    print('refused', error)\n"
+    )
+    line = [sys.executable, "-c", script, str(tmp_path / "store")]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    assert "refused" in done.stdout and "free space" in done.stdout, done.stderr
+    assert not list((tmp_path / "store").iterdir())

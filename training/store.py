@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg.bundle import write_whole
-from edge_seg.errors import DatasetError
+from edge_seg.errors import DatasetError, OutputError
 
+BLOBS = ("pictures.bin", "planes.bin")
 GROUPS = ("labelled", "unlabelled", "cutout", "room")
 Picture = NDArray[np.uint8]  # (H, W, 3) BGR
 Planes = NDArray[np.uint8]  # (H, W, 2): target, weight
@@ -85,8 +86,28 @@ def render_store(entries: Iterable[Entry], folder: Path, *, fingerprint: str = "
     """Write `entries` to a new store; the index comes last, so half a store cannot be opened.
 
     fingerprint: of what the entries were made from; kept with the store. Returns the number of
-    entries. Raises DatasetError when there are none.
+    entries. Raises DatasetError when there are none, OutputError when there is no room for them.
     """
+    try:
+        rows = _write(entries, folder)
+        if rows:
+            write_whole(
+                folder / "index.json", json.dumps({"fingerprint": fingerprint, "entries": rows})
+            )
+    except OSError as error:
+        for name in BLOBS:  # half a store is of no use, and large
+            (folder / name).unlink(missing_ok=True)
+        raise OutputError(
+            f"{folder}: wanted to render pictures there, found: {error.strerror or error}; free "
+            "space or choose another place"
+        ) from error
+    if not rows:
+        raise DatasetError(f"{folder}: wanted pictures to render, found none; check the lists")
+    return len(rows)
+
+
+def _write(entries: Iterable[Entry], folder: Path) -> list[dict[str, object]]:
+    """Write the pixels; returns the rows of the index."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.json").unlink(missing_ok=True)
     rows: list[dict[str, object]] = []
@@ -98,7 +119,4 @@ def render_store(entries: Iterable[Entry], folder: Path, *, fingerprint: str = "
             rows.append(
                 {"name": entry.name, "group": entry.group, "height": height, "width": width}
             )
-    if not rows:
-        raise DatasetError(f"{folder}: wanted pictures to render, found none; check the lists")
-    write_whole(folder / "index.json", json.dumps({"fingerprint": fingerprint, "entries": rows}))
-    return len(rows)
+    return rows
