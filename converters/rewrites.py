@@ -327,9 +327,9 @@ def scale_of(graph: Graph, node: NodeProto) -> tuple[str, Array] | None:
             return None
         if factor.size == 1:
             return data, factor.reshape(())
-        factor = factor.reshape((1,) * (4 - factor.ndim) + factor.shape)
-        if factor.shape[0] == 1 and factor.shape[1] == shape[1]:
-            plane = factor.reshape(shape[1], -1)
+        full: Array = factor.reshape((1,) * (4 - factor.ndim) + factor.shape)
+        if full.shape[0] == 1 and full.shape[1] == shape[1]:
+            plane = full.reshape(shape[1], -1)
             if np.array_equal(plane.min(axis=1), plane.max(axis=1)):  # one number per channel
                 return data, plane[:, 0].reshape(1, -1, 1, 1)
         return None
