@@ -117,7 +117,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.calibration is None:
         raise ConversionError(
             "wanted calibration frames, found none; name pictures like those the camera will see: "
-            f"edge-seg convert {args.model or ''} --int8 --calibration FOLDER --labels LIST -o BUNDLE"
+            f"edge-seg convert {args.model or ''} --int8 --calibration FOLDER --labels LIST "
+            "-o BUNDLE"
         )
     if not 0 <= args.max_drop <= 100:
         raise ConversionError(f"wanted --max-drop in 0..100 points, found {args.max_drop}")
@@ -126,7 +127,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _network(args: argparse.Namespace) -> tuple[Path, InputSpec, OutputSpec]:
-    """Return the ONNX file and its contract: of a file, or of a bundle that keeps its float ONNX."""
+    """Return the ONNX file and its contract: a file's, or a bundle's that keeps its ONNX."""
     from edge_seg.bundle import ModelBundle
     from edge_seg.converters import family, onnx
     from edge_seg.spec import load_spec
