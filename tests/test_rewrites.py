@@ -258,6 +258,11 @@ def shuffle_then_per_channel_constants(b: Builder, x: str) -> str:
     return b.conv(y, 8, 5, 1)
 
 
+def shuffle_then_concat(b: Builder, x: str) -> str:
+    y = b.shuffle(x, (1, 8, 12, 16), 2)
+    return b.conv(b.op("Concat", y, b.op("Relu", x), y, axis=1), 24, 5, 1)
+
+
 def shuffle_net_unit(b: Builder, x: str) -> str:
     """ShuffleNetV2, as in PP-HumanSegV1: shuffle, split, one half through a branch, concat."""
     for _ in range(3):
@@ -275,6 +280,7 @@ SHUFFLES = [
     shuffle_twice,
     shuffle_then_pool_and_resize,
     shuffle_then_per_channel_constants,
+    shuffle_then_concat,
     shuffle_net_unit,
 ]
 
