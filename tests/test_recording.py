@@ -136,11 +136,12 @@ def test_ctrl_c_while_the_file_is_finished_waits_for_it(
         return frames_in(path)
 
     monkeypatch.setattr(recording, "frames_in", count_and_press)
+    before = signal.getsignal(signal.SIGINT)
     path = tmp_path / "out.webm"
     with pytest.raises(KeyboardInterrupt), VideoFile(path, fps=30) as video:
         video.write(_frame(9))
     assert frames_in(path) == 1
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_nothing_written_leaves_nothing(tmp_path: Path) -> None:
