@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from edge_seg._version import __version__
 from edge_seg.backends import open_backend
@@ -28,7 +29,7 @@ from edge_seg.bundle import (
     staged,
 )
 from edge_seg.calibration.frames import CalibrationSet
-from edge_seg.converters import gate, guards, head, onnx, rewrites, tflite
+from edge_seg.converters import environment, gate, guards, head, onnx, rewrites, tflite
 from edge_seg.converters.environment import Progress
 from edge_seg.converters.gate import Exam
 from edge_seg.converters.reference import Reference, largest_difference
@@ -37,6 +38,7 @@ from edge_seg.pixels import Codec
 from edge_seg.segmenter import open_artifact
 from edge_seg.spec import InputSpec, OutputSpec, TensorSpec
 
+INT8 = "tflite-int8"
 FLOAT_TOLERANCE = 1e-3  # of probability: float TFLite against the ONNX it was made from
 OUTPUT = OutputSpec("logit", 0)  # every artifact returns one person logit
 TOOLS = ("onnx", "onnxruntime", "ai-edge-quantizer", "ai-edge-litert", "numpy")
@@ -45,7 +47,8 @@ TOOLS = ("onnx", "onnxruntime", "ai-edge-quantizer", "ai-edge-litert", "numpy")
 @dataclass(frozen=True)
 class Job:
     """A conversion asked for. max_drop: points of mIoU and person IoU. labelled: the exam, or
-    None where agreement with float on held-back frames is all there is.
+    None where agreement with float on held-back frames is all there is. keep_onnx: put the float
+    ONNX into the bundle too, for ONNX Runtime and for converting again.
     """
 
     model: Path
@@ -54,16 +57,20 @@ class Job:
     calibration: CalibrationSet
     labelled: Exam | None = None
     max_drop: float = 0.5
+    keep_onnx: bool = False
 
 
-@dataclass
+@dataclass(frozen=True)
 class Row:
-    """One line of the table: an artifact, its figures, and why it was refused (or nothing)."""
+    """One line of the table: an artifact, its figures, and why it was refused (or nothing).
+
+    size: bytes, and figures: both empty where it was refused before it could be measured.
+    """
 
     artifact: str
-    size: int
-    figures: dict[str, Any]
-    reasons: list[str] = field(default_factory=list)
+    size: int = 0
+    figures: dict[str, Any] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
 
 
 def convert(
@@ -83,9 +90,14 @@ def convert(
         work = _Work(job, folder, progress)
         graph, made = work.graph()
         fp32 = work.float_tflite(graph, made)
-        int8 = work.int8_tflite(fp32, made)
-        bundle = work.bundle((fp32, int8))
+        artifacts, refused = [fp32], []
+        try:
+            artifacts.append(work.int8_tflite(fp32, made))
+        except QualityRefused as error:  # by a guard: float is measured all the same
+            refused.append(Row(INT8, reasons=(str(error),)))
+        bundle = work.bundle(tuple(artifacts))
         rows, judged = _judge(bundle, job, progress)
+        rows += refused
         table(rows)
         _refuse(rows)
         save_manifest(replace(bundle, artifacts=tuple(judged)))
@@ -98,22 +110,36 @@ class _Work:
     def __init__(self, job: Job, folder: Path, progress: Progress) -> None:
         self.job, self.folder, self.progress = job, folder, progress
 
-    def graph(self) -> tuple[Any, dict[str, Any]]:
-        """Read, reduce and rewrite the network; return it and what was done, in words."""
+    def graphs(self) -> tuple[ModelProto, ModelProto, dict[str, Any]]:
+        """Read, reduce and rewrite the network.
+
+        Returns it reduced to one logit, that rewritten for int8, and what was done, in words.
+        """
         self.progress("reading the network", 0, 0)
         loaded = onnx.load(self.job.model, self.job.input)
         dead = guards.dead_layers(loaded)
-        model, steps = rewrites.simplify(head.single_logit(loaded, self.job.output))
+        reduced = head.single_logit(loaded, self.job.output)
+        rewritten, steps = rewrites.simplify(reduced)
         made = {
             "edge_seg": __version__,
             "python": platform.python_version(),
-            "tools": {tool: metadata.version(tool) for tool in TOOLS},
+            "tools": {
+                "onnx2tf": environment.ONNX2TF,
+                **{tool: metadata.version(tool) for tool in TOOLS},
+            },
             "rewrites": steps,
             "dead_layers": dead,
         }
-        return model, made
+        return reduced, rewritten, made
 
-    def float_tflite(self, graph: Any, made: dict[str, Any]) -> Artifact:
+    def float_onnx(self, reduced: ModelProto, made: dict[str, Any]) -> Artifact:
+        """Keep the network itself, reduced to one logit and otherwise as it came."""
+        path = self.folder / "model-fp32.onnx"
+        path.write_bytes(reduced.SerializeToString())
+        facts = {**made, "rewrites": ["reduced to one person logit"]}
+        return describe(path, format="onnx", precision="fp32", made=facts)
+
+    def float_tflite(self, graph: ModelProto, made: dict[str, Any]) -> Artifact:
         """Make the float artifact and check it against the network as it came."""
         path = self.folder / "model-fp32.tflite"
         tflite.to_float(graph, path, progress=self.progress)
@@ -133,8 +159,8 @@ class _Work:
         codec = Codec(self.job.input, OUTPUT, eats=backend.input, returns=backend.output)
         pictures, worst = self.job.calibration.pictures, 0.0
         for done, picture in enumerate(pictures, start=1):
-            mask = codec.decode(backend.infer(codec.encode(picture)))
-            worst = max(worst, largest_difference(reference, mask, picture))  # type: ignore[arg-type]
+            mask = np.asarray(codec.decode(backend.infer(codec.encode(picture))), np.float32)
+            worst = max(worst, largest_difference(reference, mask, picture))
             self.progress("checking float against the ONNX", done, len(pictures))
         backend.close()
         reference.close()
@@ -144,7 +170,7 @@ class _Work:
         """Quantise the float artifact with the calibration frames."""
         path = self.folder / "model-int8.tflite"
         source = self.folder / fp32.file
-        tflite.to_int8(
+        mended = tflite.to_int8(
             source,
             path,
             tensors=self._tensors(),
@@ -158,6 +184,7 @@ class _Work:
                 "sha256": self.job.calibration.sha256,
                 "skipped": len(self.job.calibration.skipped),
             },
+            "mended": mended,
             "float_operators": guards.float_operators(path),
         }
         return describe(path, format="tflite", precision="int8", made=facts)
@@ -188,17 +215,18 @@ def _judge(bundle: ModelBundle, job: Job, progress: Progress) -> tuple[list[Row]
     rows: list[Row] = []
     judged: list[Artifact] = []
     exam = job.labelled
-    for number, artifact in enumerate(bundle.artifacts):
-        progress(f"measuring {artifact.name}", number, len(bundle.artifacts))
+    for artifact in bundle.artifacts:
+        what = f"measuring {artifact.name}"
+        progress(what, 0, 0)
         with open_artifact(bundle, artifact, threads=2) as segmenter:
             exam = exam or gate.exam_from_float(
                 segmenter, job.calibration.held_back, "held-back frames"
             )
-            figures = exam.take(segmenter)
+            figures = exam.take(segmenter, progress=lambda n, what=what: progress(what, n, 0))  # type: ignore[misc]
         float_figures = rows[0].figures if rows else figures
-        reasons = gate.verdict(float_figures, figures, job.max_drop)
+        reasons = tuple(gate.verdict(float_figures, figures, job.max_drop))
         rows.append(Row(artifact.name, artifact.size, figures, reasons))
-        judged.append(replace(artifact, quality=figures))
+        judged.append(replace(artifact, quality=gate.recorded(figures)))
     return rows, judged
 
 
@@ -213,5 +241,8 @@ def _refuse(rows: list[Row]) -> None:
             "no bundle written: check the spec (colour, mean, std, channel) and the labels"
         )
     lines = "\n".join(f"  - {row.artifact}: {'; '.join(row.reasons)}" for row in refused)
-    dead = "the float artifact is sound, so quantisation did this; no bundle was written"
-    raise QualityRefused(f"refused by the quality gate:\n{lines}\n{dead}")
+    raise QualityRefused(
+        f"refused by the quality gate:\n{lines}\n"
+        "the float artifact is sound, so quantisation did this; no bundle was written: calibrate "
+        "on other or more pictures, or allow more with --max-drop"
+    )

@@ -37,6 +37,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--int8", action="store_true", help="quantise to int8 (integer in and out)")
     parser.add_argument("--to", default="tflite", help="targets, comma-separated: tflite")
     parser.add_argument(
+        "--keep-onnx",
+        action="store_true",
+        help="put the float ONNX into the bundle too: for ONNX Runtime, and to convert again",
+    )
+    parser.add_argument(
         "--calibration",
         type=Path,
         metavar="SOURCE",
@@ -92,7 +97,15 @@ def run(args: argparse.Namespace) -> int:
         exam = _exam(args.labels) if args.labels else None
         judged = _pictures(args.labels) if args.labels else frozenset()
         calibration = _calibration(args, input_spec, judged)
-        job = Job(model, input_spec, output_spec, calibration, exam, args.max_drop)
+        job = Job(
+            model,
+            input_spec,
+            output_spec,
+            calibration,
+            labelled=exam,
+            max_drop=args.max_drop,
+            keep_onnx=args.keep_onnx,
+        )
         target = args.output or Path(args.model.stem if args.model else "portrait-int8")
         bundle = convert(job, target, progress=progress, table=_print)
     for sentence in calibration.skipped:
