@@ -88,13 +88,15 @@ def convert(
     """
     with staged(target) as folder:
         work = _Work(job, folder, progress)
-        graph, made = work.graph()
+        reduced, graph, made = work.graphs()
         fp32 = work.float_tflite(graph, made)
         artifacts, refused = [fp32], []
         try:
             artifacts.append(work.int8_tflite(fp32, made))
         except QualityRefused as error:  # by a guard: float is measured all the same
             refused.append(Row(INT8, reasons=(str(error),)))
+        if job.keep_onnx:
+            artifacts.append(work.float_onnx(reduced, made))
         bundle = work.bundle(tuple(artifacts))
         rows, judged = _judge(bundle, job, progress)
         rows += refused
@@ -244,5 +246,5 @@ def _refuse(rows: list[Row]) -> None:
     raise QualityRefused(
         f"refused by the quality gate:\n{lines}\n"
         "the float artifact is sound, so quantisation did this; no bundle was written: calibrate "
-        "on other or more pictures, or allow more with --max-drop"
+        "on other or more pictures"
     )
