@@ -27,6 +27,8 @@ Mask = NDArray[np.float32] | NDArray[np.uint8]
 FORMATS = ("bgr", "rgb")
 MAX_FRAME_PIXELS = 1 << 26  # 64 megapixels: twice an 8K frame
 MAX_FRAME_SIDE = (1 << 15) - 2  # cv2.warpAffine counts in 16 bits
+HIGHEST_BIT = np.uint8(0x80)
+FLIPPED = np.arange(256, dtype=np.uint8)[:, None] ^ HIGHEST_BIT
 RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
 
 
@@ -172,7 +174,11 @@ class Codec:
             )
         self._shape = (input.height, input.width, 3)
         self._eats, self._returns, self._output = eats, returns, output
-        self._in = np.ascontiguousarray(input_table(input, eats)[None])
+        table = input_table(input, eats)
+        self._in = np.ascontiguousarray(table[None])
+        # The commonest table, scale 1/127.5 and zero point -1, only flips the highest bit of each
+        # pixel: the same codes in a thirtieth of the time.
+        self._flips = eats.dtype == "int8" and bool((table.view(np.uint8) == FLIPPED).all())
         if returns.quantized:
             self._out = output_table(output, returns)
             self._out8 = np.floor(self._out * 255.0 + 0.5).astype(np.uint8)
@@ -181,7 +187,10 @@ class Codec:
         """Return the backend's tensor (1, h, w, 3) or (1, 3, h, w) for a picture (h, w, 3)."""
         if picture.shape != self._shape:
             raise FrameError(f"wanted a picture of {self._shape}, found {picture.shape}")
-        tensor = cv2.LUT(picture, self._in)
+        if self._flips:
+            tensor = np.bitwise_xor(picture, HIGHEST_BIT).view(np.int8)
+        else:
+            tensor = cv2.LUT(picture, self._in)
         if self._eats.layout == "nchw":
             tensor = np.ascontiguousarray(tensor.transpose(2, 0, 1))
         return tensor[None]
