@@ -9,8 +9,8 @@ Unreadable pictures are skipped, named and counted; too many of them, or too few
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,40 +20,31 @@ from numpy.typing import NDArray
 from edge_seg import pixels
 from edge_seg.calibration.dataset import PICTURE_SUFFIXES, load_image, read_list
 from edge_seg.camera import open_source
-from edge_seg.errors import DatasetError
+from edge_seg.errors import DatasetError, FrameError
 from edge_seg.spec import InputSpec
 
 Frame = NDArray[np.uint8]
-Load = Callable[[], Frame]
 T = TypeVar("T")
 
 COUNT = 100  # frames; past about 100 the figures stop moving
 LEAST = 8  # fewer say nothing about the ranges of a network
+MOST = 1000  # prepared pictures are held in memory: 1000 of 398x224 take 1.1 GB as floats
 HELD_BACK = 50  # frames on which agreement is judged where there are no labels
+LEAST_HELD_BACK = 2
 SKIP_SHARE = 0.1  # more unreadable pictures than this is not an accident
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One frame that could be used. file: its path where it is a file of its own."""
-
-    name: str
-    file: Path | None
-    load: Load
 
 
 @dataclass(frozen=True)
 class CalibrationSet:
     """What the quantiser sees, and what may be judged on without labels.
 
-    pictures: uint8 (h, w, 3) each. names: of the frames, in order. skipped: one sentence per
-    unreadable picture. held_back: frames the quantiser does not see.
+    pictures: uint8 (h, w, 3) each. skipped: one sentence per unreadable picture. held_back:
+    frames, uint8 (H, W, 3) BGR, that the quantiser does not see.
     """
 
     pictures: list[Frame]
-    names: list[str]
-    skipped: list[str]
-    held_back: list[Frame]
+    skipped: list[str] = field(default_factory=list)
+    held_back: list[Frame] = field(default_factory=list)
 
     @property
     def sha256(self) -> str:
@@ -62,6 +53,17 @@ class CalibrationSet:
         for picture in self.pictures:
             digest.update(picture.tobytes())
         return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """What a source holds. files: one per frame, none for a video. read: yields (index, frame),
+    or the error in the frame's place, for indices in rising order.
+    """
+
+    count: int
+    files: list[Path]
+    read: Callable[[list[int]], Iterator[tuple[int, Frame | DatasetError]]]
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:
@@ -76,103 +78,109 @@ def gather(
     spec: InputSpec,
     *,
     count: int = COUNT,
+    hold_back: int = 0,
     judged: frozenset[Path] = frozenset(),
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> CalibrationSet:
-    """Choose and prepare calibration frames.
+    """Choose frames evenly over a source and prepare them.
 
-    judged: resolved paths of the pictures that quality is measured on; any of them among the
-    candidates is a leak and refused. progress: called with the frames read.
+    count: frames for the quantiser, 8..1000, fewer where the source has fewer. hold_back: frames
+    kept from it to judge on. judged: resolved paths of the pictures that quality is measured on;
+    any of them in the source is a leak and refused. progress: called with (read, of how many).
     Raises DatasetError (leak, too few frames, too many unreadable), CameraError.
     """
-    candidates = list(_candidates(source))
-    _refuse_leak(source, candidates, judged)
-    if len(candidates) < LEAST:
+    if not LEAST <= count <= MOST:
+        raise DatasetError(f"wanted {LEAST}..{MOST} calibration frames, found {count}; correct it")
+    frames = _frames(source)
+    _refuse_leak(source, frames.files, judged)
+    least = LEAST + (LEAST_HELD_BACK if hold_back else 0)
+    if frames.count < least:
         raise DatasetError(
-            f"{source}: wanted at least {LEAST} calibration frames, found {len(candidates)}; "
-            "name a larger folder, list or clip"
+            f"{source}: wanted at least {least} calibration frames, found {frames.count}; "
+            "name a larger folder (its own pictures count, not those of folders in it), list or "
+            "clip"
         )
-    chosen = spread(candidates, min(count, max(LEAST, len(candidates) * 4 // 5)))
-    taken = {id(c) for c in chosen}
-    rest = spread([c for c in candidates if id(c) not in taken], HELD_BACK)
-    pictures, names, skipped = _read(chosen, spec, progress)
-    if len(skipped) > max(1, SKIP_SHARE * len(chosen)) or len(pictures) < LEAST:
+    held = min(hold_back, max(LEAST_HELD_BACK, frames.count // 5))
+    chosen = spread(range(frames.count), min(count, frames.count - held))
+    taken = set(chosen)
+    rest = set(spread([i for i in range(frames.count) if i not in taken], held))
+    found = CalibrationSet([])
+    for done, (index, frame) in enumerate(frames.read(sorted(taken | rest)), start=1):
+        if index in taken:
+            _add(found, frame, spec)
+        elif not isinstance(frame, DatasetError):  # an unreadable one judges nothing
+            found.held_back.append(frame)
+        if progress is not None:
+            progress(done, len(taken) + len(rest))
+    _refuse_unreadable(source, found, len(chosen))
+    return found
+
+
+def _add(found: CalibrationSet, frame: Frame | DatasetError, spec: InputSpec) -> None:
+    if isinstance(frame, DatasetError):
+        found.skipped.append(str(frame))
+    else:
+        found.pictures.append(pixels.prepare(frame, spec)[0])
+
+
+def _refuse_unreadable(source: Path, found: CalibrationSet, wanted: int) -> None:
+    skipped = found.skipped
+    if len(skipped) > max(1, SKIP_SHARE * wanted) or len(found.pictures) < LEAST:
+        first = f", first: {skipped[0]}" if skipped else ""
         raise DatasetError(
-            f"{source}: wanted {len(chosen)} readable calibration pictures, found {len(skipped)} "
-            f"that are not, first: {skipped[0]}; repair or remove them"
+            f"{source}: wanted {wanted} readable calibration pictures, found {len(skipped)} that "
+            f"are not{first}; repair or remove them"
         )
-    return CalibrationSet(pictures, names, skipped, _frames(rest))
 
 
-def _candidates(source: Path) -> Iterator[Candidate]:
-    files = _files(source)
-    if files is not None:
-        for path in files:
-            yield Candidate(path.name, path, lambda path=path: load_image(path))  # type: ignore[misc]
-        return
-    with open_source(str(source)) as opened:
-        kept = [(shot.name, shot.frame) for shot in _thin(opened)]
-    for name, frame in kept:
-        yield Candidate(f"{source.name}#{name}", None, lambda frame=frame: frame)  # type: ignore[misc]
-
-
-def _thin(shots: Iterable[T], *, most: int = COUNT + HELD_BACK) -> list[T]:
-    """Keep at most `most` items of a stream, evenly spaced, without knowing its length."""
-    kept: list[T] = []
-    step = 1
-    for index, shot in enumerate(shots):
-        if index % step == 0:
-            kept.append(shot)
-        if len(kept) >= most:
-            kept, step = kept[::2], step * 2
-    return kept
-
-
-def _files(source: Path) -> list[Path] | None:
-    """The pictures of a list, folder or clip folder; None where the source is a video."""
+def _frames(source: Path) -> _Frames:
+    """Look into a source: pictures by name, a video by counting its frames."""
     if source.is_dir():
         folder = source / "frames" if (source / "frames").is_dir() else source
-        return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
-    if source.suffix.lower() in (".txt", ".lst", ".list"):
-        return [pair.image for pair in read_list(source)]
-    if not source.exists():
+        try:
+            files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+        except OSError as error:
+            raise DatasetError(
+                f"{folder}: wanted a folder of calibration frames, found: {error.strerror}; "
+                "check its permissions"
+            ) from error
+    elif source.suffix.lower() in (".txt", ".lst", ".list"):
+        files = [pair.image for pair in read_list(source)]
+    elif source.exists():
+        with open_source(source) as video:
+            count = sum(1 for _ in video)
+        return _Frames(count, [], lambda wanted: _of_video(source, wanted))
+    else:
         raise DatasetError(
             f"{source}: wanted a list, folder, clip or video of calibration frames, "
-            "found no such file"
+            "found no such file; check the path"
         )
-    return None
+    return _Frames(len(files), files, lambda wanted: _of_files(files, wanted))
 
 
-def _refuse_leak(source: Path, candidates: list[Candidate], judged: frozenset[Path]) -> None:
-    leaks = [c for c in candidates if c.file is not None and c.file.resolve() in judged]
+def _of_files(files: list[Path], wanted: list[int]) -> Iterator[tuple[int, Frame | DatasetError]]:
+    for index in wanted:
+        try:
+            yield index, pixels.check_frame(load_image(files[index]))
+        except DatasetError as error:
+            yield index, error
+        except FrameError as error:  # readable, but of a form the runtime does not take
+            yield index, DatasetError(f"{files[index]}: {error}")
+
+
+def _of_video(source: Path, wanted: list[int]) -> Iterator[tuple[int, Frame | DatasetError]]:
+    among = set(wanted)
+    with open_source(source) as video:
+        for index, shot in enumerate(video):
+            if index in among:
+                yield index, shot.frame
+
+
+def _refuse_leak(source: Path, files: list[Path], judged: frozenset[Path]) -> None:
+    leaks = [file for file in files if file.resolve() in judged]
     if leaks:
         raise DatasetError(
             f"{source}: wanted calibration frames that quality is not measured on, found "
-            f"{len(leaks)} of the labelled pictures among them, first: {leaks[0].name}; "
+            f"{len(leaks)} of the labelled pictures among them, first: {leaks[0]}; "
             "calibrate on other pictures"
         )
-
-
-def _read(
-    chosen: list[Candidate], spec: InputSpec, progress: Callable[[int], None] | None
-) -> tuple[list[Frame], list[str], list[str]]:
-    pictures, names, skipped = [], [], []
-    for done, candidate in enumerate(chosen, start=1):
-        try:
-            pictures.append(pixels.prepare(candidate.load(), spec)[0])
-            names.append(candidate.name)
-        except DatasetError as error:
-            skipped.append(str(error))
-        if progress is not None:
-            progress(done)
-    return pictures, names, skipped
-
-
-def _frames(candidates: list[Candidate]) -> list[Frame]:
-    frames = []
-    for candidate in candidates:
-        try:
-            frames.append(candidate.load())
-        except DatasetError:
-            continue  # held-back frames only judge; an unreadable one judges nothing
-    return frames

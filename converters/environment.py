@@ -27,8 +27,9 @@ Progress = Callable[[str, int, int], None]
 # What `onnx2tf -tb flatbuffer_direct` imports, and no more (no TensorFlow, no torch). Installed
 # with --no-deps --ignore-requires-python: its own pins ask for Python 3.12 and for packages it
 # does not use here. Run on Python 3.10, 3.11, 3.12 and 3.13.
+ONNX2TF = "2.6.9"
 PINS = (
-    "onnx2tf==2.6.9",
+    f"onnx2tf=={ONNX2TF}",
     "onnx==1.23.2",
     "onnxsim==0.6.5",
     "onnxoptimizer==0.4.2",

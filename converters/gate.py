@@ -7,56 +7,111 @@ own mask is taken for the truth, which says nothing about whether that network i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.bundle import sha256_of
+from edge_seg.calibration.dataset import labelled_pairs
+from edge_seg.errors import DatasetError
 from edge_seg.evaluation import Labelled, evaluate
 from edge_seg.metrics import THRESHOLD
 from edge_seg.segmenter import EdgeSegmenter
 
 LABELS, AGREEMENT = "labels", "agreement"
 LEAST_AGREEMENT = 0.95  # person IoU with the float network's own mask
-COLLAPSED_IOU = 0.10  # a network this far from the truth sees nothing
+COLLAPSED_MARGIN = 0.05  # of mIoU above one class everywhere: less is no segmentation
+# How a manifest calls figures of agreement: an IoU with float's mask must not pass for quality.
+AGREEMENT_NAMES = {
+    "miou": "agreement",
+    "person_iou": "agreement_person_iou",
+    "boundary_f": "agreement_boundary_f",
+    "sc": "agreement_sc",
+}
 
 
 @dataclass(frozen=True)
 class Exam:
-    """What artifacts are measured on. name: of the list; kind: "labels" or "agreement"."""
+    """What artifacts are measured on.
 
-    pairs: list[Labelled] = field(repr=False)
+    pairs: called for every artifact; (frame, label) one at a time, a set may be larger than
+    memory. kind: "labels" or "agreement". name: of the list. sha256: of the list file, if one.
+    """
+
+    pairs: Callable[[], Iterable[Labelled]] = field(repr=False)
     kind: str
     name: str
     sha256: str = ""
 
-    def take(self, segmenter: EdgeSegmenter) -> dict[str, Any]:
+    def take(
+        self, segmenter: EdgeSegmenter, *, progress: Callable[[int], None] | None = None
+    ) -> dict[str, Any]:
         """Return the figures of an open segmenter, with what they were measured on."""
-        figures: dict[str, Any] = dict(evaluate(segmenter, self.pairs).to_dict())
+        figures = evaluate(segmenter, self.pairs(), progress=progress).to_dict()
         return {"kind": self.kind, "on": self.name, "on_sha256": self.sha256, **figures}
 
 
+def exam_from_labels(labels: Path, *, progress: Callable[[int], None] | None = None) -> Exam:
+    """Return the exam of a labelled list or clip folder; every picture is read once, here.
+
+    So a wrong one is named before minutes are spent. Raises DatasetError, also where no label
+    holds a person: a network that sees nothing would be right.
+    """
+    persons = 0
+    for done, (_, label) in enumerate(labelled_pairs(labels), start=1):
+        persons += bool((label == 1).any())
+        if progress is not None:
+            progress(done)
+    if not persons:
+        raise DatasetError(
+            f"{labels}: wanted labels with a person in them, found none; "
+            "a network that sees nothing would pass: add pictures of people"
+        )
+    digest = sha256_of(labels) if labels.is_file() else ""
+    return Exam(lambda: labelled_pairs(labels), LABELS, labels.name, digest)
+
+
 def exam_from_float(segmenter: EdgeSegmenter, frames: list[NDArray[np.uint8]], name: str) -> Exam:
-    """Return an exam whose truth is the float network's own masks, at the frames' size."""
-    return Exam(list(_own_masks(segmenter, frames)), AGREEMENT, name)
+    """Return an exam whose truth is the float network's own masks, at the frames' size.
+
+    Raises DatasetError where it sees no person in any of them: then agreement means nothing.
+    """
+    masks = [(segmenter.segment(frame) >= THRESHOLD).astype(np.uint8) for frame in frames]
+    if not any(mask.any() for mask in masks):
+        raise DatasetError(
+            f"{name}: wanted frames in which the float network sees a person, found none in "
+            f"{len(frames)}; calibrate on pictures of people, correct the spec, or pass --labels"
+        )
+    return Exam(lambda: zip(frames, masks, strict=True), AGREEMENT, name)
 
 
-def _own_masks(segmenter: EdgeSegmenter, frames: list[NDArray[np.uint8]]) -> Iterator[Labelled]:
-    for frame in frames:
-        yield frame, (segmenter.segment(frame) >= THRESHOLD).astype(np.uint8)
+def recorded(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return figures as a manifest holds them: those of agreement under names of their own."""
+    names = AGREEMENT_NAMES if figures["kind"] == AGREEMENT else {}
+    return {names.get(key, key): value for key, value in figures.items()}
 
 
 def collapse(figures: dict[str, Any]) -> str:
-    """Return a sentence where a network sees one class everywhere, "" where it does not."""
-    if figures["true_share"] == 0 or figures["person_iou"] >= COLLAPSED_IOU:
-        return ""
+    """Return a sentence where a network does no better than one class everywhere, else "".
+
+    One class everywhere scores an mIoU of half that class's share of the pixels.
+    """
     seen, true = figures["predicted_share"], figures["true_share"]
-    what = "background" if seen < true / 2 else "person" if seen > (1 + true) / 2 else "noise"
+    constant = max(true, 1 - true) / 2
+    if not 0 < true < 1 or figures["miou"] > constant + COLLAPSED_MARGIN:
+        return ""
+    what = "its mask does not follow the person"
+    if seen < true / 2:
+        what = "it sees background everywhere"
+    elif seen > (1 + true) / 2:
+        what = "it sees person everywhere"
     return (
-        f"collapsed: it sees {what} everywhere (person in {seen:.1%} of pixels, truth {true:.1%}; "
-        f"person IoU {figures['person_iou']:.3f})"
+        f"collapsed: {what} (person in {seen:.1%} of pixels, truth {true:.1%}; person IoU "
+        f"{100 * figures['person_iou']:.2f})"
     )
 
 
@@ -71,7 +126,10 @@ def verdict(float_figures: dict[str, Any], figures: dict[str, Any], max_drop: fl
     if figures["kind"] == AGREEMENT:
         agreement = figures["person_iou"]
         if agreement < LEAST_AGREEMENT:
-            return [f"agrees with float on {agreement:.1%} of the person, wanted 95 % or more"]
+            return [
+                f"agrees with float on {agreement:.1%} of the person, "
+                f"wanted {LEAST_AGREEMENT:.0%} or more"
+            ]
         return []
     reasons = []
     for key, title in (("miou", "mIoU"), ("person_iou", "person IoU")):

@@ -7,12 +7,22 @@ memory is taken. Anything else is a ConversionError that names the place and the
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 
 from edge_seg.errors import ConversionError
 from edge_seg.spec import InputSpec
@@ -36,23 +46,48 @@ def load(path: str | Path, input: InputSpec | None = None) -> ModelProto:
     """
     path = Path(path)
     model = _read(path)
-    try:
-        _check_sizes(model)
-        _check_operators(model)
-        _drop_redundant(model)
-        _fix_input(model)
-        onnx.checker.check_model(model)
+    with _naming(path):
+        _settle(model)
         model = _modern(model)
         model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         _check_activations(model)
         _check_input(model, input)
+    return model
+
+
+def original(path: str | Path) -> ModelProto:
+    """Read and check an ONNX file as `load` does, and change nothing but a symbolic batch.
+
+    What rewritings are held against: the operators and the opset are the file's own.
+    """
+    path = Path(path)
+    model = _read(path)
+    with _naming(path):
+        _settle(model)
+        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+
+
+def _settle(model: ModelProto) -> None:
+    """Refuse what cannot be read safely; leave one input of static shape."""
+    _check_sizes(model)
+    _check_operators(model)
+    _drop_redundant(model)
+    _fix_input(model)
+    onnx.checker.check_model(model)
+    _check_values(model)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the file's name before every refusal."""
+    try:
+        yield
     except ConversionError as error:
         raise ConversionError(f"{path}: {error}") from error.__cause__
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ConversionError(
             f"{path}: wanted a valid ONNX graph, found: {_short(error)}; export the model again"
         ) from error
-    return model
 
 
 def _short(error: BaseException) -> str:
@@ -110,6 +145,20 @@ def _check_sizes(model: ModelProto) -> None:
             raise ConversionError(
                 f"constant {tensor.name!r}: wanted constants of {MAX_WEIGHTS >> 20} MB in all, "
                 "found a claim of more; networks for small boards are far below that"
+            )
+
+
+def _check_values(model: ModelProto) -> None:
+    """Refuse weights that are no numbers: training diverged, and every figure would be nonsense."""
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT:
+            continue
+        # Infinities are left alone: a Clip without an upper end may hold one.
+        count = int(np.isnan(numpy_helper.to_array(tensor)).sum())
+        if count:
+            raise ConversionError(
+                f"constant {tensor.name!r}: wanted numbers, found {count} that are none (NaN); "
+                "the training diverged: export an earlier checkpoint"
             )
 
 

@@ -306,11 +306,7 @@ def staged(target: Path) -> Iterator[Path]:
     OutputError, as is a place that cannot be written.
     """
     target = Path(os.path.abspath(target))
-    if target.exists() and not _replaceable(target):
-        raise OutputError(
-            f"{target}: wanted a new folder or an old bundle to replace, found something else; "
-            "choose another -o"
-        )
+    check_target(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(
@@ -336,18 +332,31 @@ def staged(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _replaceable(target: Path) -> bool:
-    return target.is_dir() and ((target / MANIFEST).is_file() or not any(target.iterdir()))
+def check_target(target: Path) -> None:
+    """Raise OutputError unless `target` is free, an empty folder, or an old bundle."""
+    try:
+        if not target.exists():
+            return
+        if target.is_dir() and ((target / MANIFEST).is_file() or not any(target.iterdir())):
+            return
+    except OSError as error:
+        raise OutputError(
+            f"{target}: wanted to write a bundle there, found: {error.strerror or error}; "
+            "choose another -o"
+        ) from error
+    raise OutputError(
+        f"{target}: wanted a new folder or an old bundle to replace, found something else; "
+        "choose another -o"
+    )
 
 
 def _swap(folder: Path, target: Path) -> None:
     old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    if target.exists():
-        os.replace(target, old)
     try:
+        if target.exists():
+            os.replace(target, old)
         os.replace(folder, target)
-    except OSError:
-        if old.exists():
+    finally:  # also on Ctrl-C, between the two or after them
+        if old.exists() and not target.exists():
             os.replace(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

@@ -114,6 +114,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         return _say(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), UNFINISHED)
+    except Exception as error:  # a defect of ours: a sentence all the same
+        if args.debug:
+            raise
+        return _say(
+            f"wanted to {args.verb}, found a defect of edge-seg: {type(error).__name__}: "
+            f"{error!s:.300}; please report it with what `edge-seg --debug ...` shows",
+            UNFINISHED,
+        )
 
 
 def _settle_opencv(*, quiet: bool) -> None:

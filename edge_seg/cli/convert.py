@@ -6,15 +6,18 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_seg.errors import ConversionError, DatasetError
+from edge_seg.cli import arguments
+from edge_seg.cli.progress import steps_bar
+from edge_seg.errors import ConversionError
 
 if TYPE_CHECKING:
-    from edge_seg.calibration.frames import CalibrationSet
-    from edge_seg.converters.conversion import Row
-    from edge_seg.converters.gate import Exam
+    from edge_seg.converters.conversion import Job, Row
+    from edge_seg.converters.environment import Progress
     from edge_seg.spec import InputSpec, OutputSpec
 
 TARGETS = ("tflite",)
+MAX_DROP = 0.5  # points
+COLUMNS = {"miou": "mIoU", "person_iou": "person IoU", "boundary_f": "boundary F", "sc": "SC"}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,7 +51,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="frames for the quantiser: a list, a folder of pictures, a clip folder or a video",
     )
     parser.add_argument(
-        "--frames", type=int, default=100, metavar="N", help="calibration frames (default 100)"
+        "--frames",
+        type=arguments.count,
+        default=100,
+        metavar="N",
+        help="calibration frames (default 100)",
     )
     parser.add_argument(
         "--labels",
@@ -60,58 +67,61 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--max-drop",
         type=float,
-        default=0.5,
         metavar="POINTS",
-        help="points of mIoU and of person IoU that int8 may lose (default 0.5)",
+        help="points of mIoU and of person IoU on --labels that int8 may lose "
+        f"(default {MAX_DROP})",
     )
     parser.add_argument(
         "--spec", type=Path, metavar="FILE.toml", help="input contract of a network we do not know"
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="BUNDLE",
-        help="folder to write (default: MODEL's name)",
-    )
+    where = "folder to write (default: MODEL's name)"
+    parser.add_argument("-o", "--output", type=Path, metavar="BUNDLE", help=where)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert, show the table, write the bundle."""
     _check(args)
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from edge_seg.converters.conversion import convert
 
-    from edge_seg.converters.conversion import Job, convert
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    console = Console(stderr=True)
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as display:
-        task = display.add_task("reading", total=None)
-
-        def progress(message: str, done: int, total: int) -> None:
-            display.update(task, description=message, completed=done, total=total or None)
-
-        model, input_spec, output_spec = _network(args)
-        exam = _exam(args.labels) if args.labels else None
-        judged = _pictures(args.labels) if args.labels else frozenset()
-        calibration = _calibration(args, input_spec, judged)
-        job = Job(
-            model,
-            input_spec,
-            output_spec,
-            calibration,
-            labelled=exam,
-            max_drop=args.max_drop,
-            keep_onnx=args.keep_onnx,
-        )
-        target = args.output or Path(args.model.stem if args.model else "portrait-int8")
-        bundle = convert(job, target, progress=progress, table=_print)
-    for sentence in calibration.skipped:
+    with steps_bar() as progress:
+        job = _job(args, progress)
+        bundle = convert(job, _target(args), progress=progress, table=_print)
+    for sentence in job.calibration.skipped:
         print(f"skipped: {sentence}")
     print(f"wrote {bundle.path} ({', '.join(a.name for a in bundle.artifacts)})")
     return 0
+
+
+def _target(args: argparse.Namespace) -> Path:
+    if args.output is not None:
+        return Path(args.output)
+    return Path(args.model.stem if args.model else "portrait-int8")
+
+
+def _job(args: argparse.Namespace, progress: Progress) -> Job:
+    """Read everything the user named; what is wrong is said before minutes are spent."""
+    from edge_seg.calibration.dataset import pairs_of
+    from edge_seg.calibration.frames import HELD_BACK, gather
+    from edge_seg.converters.conversion import Job
+    from edge_seg.converters.gate import exam_from_labels
+
+    model, input_spec, output_spec = _network(args)
+    exam, judged = None, frozenset[Path]()
+    if args.labels:
+        what = "reading labelled pictures"
+        exam = exam_from_labels(args.labels, progress=lambda done: progress(what, done, 0))
+        judged = frozenset(pair.image.resolve() for pair in pairs_of(args.labels))
+    calibration = gather(
+        args.calibration,
+        input_spec,
+        count=args.frames,
+        hold_back=0 if exam else HELD_BACK,
+        judged=judged,
+        progress=lambda done, total: progress("reading calibration frames", done, total),
+    )
+    max_drop = MAX_DROP if args.max_drop is None else args.max_drop
+    return Job(model, input_spec, output_spec, calibration, exam, max_drop, args.keep_onnx)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -130,55 +140,62 @@ def _check(args: argparse.Namespace) -> None:
     if args.calibration is None:
         raise ConversionError(
             "wanted calibration frames, found none; name pictures like those the camera will see: "
-            f"edge-seg convert {args.model or ''} --int8 --calibration FOLDER --labels LIST "
-            "-o BUNDLE"
+            f"edge-seg convert {args.model or 'MODEL.onnx'} --int8 --calibration FOLDER "
+            "--labels LIST -o BUNDLE"
         )
-    if not 0 <= args.max_drop <= 100:
+    if args.max_drop is not None and args.labels is None:
+        raise ConversionError(
+            "wanted --labels LIST beside --max-drop, found none: without labels agreement with "
+            "the float network is judged, not a loss; add --labels, or leave --max-drop out"
+        )
+    if args.max_drop is not None and not 0 <= args.max_drop <= 100:
         raise ConversionError(f"wanted --max-drop in 0..100 points, found {args.max_drop}")
-    if not 8 <= args.frames <= 10_000:
-        raise ConversionError(f"wanted --frames in 8..10000, found {args.frames}")
+    _check_target(args)
+
+
+def _check_target(args: argparse.Namespace) -> None:
+    """Refuse a place that is taken before the network is converted, not after."""
+    from edge_seg.bundle import check_target
+
+    target = _target(args)
+    check_target(target)
+    if args.model is not None and args.model.is_dir() and target.resolve() == args.model.resolve():
+        raise ConversionError(
+            f"wanted another place than MODEL for the new bundle, found {target} for both: its "
+            "float ONNX would be lost; name another folder with -o"
+        )
 
 
 def _network(args: argparse.Namespace) -> tuple[Path, InputSpec, OutputSpec]:
-    """Return the ONNX file and its contract: a file's, or a bundle's that keeps its ONNX."""
-    from edge_seg.bundle import ModelBundle
+    """Return the ONNX file and its contract; a bundle may keep its float ONNX."""
     from edge_seg.converters import family, onnx
     from edge_seg.spec import load_spec
 
     if args.model is None or args.model.is_dir():
-        bundle = ModelBundle.load(args.model)
-        return bundle.file(bundle.find("onnx", "fp32")), bundle.input, bundle.output
+        return _kept_network(args)
     if args.spec is not None:
-        return (args.model, *load_spec(args.spec))
+        input_spec, output_spec = load_spec(args.spec)
+        onnx.load(args.model, input_spec)  # refused now, not after the pictures are read
+        return args.model, input_spec, output_spec
     return (args.model, *family.known_spec(onnx.load(args.model)))
 
 
-def _exam(labels: Path) -> Exam:
-    from edge_seg.bundle import sha256_of
-    from edge_seg.calibration.dataset import labelled_pairs
-    from edge_seg.converters.gate import LABELS, Exam
+def _kept_network(args: argparse.Namespace) -> tuple[Path, InputSpec, OutputSpec]:
+    from edge_seg.bundle import ModelBundle
 
-    digest = sha256_of(labels) if labels.is_file() else ""
-    return Exam(list(labelled_pairs(labels)), LABELS, labels.name, digest)
-
-
-def _pictures(labels: Path) -> frozenset[Path]:
-    from edge_seg.calibration.dataset import pairs_of
-
-    return frozenset(pair.image.resolve() for pair in pairs_of(labels))
-
-
-def _calibration(
-    args: argparse.Namespace, spec: InputSpec, judged: frozenset[Path]
-) -> CalibrationSet:
-    from edge_seg.calibration.frames import gather
-
-    try:
-        return gather(args.calibration, spec, count=args.frames, judged=judged)
-    except OSError as error:
-        raise DatasetError(
-            f"{args.calibration}: wanted calibration frames, found: {error}"
-        ) from error
+    bundle = ModelBundle.load(args.model)
+    if args.spec is not None:
+        raise ConversionError(
+            f"wanted --spec beside an .onnx file, found the bundle {bundle.path}, which has its "
+            "own contract; leave --spec out"
+        )
+    kept = [a for a in bundle.artifacts if a.name == "onnx-fp32"]
+    if not kept:
+        raise ConversionError(
+            f"{bundle.path}: wanted a bundle that keeps its float ONNX (onnx-fp32), found "
+            f"{', '.join(a.name for a in bundle.artifacts)}; name the .onnx file it was made from"
+        )
+    return bundle.file(kept[0]), bundle.input, bundle.output
 
 
 def _print(rows: list[Row]) -> None:
@@ -186,16 +203,18 @@ def _print(rows: list[Row]) -> None:
     from rich.table import Table
 
     first = rows[0].figures
-    what = "quality" if first["kind"] == "labels" else "agreement with the float network"
-    table = Table(title=f"{what} on {first['on']} ({first['n']} pictures)")
-    for column in ("artifact", "size", "mIoU", "person IoU", "boundary F", "SC", "verdict"):
-        table.add_column(column, justify="left" if column in ("artifact", "verdict") else "right")
-    if first["kind"] != "labels":
-        table.columns[2].header = "agreement"
+    labelled = first["kind"] == "labels"
+    what = "quality" if labelled else "agreement with the float network"
+    table = Table(title=f"{what} on {first['on']} ({first['n']} pictures), percent")
+    table.add_column("artifact")
+    for title in ("KB", *COLUMNS.values()):
+        table.add_column(title if labelled or title != "mIoU" else "agreement", justify="right")
+    table.add_column("verdict")
     for row in rows:
-        figures = [
-            f"{100 * row.figures[k]:.2f}" for k in ("miou", "person_iou", "boundary_f", "sc")
-        ]
-        verdict = "; ".join(row.reasons) or "passed"
-        table.add_row(row.artifact, f"{row.size / 1024:.0f} KB", *figures, verdict)
+        figures = [f"{100 * row.figures[k]:.2f}" if row.figures else "-" for k in COLUMNS]
+        size = f"{row.size / 1000:.0f}" if row.size else "-"
+        table.add_row(row.artifact, size, *figures, "refused" if row.reasons else "passed")
     Console().print(table)
+    for row in rows:
+        for reason in row.reasons:
+            print(f"{row.artifact}: {reason}")

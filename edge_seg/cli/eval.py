@@ -8,11 +8,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_seg.errors import DatasetError
+from edge_seg.cli import arguments
+from edge_seg.cli.progress import frames_bar
+from edge_seg.errors import ConversionError
 
 if TYPE_CHECKING:
     from edge_seg.bundle import Artifact, ModelBundle
-    from edge_seg.evaluation import Labelled
 
 FIGURES = ("miou", "person_iou", "boundary_f", "sc")
 
@@ -36,29 +37,41 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="<format>-<precision>, or all (default: the one this machine would run)",
     )
     parser.add_argument("--spec", type=Path, metavar="FILE.toml", help="input contract of an ONNX")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads")
+    parser.add_argument(
+        "--threads", type=arguments.count, default=1, metavar="N", help="CPU threads"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write the JSON."""
-    from edge_seg.bundle import ModelBundle, write_whole
+    from edge_seg.bundle import write_whole
     from edge_seg.calibration.dataset import labelled_pairs
 
-    pairs = list(labelled_pairs(args.labels))
-    if not pairs:
-        raise DatasetError(f"{args.labels}: wanted labelled pictures, found none")
+    labelled_pairs(args.labels)  # a wrong list is said before anything is opened
     with tempfile.TemporaryDirectory() as scratch:
         if args.model is not None and args.model.endswith(".onnx"):
             bundle = _wrap(Path(args.model), args.spec, Path(scratch))
         else:
-            bundle = ModelBundle.load(args.model)
-        rows = [_row(bundle, a, pairs, args.threads) for a in _chosen(bundle, args.artifact)]
+            bundle = _load(args)
+        chosen = _chosen(bundle, args.artifact)
+        rows = [_row(bundle, a, args.labels, args.threads) for a in chosen]
     _print(rows, args.labels.name)
     if args.json:
         write_whole(args.json, json.dumps(rows, indent=2) + "\n")
     return 0
+
+
+def _load(args: argparse.Namespace) -> ModelBundle:
+    from edge_seg.bundle import ModelBundle
+
+    if args.spec is not None:
+        raise ConversionError(
+            "wanted --spec beside an .onnx file, found a bundle, which has its own contract; "
+            "leave --spec out"
+        )
+    return ModelBundle.load(args.model)
 
 
 def _chosen(bundle: ModelBundle, name: str | None) -> list[Artifact]:
@@ -75,21 +88,17 @@ def _chosen(bundle: ModelBundle, name: str | None) -> list[Artifact]:
         return [segmenter.artifact]
 
 
-def _row(
-    bundle: ModelBundle, artifact: Artifact, pairs: list[Labelled], threads: int
-) -> dict[str, Any]:
-    from rich.console import Console
-    from rich.progress import Progress
-
+def _row(bundle: ModelBundle, artifact: Artifact, labels: Path, threads: int) -> dict[str, Any]:
+    from edge_seg.calibration.dataset import labelled_pairs
     from edge_seg.evaluation import evaluate
     from edge_seg.segmenter import open_artifact
 
     with (
         open_artifact(bundle, artifact, threads=threads) as segmenter,
-        Progress(console=Console(stderr=True), transient=True) as display,
+        frames_bar(artifact.name, None) as advance,
     ):
-        task = display.add_task(artifact.name, total=len(pairs))
-        quality = evaluate(segmenter, pairs, progress=lambda n: display.update(task, completed=n))
+        # Read anew for every artifact: a set may be larger than memory.
+        quality = evaluate(segmenter, labelled_pairs(labels), progress=lambda done: advance())
     return {"artifact": artifact.name, **quality.to_dict()}
 
 

@@ -1,4 +1,8 @@
-"""A progress bar for frames: how many, of how many, how fast. On stderr, gone when it ends."""
+"""Progress on stderr, gone when it ends, and nothing where stderr is no terminal.
+
+frames_bar   frames: how many, of how many, how fast
+steps_bar    the steps of one long job, each with its own count
+"""
 
 from __future__ import annotations
 
@@ -33,3 +37,23 @@ def frames_bar(label: str, total: int | None) -> Iterator[Callable[[], None]]:
     ) as display:
         task = display.add_task(label, total=total)
         yield lambda: display.advance(task)
+
+
+@contextlib.contextmanager
+def steps_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield progress(message, done, total); a total of 0 is an unknown one."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    quiet = not console.is_terminal
+    with Progress(
+        *columns, TimeElapsedColumn(), console=console, transient=True, disable=quiet
+    ) as display:
+        task = display.add_task("starting", total=None)
+
+        def progress(message: str, done: int, total: int) -> None:
+            display.update(task, description=message, completed=done, total=total or None)
+
+        yield progress
