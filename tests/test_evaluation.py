@@ -26,7 +26,7 @@ def pair(height: int, width: int, seed: int) -> Labelled:
     top, left = height // 4, width // 3
     label[top:, left : left + width // 2] = 1
     frame[np.repeat(np.repeat(label, 2, 0), 2, 1) == 1] = 240
-    return frame, label
+    return np.ascontiguousarray(frame[: 2 * height - 1, : 2 * width - 3]), label
 
 
 @pytest.fixture
