@@ -48,7 +48,8 @@ TOOLS = ("onnx", "onnxruntime", "ai-edge-quantizer", "ai-edge-litert", "numpy")
 class Job:
     """A conversion asked for. max_drop: points of mIoU and person IoU. labelled: the exam, or
     None where agreement with float on held-back frames is all there is. keep_onnx: put the float
-    ONNX into the bundle too, for ONNX Runtime and for converting again.
+    ONNX into the bundle too, for ONNX Runtime and for converting again. name: the bundle's, where
+    it is not the file's.
     """
 
     model: Path
@@ -58,6 +59,7 @@ class Job:
     labelled: Exam | None = None
     max_drop: float = 0.5
     keep_onnx: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,18 @@ class _Work:
         """
         self.progress("reading the network", 0, 0)
         loaded = onnx.load(self.job.model, self.job.input)
-        dead = guards.dead_layers(loaded)
-        reduced = head.single_logit(loaded, self.job.output)
-        rewritten, steps = rewrites.simplify(reduced)
+        try:
+            dead = guards.dead_layers(loaded)
+            reduced = head.single_logit(loaded, self.job.output)
+            rewritten, steps = rewrites.simplify(reduced)
+        except ConversionError as error:
+            raise ConversionError(f"{self.job.model}: {error}") from error.__cause__
+        except Exception as error:  # onnx raises many kinds on a graph that is valid and odd
+            raise ConversionError(
+                f"{self.job.model}: wanted a graph that can be rewritten, found "
+                f"{type(error).__name__}: {rewrites.first_line(error)}; "
+                "export the model with opset 17, or report the network"
+            ) from error
         made = {
             "edge_seg": __version__,
             "python": platform.python_version(),
@@ -204,7 +215,7 @@ class _Work:
         source = {"file": self.job.model.name, "sha256": sha256_of(self.job.model)}
         return ModelBundle(
             path=self.folder,
-            name=self.job.model.stem,
+            name=self.job.name or self.job.model.stem,
             input=self.job.input,
             output=OUTPUT,
             artifacts=artifacts,

@@ -98,14 +98,17 @@ def recorded(figures: dict[str, Any]) -> dict[str, Any]:
 def collapse(figures: dict[str, Any]) -> str:
     """Return a sentence where a network does no better than one class everywhere, else "".
 
-    One class everywhere scores an mIoU of half that class's share of the pixels.
+    One class everywhere scores an mIoU of half that class's share of the pixels; less than
+    the worse of the two is the mask of the other class.
     """
     seen, true = figures["predicted_share"], figures["true_share"]
     constant = max(true, 1 - true) / 2
     if not 0 < true < 1 or figures["miou"] > constant + COLLAPSED_MARGIN:
         return ""
     what = "its mask does not follow the person"
-    if seen < true / 2:
+    if figures["miou"] < min(true, 1 - true) / 2:
+        what = "it sees the background as person: another channel may be the person"
+    elif seen < true / 2:
         what = "it sees background everywhere"
     elif seen > (1 + true) / 2:
         what = "it sees person everywhere"

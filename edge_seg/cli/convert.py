@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edge_seg.cli import arguments
 from edge_seg.cli.progress import steps_bar
-from edge_seg.errors import ConversionError
+from edge_seg.errors import ConversionError, OutputError
 
 if TYPE_CHECKING:
     from edge_seg.converters.conversion import Job, Row
@@ -106,7 +106,7 @@ def _job(args: argparse.Namespace, progress: Progress) -> Job:
     from edge_seg.converters.conversion import Job
     from edge_seg.converters.gate import exam_from_labels
 
-    model, input_spec, output_spec = _network(args)
+    model, input_spec, output_spec, name = _network(args)
     exam, judged = None, frozenset[Path]()
     if args.labels:
         what = "reading labelled pictures"
@@ -121,7 +121,16 @@ def _job(args: argparse.Namespace, progress: Progress) -> Job:
         progress=lambda done, total: progress("reading calibration frames", done, total),
     )
     max_drop = MAX_DROP if args.max_drop is None else args.max_drop
-    return Job(model, input_spec, output_spec, calibration, exam, max_drop, args.keep_onnx)
+    return Job(
+        model,
+        input_spec,
+        output_spec,
+        calibration,
+        labelled=exam,
+        max_drop=max_drop,
+        keep_onnx=args.keep_onnx,
+        name=name,
+    )
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -158,16 +167,20 @@ def _check_target(args: argparse.Namespace) -> None:
     from edge_seg.bundle import check_target
 
     target = _target(args)
-    check_target(target)
-    if args.model is not None and args.model.is_dir() and target.resolve() == args.model.resolve():
+    try:
+        check_target(target)
+    except OutputError as error:  # nothing was begun: the user's words are wrong
+        raise ConversionError(str(error)) from error
+    same = args.model is not None and args.model.is_dir() and target.exists()
+    if same and not args.keep_onnx and target.samefile(args.model):
         raise ConversionError(
             f"wanted another place than MODEL for the new bundle, found {target} for both: its "
-            "float ONNX would be lost; name another folder with -o"
+            "float ONNX would be lost; name another folder with -o, or add --keep-onnx"
         )
 
 
-def _network(args: argparse.Namespace) -> tuple[Path, InputSpec, OutputSpec]:
-    """Return the ONNX file and its contract; a bundle may keep its float ONNX."""
+def _network(args: argparse.Namespace) -> tuple[Path, InputSpec, OutputSpec, str]:
+    """Return the ONNX file, its contract and its name; a bundle may keep its float ONNX."""
     from edge_seg.converters import family, onnx
     from edge_seg.spec import load_spec
 
@@ -176,11 +189,11 @@ def _network(args: argparse.Namespace) -> tuple[Path, InputSpec, OutputSpec]:
     if args.spec is not None:
         input_spec, output_spec = load_spec(args.spec)
         onnx.load(args.model, input_spec)  # refused now, not after the pictures are read
-        return args.model, input_spec, output_spec
-    return (args.model, *family.known_spec(onnx.load(args.model)))
+        return args.model, input_spec, output_spec, args.model.stem
+    return (args.model, *family.known_spec(onnx.load(args.model)), args.model.stem)
 
 
-def _kept_network(args: argparse.Namespace) -> tuple[Path, InputSpec, OutputSpec]:
+def _kept_network(args: argparse.Namespace) -> tuple[Path, InputSpec, OutputSpec, str]:
     from edge_seg.bundle import ModelBundle
 
     bundle = ModelBundle.load(args.model)
@@ -193,9 +206,10 @@ def _kept_network(args: argparse.Namespace) -> tuple[Path, InputSpec, OutputSpec
     if not kept:
         raise ConversionError(
             f"{bundle.path}: wanted a bundle that keeps its float ONNX (onnx-fp32), found "
-            f"{', '.join(a.name for a in bundle.artifacts)}; name the .onnx file it was made from"
+            f"{', '.join(a.name for a in bundle.artifacts)}; name the .onnx file it was made "
+            "from, or convert that with --keep-onnx first"
         )
-    return bundle.file(kept[0]), bundle.input, bundle.output
+    return bundle.file(kept[0]), bundle.input, bundle.output, bundle.name
 
 
 def _print(rows: list[Row]) -> None:
