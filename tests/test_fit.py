@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +50,14 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One process, and one thread: pictures this small only wait for a second one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
+    yield
+    torch.set_num_threads(threads)
 
 
 def renderer(toys: Path, tmp_path: Path, seed: int = 0) -> Renderer:
