@@ -250,11 +250,14 @@ def test_an_artifact_that_changed_is_never_handed_out(fake_bundle: Path, damage:
     assert bundle.verify() == [str(caught.value)]
 
 
-def test_an_artifact_of_another_size_is_refused_before_it_is_read(fake_bundle: Path) -> None:
+def test_an_artifact_of_another_size_is_refused_before_it_is_read(
+    fake_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundle = ModelBundle.load(fake_bundle)
     artifact = bundle.artifacts[0]
     with open(fake_bundle / artifact.file, "r+b") as file:
         file.truncate(1 << 40)  # a sparse terabyte: hashing it would not end
+    monkeypatch.setattr(bundle_module, "sha256_of", lambda path: pytest.fail("it was read"))
     with pytest.raises(BundleError, match=f"wanted {artifact.size} bytes, found {1 << 40}"):
         bundle.file(artifact)
 
