@@ -122,7 +122,8 @@ def _make(folder: Path, interpreter: Path, progress: Progress) -> None:
     except (subprocess.CalledProcessError, SystemExit) as error:
         raise ConversionError(
             f"{folder}: wanted a virtual environment for onnx2tf, found that this Python cannot "
-            f"make one ({error}); install its venv module (Debian: apt install python3-venv)"
+            f"make one ({error}); install its venv module (Debian: apt install python3-venv), or "
+            "free space on that disk"
         ) from error
     pip = [str(interpreter), "-m", "pip", "install", "--no-deps", "--ignore-requires-python"]
     quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
@@ -183,4 +184,7 @@ def last_lines(output: str, count: int = 6) -> str:
     plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", output).replace("\r", "\n")
     lines = [line.rstrip() for line in plain.splitlines()]
     said = [line for line in lines if line.strip() and "it/s" not in line and "|" not in line]
+    raised = [line for line in said if re.match(r"[\w.]+(Error|Exception): ", line)]
+    if raised and any(line.startswith("Traceback ") for line in said):
+        said = raised  # where in someone else's code is nothing to a user
     return "\n".join(f"  {line[:200]}" for line in said[-count:])

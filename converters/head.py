@@ -48,6 +48,7 @@ def single_logit(model: ModelProto, output: OutputSpec) -> ModelProto:
     """
     graph = Graph(fold_constants(model))
     _check_static(graph)
+    _free_name(graph)
     head = _start(graph, output)
     while _step_up(graph, head):
         pass
@@ -73,6 +74,18 @@ def _check_static(graph: Graph) -> None:
                 "found one that depends on the picture or is not known; export the model with "
                 "fixed sizes and without operators such as NonZero or Unique"
             )
+
+
+def _free_name(graph: Graph) -> None:
+    """Rename a tensor that is called as our output will be, as in a network converted before."""
+    if graph.producer(OUTPUT_NAME) is None:
+        return
+    name = graph.fresh(OUTPUT_NAME)
+    graph.rename(OUTPUT_NAME, name)
+    graph.shapes[name] = graph.shapes[OUTPUT_NAME]
+    for output in graph.outputs:
+        if output.name == OUTPUT_NAME:
+            output.name = name
 
 
 def _start(graph: Graph, output: OutputSpec) -> _Head:

@@ -3,7 +3,8 @@
     to_float   ModelProto, input (1, 3, H, W)  ->  float32 (1, H, W, 3) -> (1, h, w, 1)
     to_int8    that file + calibration tensors ->  int8 in, int8 out, per-channel weights
 
-Both write beside their target and rename. Every failure is a ConversionError with its reason.
+Both write beside their target and rename. Failures are a ConversionError with its reason, or an
+OutputError where the disk is full.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from edge_seg.converters.environment import Progress
 from edge_seg.converters.graph import Graph
 from edge_seg.converters.rewrites import first_line
 from edge_seg.converters.scales import widen_scales
-from edge_seg.errors import ConversionError
+from edge_seg.errors import ConversionError, OutputError
 from edge_seg.spec import InputSpec
 
 ONNX2TF_SECONDS = 600
@@ -55,6 +56,11 @@ def to_float(model: ModelProto, out: Path, *, progress: Progress = quiet) -> Non
             [*command, *settings], folder=folder, seconds=ONNX2TF_SECONDS, what="run onnx2tf"
         )
         made = folder / "made" / "model_float32.tflite"
+        if "No space left on device" in ended.stdout:
+            raise OutputError(
+                f"{folder}: wanted room for onnx2tf's files, found the disk full; "
+                "free space, or name another folder in TMPDIR"
+            )
         if ended.returncode or not made.is_file():
             raise ConversionError(
                 "wanted onnx2tf to convert the network, found that it failed:\n"

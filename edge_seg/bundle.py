@@ -187,9 +187,10 @@ class ModelBundle:
             if (artifact.format, artifact.precision) == (format, precision):
                 return artifact
         have = ", ".join(a.name for a in self.artifacts)
+        how = " with --keep-onnx" if format == "onnx" else ""
         raise BundleError(
             f"bundle {self.name!r}: wanted {format}-{precision}, found only {have}; "
-            f"convert the model for {format}"
+            f"name one of these, or convert the model again{how}"
         )
 
     def named(self, name: str) -> Artifact:

@@ -253,7 +253,10 @@ def _board(board: str | Board) -> Board:
 
 
 def _check_size(size: tuple[int, int]) -> tuple[int, int]:
-    height, width = int(size[0]), int(size[1])
+    try:
+        height, width = (int(side) for side in size)
+    except (TypeError, ValueError, OverflowError):
+        height = width = 0
     most, side = pixels.MAX_FRAME_PIXELS, pixels.MAX_FRAME_SIDE
     if height < 1 or width < 1 or height * width > most or max(height, width) > side:
         raise FrameError(
