@@ -24,7 +24,7 @@ test: $(VENV)/.all ## the fast tests
 	$(PY) -m pytest -q -m "not slow"
 
 test-slow: $(VENV)/.all ## wheels in fresh environments, other Pythons, whole conversions
-	$(PY) -m pytest -q -m slow
+	$(PY) -m pytest -q -m slow --durations=10
 
 check: $(VENV)/.all ## format, lint, types
 	$(PY) -m ruff format --check .

@@ -33,11 +33,12 @@ function tell() {
   fetch("/seen", {method: "POST", body: JSON.stringify(seen)});
 }
 v.onerror = () => { seen.error = v.error.message; tell(); };
-v.onloadeddata = () => {
+// Not onloadeddata: on a busy machine the picture may not be there to look at yet.
+v.requestVideoFrameCallback(() => {
   seen.first = colour(); seen.duration = v.duration;
   seen.size = [v.videoHeight, v.videoWidth];
   v.play().catch(e => { seen.error = String(e); tell(); });
-};
+});
 v.ontimeupdate = () => seen.times.push(v.currentTime);
 v.onended = () => {
   seen.last = colour(); seen.frames = v.getVideoPlaybackQuality().totalVideoFrames; tell();
