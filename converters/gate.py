@@ -24,7 +24,7 @@ from edge_seg.segmenter import EdgeSegmenter
 
 LABELS, AGREEMENT = "labels", "agreement"
 LEAST_AGREEMENT = 0.95  # person IoU with the float network's own mask
-COLLAPSED_MARGIN = 0.05  # of mIoU above one class everywhere: less is no segmentation
+COLLAPSED_MARGIN = 0.05  # of mIoU above chance: less is no segmentation
 # How a manifest calls figures of agreement: an IoU with float's mask must not pass for quality.
 AGREEMENT_NAMES = {
     "miou": "agreement",
@@ -96,17 +96,16 @@ def recorded(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def collapse(figures: dict[str, Any]) -> str:
-    """Return a sentence where a network does no better than one class everywhere, else "".
+    """Return a sentence where a mask does no better than chance, else "".
 
-    One class everywhere scores an mIoU of half that class's share of the pixels; less than
-    the worse of the two is the mask of the other class.
+    One class everywhere is the commonest; a mask far worse than chance is the other class's.
     """
     seen, true = figures["predicted_share"], figures["true_share"]
-    constant = max(true, 1 - true) / 2
-    if not 0 < true < 1 or figures["miou"] > constant + COLLAPSED_MARGIN:
+    chance = chance_miou(seen, true)
+    if not 0 < true < 1 or figures["miou"] > chance + COLLAPSED_MARGIN:
         return ""
     what = "its mask does not follow the person"
-    if figures["miou"] < min(true, 1 - true) / 2:
+    if 0 < seen < 1 and figures["miou"] < chance / 2:
         what = "it sees the background as person: another channel may be the person"
     elif seen < true / 2:
         what = "it sees background everywhere"
@@ -116,6 +115,18 @@ def collapse(figures: dict[str, Any]) -> str:
         f"collapsed: {what} (person in {seen:.1%} of pixels, truth {true:.1%}; person IoU "
         f"{100 * figures['person_iou']:.2f})"
     )
+
+
+def chance_miou(seen: float, true: float) -> float:
+    """Return the mIoU of a mask that covers `seen` of the pixels wherever, of a truth of `true`.
+
+    Both independent: the intersection is the product of the shares.
+    """
+    ious = []
+    for a, b in ((seen, true), (1 - seen, 1 - true)):
+        union = a + b - a * b
+        ious.append(a * b / union if union else 1.0)
+    return sum(ious) / 2
 
 
 def verdict(float_figures: dict[str, Any], figures: dict[str, Any], max_drop: float) -> list[str]:
