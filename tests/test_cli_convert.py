@@ -1,0 +1,368 @@
+"""`convert` and `eval` as a user mistypes them: one sentence, the right exit code, nothing written.
+
+Nothing here needs onnx2tf: what cannot work is refused before minutes are spent. Whole conversions
+are in test_conversion.py.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("PIL")
+
+from onnx import helper  # noqa: E402
+
+from edge_seg.cli import main  # noqa: E402
+from edge_seg.converters import environment  # noqa: E402
+from edge_seg.metrics import Quality  # noqa: E402
+from tests import bright_network, toy_pictures  # noqa: E402
+from tests.bright_network import bright_is_person  # noqa: E402
+from tests.tiny_onnx import Builder  # noqa: E402
+
+Say = Callable[..., str]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with bright.onnx, bright.toml and a data set; no onnx2tf anywhere."""
+    toy_pictures.write(tmp_path / "data", train=12)
+    bright_network.save(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGE_SEG_CACHE", str(tmp_path / "cache"))
+
+    def refuse(progress: object) -> Path:
+        raise AssertionError("this should have been refused before the conversion began")
+
+    monkeypatch.setattr(environment, "python", refuse)
+    return tmp_path
+
+
+@pytest.fixture
+def convert(folder: Path, capsys: pytest.CaptureFixture[str]) -> Say:
+    """Run `convert`; check the exit code and that nothing was written; return what it said.
+
+    Keyword arguments replace the options of a command that would work; None leaves one out.
+    """
+
+    def call(model: str | None = "bright.onnx", *, code: int = 2, **given: str | None) -> str:
+        before = _listing(folder)
+        options: dict[str, str | None] = {
+            "calibration": "data/train.txt",
+            "labels": "data/val.txt",
+            "spec": "bright.toml",
+            "output": "made",
+            **given,
+        }
+        words = ["convert", *([model] if model else []), "--int8"]
+        for name, value in options.items():
+            words += [] if value is None else [f"--{name.replace('_', '-')}", value]
+        assert main(words) == code
+        said = capsys.readouterr().err
+        assert said.startswith("edge-seg: ") and "Traceback" not in said
+        assert "wanted" in said and "found" in said
+        assert _listing(folder) == before
+        return said
+
+    return call
+
+
+def _listing(folder: Path) -> list[tuple[str, int]]:
+    return sorted((str(p), p.lstat().st_size) for p in folder.rglob("*"))
+
+
+def _network(shape: tuple[int | str, ...], *, outs: int = 2) -> onnx.ModelProto:
+    b = Builder(shape)
+    return b.model(b.op("Softmax", b.conv("picture", int(shape[1]), outs), axis=1))
+
+
+# --- the network ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", bytes(range(256)) * 9])
+def test_a_file_that_is_no_onnx(folder: Path, convert: Say, content: bytes) -> None:
+    (folder / "bright.onnx").write_bytes(content)
+    assert "bright.onnx: wanted an ONNX file" in convert()
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.99])
+def test_a_truncated_onnx(folder: Path, convert: Say, share: float) -> None:
+    whole = (folder / "bright.onnx").read_bytes()
+    (folder / "bright.onnx").write_bytes(whole[: int(share * len(whole))])
+    assert "bright.onnx: wanted" in convert()
+
+
+def test_an_onnx_with_its_weights_elsewhere(folder: Path, convert: Say) -> None:
+    onnx.save(
+        bright_is_person(),
+        folder / "bright.onnx",
+        save_as_external_data=True,
+        location="weights.bin",
+        size_threshold=0,
+    )
+    assert "weights inside the file" in convert()
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [
+        ((1, 3, "H", "W"), "height (H) is dynamic"),
+        ((1, 3, 48, "W"), "width (W) is dynamic"),
+        ((1, 1, 48, 64), "wanted 3 channels"),
+        ((1, 4, 48, 64), "wanted 3 channels"),
+        ((2, 3, 48, 64), "wanted a batch of 1, found 2"),
+        ((1, 3, 32, 64), "wanted the spec's 48x64"),
+    ],
+)
+def test_an_input_of_another_form(
+    folder: Path, convert: Say, shape: tuple[int | str, ...], told: str
+) -> None:
+    onnx.save(_network(shape), folder / "bright.onnx")
+    assert told in convert()
+
+
+def test_an_operator_nobody_knows(folder: Path, convert: Say) -> None:
+    model = bright_is_person()
+    model.graph.node[0].op_type = "Frobnicate"
+    onnx.save(model, folder / "bright.onnx")
+    assert "Frobnicate" in convert()
+
+
+def test_an_operator_of_a_vendor(folder: Path, convert: Say) -> None:
+    model = bright_is_person()
+    model.graph.node[0].domain = "com.example"
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+    onnx.save(model, folder / "bright.onnx")
+    assert "com.example.Conv" in convert()
+
+
+def test_a_head_of_many_classes(folder: Path, convert: Say) -> None:
+    onnx.save(_network((1, 3, 48, 64), outs=19), folder / "bright.onnx")
+    said = convert()
+    assert "Softmax over 2 classes, found 19" in said and "bright.onnx" in said
+
+
+def test_a_model_that_is_not_there(convert: Say) -> None:
+    assert "found no such file" in convert("gone.onnx")
+
+
+def test_a_bundle_without_its_onnx(convert: Say, fake_bundle: Path) -> None:
+    said = convert(str(fake_bundle), spec=None)
+    assert "keeps its float ONNX" in said and "fake-int8" in said
+
+
+def test_a_bundle_has_its_own_contract(convert: Say, fake_bundle: Path) -> None:
+    assert "leave --spec out" in convert(str(fake_bundle))
+
+
+# --- the spec -------------------------------------------------------------------------------------
+
+
+def test_a_network_we_do_not_know_needs_a_spec(convert: Say) -> None:
+    said = convert(spec=None)
+    assert "--spec FILE.toml" in said and "[input]" in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("channel = 1", "channel = 2", "channel 2, found 2 channel"),
+        ('"probability"', '"logit"', "ends in logits, found that it ends in Softmax"),
+        ("height = 48", "height = 40", "wanted the spec's 40x64"),
+        ("height = 48", 'height = "tall"', "'height' as int"),
+        ("std = [0.5, 0.5, 0.5]", "std = [0.5, 0.0, 0.5]", "std above 0"),
+        ("mean = [0.5, 0.5, 0.5]", "mean = [0.5, nan, 0.5]", "three finite numbers"),
+        ('"rgb"', '"hsv"', "'color'"),
+        ("[output]", "[outcome]", "'output'"),
+        ("[input]", "[input", "spec in TOML"),
+    ],
+)
+def test_a_wrong_spec(folder: Path, convert: Say, old: str, new: str, told: str) -> None:
+    spec = folder / "bright.toml"
+    assert old in spec.read_text()
+    spec.write_text(spec.read_text().replace(old, new))
+    assert told in convert()
+
+
+def test_a_spec_that_is_not_there(convert: Say) -> None:
+    assert "gone.toml" in convert(spec="gone.toml")
+
+
+# --- the pictures ---------------------------------------------------------------------------------
+
+
+def test_no_calibration_shows_the_command(convert: Say) -> None:
+    assert "edge-seg convert bright.onnx --int8 --calibration FOLDER" in convert(calibration=None)
+
+
+def test_an_empty_folder_five_pictures_and_nothing_there(folder: Path, convert: Say) -> None:
+    (folder / "few").mkdir()
+    assert "found 0" in convert(calibration="few")
+    for i in range(5):
+        shutil.copy(folder / f"data/train/{i}.png", folder / "few")
+    assert "at least 8 calibration frames, found 5" in convert(calibration="few")
+    assert "found no such file" in convert(calibration="gone")
+
+
+def test_too_many_broken_pictures(folder: Path, convert: Say) -> None:
+    shutil.copytree(folder / "data/train", folder / "broken")
+    for label in (folder / "broken").glob("*_label.png"):
+        label.write_bytes(b"junk")
+    said = convert(calibration="broken")
+    assert "found 12 that are not" in said and "_label.png" in said
+
+
+def test_a_list_with_a_missing_file_names_the_line(folder: Path, convert: Say) -> None:
+    for option, name in (("calibration", "train.txt"), ("labels", "val.txt")):
+        whole = (folder / "data" / name).read_text()
+        (folder / "data" / name).write_text(whole + "gone.png gone.png\n")
+        lines = len(whole.splitlines()) + 1
+        assert f"{name} line {lines}" in convert(**{option: f"data/{name}"})
+        (folder / "data" / name).write_text(whole)
+
+
+def test_labels_that_are_missing_broken_or_empty(folder: Path, convert: Say) -> None:
+    assert "found: No such file" in convert(labels="gone.txt")
+    (folder / "bare.txt").write_text("data/val/1000.png\n")
+    assert "wanted a label for every picture" in convert(labels="bare.txt")
+    (folder / "empty.txt").write_text("\n")
+    assert "found an empty list" in convert(labels="empty.txt")
+    assert "found neither" in convert(labels="data/val")
+    cv2.imwrite(str(folder / "data/val/1001_label.png"), np.full((60, 80), 7, np.uint8))
+    assert "1001_label.png" in convert()
+
+
+def test_calibrating_on_what_is_judged_is_a_leak(folder: Path, convert: Say) -> None:
+    assert "4 of the labelled pictures" in convert(calibration="data/val")
+    with open(folder / "data/train.txt", "a") as file:
+        file.write("val/1002.png\n")
+    assert "1 of the labelled pictures" in convert()
+
+
+# --- options and places ---------------------------------------------------------------------------
+
+
+def test_options_that_make_no_sense(convert: Say) -> None:
+    assert "other targets are not in this version" in convert(to="openvino")
+    assert "0..100" in convert(max_drop="-1")
+    assert "0..100" in convert(max_drop="nan")
+    assert "without labels" in convert(max_drop="1", labels=None)
+    assert "8..1000" in convert(frames="3")
+
+
+def test_without_int8(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", "bright.onnx", "--calibration", "data/train.txt"]) == 2
+    assert "wanted --int8" in capsys.readouterr().err
+
+
+def test_a_place_that_is_taken_is_left_alone(folder: Path, convert: Say) -> None:
+    (folder / "photos").mkdir()
+    (folder / "photos" / "precious.txt").write_text("keep me")
+    assert "choose another -o" in convert(output="photos")
+    assert "choose another -o" in convert(output="bright.toml")
+    assert (folder / "photos" / "precious.txt").read_text() == "keep me"
+
+
+def test_a_place_that_cannot_be_written(convert: Say) -> None:
+    assert "choose another -o" in convert(output="/proc/bundle", code=1)
+
+
+def test_a_bundle_is_not_converted_onto_itself(
+    folder: Path, fake_bundle: Path, convert: Say
+) -> None:
+    said = convert(str(fake_bundle), output=str(fake_bundle), spec=None)
+    assert "--keep-onnx" in said
+
+
+# --- eval -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def measure(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run `eval` on data/val.txt; return what it said on either channel."""
+
+    def call(*words: str, code: int = 0, labels: str = "data/val.txt") -> str:
+        assert main(["eval", *words, "--labels", labels]) == code
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return said.out if code == 0 else said.err
+
+    return call
+
+
+def test_eval_of_an_onnx_is_what_the_network_says(
+    folder: Path, measure: Callable[..., str]
+) -> None:
+    words = ["bright.onnx", "--spec", "bright.toml", "--json", "rows.json"]
+    said = measure(*words)
+    rows = json.loads((folder / "rows.json").read_text())
+    assert [row["artifact"] for row in rows] == ["onnx-fp32"]
+    assert rows[0]["n"] == 4 and {"miou", "person_iou", "boundary_f", "sc"} <= rows[0].keys()
+    assert f"{100 * rows[0]['miou']:.2f}" in said and "onnx-fp32" in said
+    # By hand: the network blurs over 3x3 and says person above the middle level.
+    quality = Quality()
+    for seed in range(1000, 1004):
+        frame, label = toy_pictures.picture(seed)
+        small = cv2.resize(frame, (64, 48), interpolation=cv2.INTER_AREA).astype(np.float32)
+        mean = cv2.blur(small, (3, 3)).mean(axis=2) / 127.5 - 1
+        soft = 1 / (1 + np.exp(-2 * bright_network.GAIN * mean))
+        quality.add(soft.astype(np.float32), label)
+    assert rows[0]["miou"] == pytest.approx(quality.to_dict()["miou"], abs=0.01)
+
+
+def test_eval_of_all_artifacts_is_a_list_of_rows(
+    folder: Path, fake_bundle: Path, measure: Callable[..., str]
+) -> None:
+    measure(str(fake_bundle), "--artifact", "all", "--json", "rows.json")
+    rows = json.loads((folder / "rows.json").read_text())
+    assert [row["artifact"] for row in rows] == ["fake-fp32", "fake-int8"]
+    assert all(0.8 < row["miou"] <= 1 and row["n"] == 4 for row in rows)
+    said = measure(str(fake_bundle), "--artifact", "fake-int8")
+    assert "fake-int8" in said and "fake-fp32" not in said
+
+
+def test_eval_on_a_clip_with_truth(
+    folder: Path, fake_bundle: Path, measure: Callable[..., str]
+) -> None:
+    for part in ("frames", "masks"):
+        (folder / "clip" / part).mkdir(parents=True)
+    for seed in range(3):
+        frame, label = toy_pictures.picture(seed)
+        cv2.imwrite(str(folder / f"clip/frames/{seed:03d}.png"), frame)
+        cv2.imwrite(str(folder / f"clip/masks/{seed:03d}.png"), 255 * label)
+    assert "clip (3 pictures)" in measure(
+        str(fake_bundle), "--artifact", "fake-fp32", labels="clip"
+    )
+
+
+def test_eval_s_user_mistakes(folder: Path, fake_bundle: Path, measure: Callable[..., str]) -> None:
+    bundle = str(fake_bundle)
+    assert "wanted an ONNX file, found no such file" in measure("gone.onnx", code=2)
+    assert "--spec FILE.toml" in measure("bright.onnx", code=2)
+    assert "found a bundle" in measure(bundle, "--spec", "bright.toml", code=2)
+    assert "found only fake-fp32" in measure(bundle, "--artifact", "fake-int4", code=2)
+    assert "gone.txt" in measure(bundle, code=2, labels="gone.txt")
+    place = "/proc/rows.json"
+    assert place in measure(bundle, "--artifact", "fake-fp32", "--json", place, code=1)
+    (fake_bundle / "fake-int8.json").write_text("{}")
+    assert "fake-int8.json" in measure(bundle, "--artifact", "all", code=2)
+
+
+def test_eval_takes_a_symbolic_batch_and_channels_last(
+    folder: Path, measure: Callable[..., str]
+) -> None:
+    words = ["bright.onnx", "--spec", "bright.toml", "--json", "rows.json"]
+    found = []
+    for model in (bright_is_person(), bright_is_person("N", channels_last=True)):
+        bright_network.save(folder, model)
+        measure(*words)
+        found.append(json.loads((folder / "rows.json").read_text())[0]["miou"])
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
