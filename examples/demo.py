@@ -20,6 +20,7 @@ from portraits import portraits
 
 from edge_seg.bundle import DEFAULT_BUNDLE, MANIFEST
 from edge_seg.compositing import overlay
+from edge_seg.recording import VideoFile
 from edge_seg.segmenter import EdgeSegmenter
 
 HEIGHT, WIDTH, FPS, SECONDS = 480, 640, 15, 6
@@ -84,14 +85,11 @@ def write_pictures(folder: Path, count: int, seed: int) -> Path:
 def write_clip(path: Path) -> None:
     """Write a clip: Collins sways in a room and comes a little closer."""
     person, background = portraits()["collins"], room(np.random.default_rng(7))
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"VP80"), FPS, (WIDTH, HEIGHT))
-    for index in range(FPS * SECONDS):
-        phase = 2 * np.pi * index / (FPS * SECONDS)
-        frame, _ = paste(
-            background, person, scale=0.75 + 0.1 * np.sin(phase), center=0.5 + 0.15 * np.sin(phase)
-        )
-        writer.write(frame)
-    writer.release()
+    with VideoFile(path, fps=FPS) as video:
+        for index in range(FPS * SECONDS):
+            sway = float(np.sin(2 * np.pi * index / (FPS * SECONDS)))
+            frame, _ = paste(background, person, scale=0.75 + 0.1 * sway, center=0.5 + 0.15 * sway)
+            video.write(frame)
 
 
 def edge_seg(*words: str | Path, save: Path | None = None) -> None:
