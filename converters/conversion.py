@@ -121,18 +121,10 @@ class _Work:
         """
         self.progress("reading the network", 0, 0)
         loaded = onnx.load(self.job.model, self.job.input)
-        try:
+        with onnx.naming(self.job.model):
             dead = guards.dead_layers(loaded)
             reduced = head.single_logit(loaded, self.job.output)
             rewritten, steps = rewrites.simplify(reduced)
-        except ConversionError as error:
-            raise ConversionError(f"{self.job.model}: {error}") from error.__cause__
-        except Exception as error:  # onnx raises many kinds on a graph that is valid and odd
-            raise ConversionError(
-                f"{self.job.model}: wanted a graph that can be rewritten, found "
-                f"{type(error).__name__}: {rewrites.first_line(error)}; "
-                "export the model with opset 17, or report the network"
-            ) from error
         made = {
             "edge_seg": __version__,
             "python": platform.python_version(),

@@ -46,7 +46,7 @@ def load(path: str | Path, input: InputSpec | None = None) -> ModelProto:
     """
     path = Path(path)
     model = _read(path)
-    with _naming(path):
+    with naming(path):
         _settle(model)
         model = _modern(model)
         model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
@@ -62,7 +62,7 @@ def original(path: str | Path) -> ModelProto:
     """
     path = Path(path)
     model = _read(path)
-    with _naming(path):
+    with naming(path):
         _settle(model)
         return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
@@ -78,15 +78,20 @@ def _settle(model: ModelProto) -> None:
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Put the file's name before every refusal."""
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's name before every refusal, and turn whatever onnx raises into one.
+
+    For all work on a graph from outside: a damaged one makes onnx, protobuf and NumPy raise
+    errors of many kinds (text that is no UTF-8, numbers of no type, constants of another size).
+    """
     try:
         yield
     except ConversionError as error:
         raise ConversionError(f"{path}: {error}") from error.__cause__
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except Exception as error:
         raise ConversionError(
-            f"{path}: wanted a valid ONNX graph, found: {_short(error)}; export the model again"
+            f"{path}: wanted a valid ONNX graph, found: {_short(error)}; export the model again, "
+            "with opset 17"
         ) from error
 
 

@@ -23,6 +23,10 @@ from onnx import helper  # noqa: E402
 
 from edge_seg.cli import main  # noqa: E402
 from edge_seg.converters import environment  # noqa: E402
+from edge_seg.converters import onnx as reader  # noqa: E402
+from edge_seg.converters.head import single_logit  # noqa: E402
+from edge_seg.converters.rewrites import simplify  # noqa: E402
+from edge_seg.errors import ConversionError  # noqa: E402
 from edge_seg.metrics import Quality  # noqa: E402
 from tests import bright_network, toy_pictures  # noqa: E402
 from tests.bright_network import bright_is_person  # noqa: E402
@@ -98,6 +102,25 @@ def test_a_truncated_onnx(folder: Path, convert: Say, share: float) -> None:
     whole = (folder / "bright.onnx").read_bytes()
     (folder / "bright.onnx").write_bytes(whole[: int(share * len(whole))])
     assert "bright.onnx: wanted" in convert()
+
+
+def test_damaged_bytes_are_refused_in_words_whatever_they_hit(folder: Path) -> None:
+    whole = (folder / "bright.onnx").read_bytes()
+    random = np.random.default_rng(5)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in random.integers(0, len(whole), 2):
+            damaged[place] = random.integers(0, 256)
+        (folder / "bright.onnx").write_bytes(damaged)
+        try:
+            model = reader.load(folder / "bright.onnx")
+            with reader.naming(folder / "bright.onnx"):
+                simplify(single_logit(model, bright_network.OUTPUT))
+        except ConversionError as error:
+            refused += 1
+            assert "bright.onnx: " in str(error)
+    assert refused > 30
 
 
 def test_an_onnx_with_its_weights_elsewhere(folder: Path, convert: Say) -> None:

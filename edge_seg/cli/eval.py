@@ -111,7 +111,9 @@ def _wrap(model: Path, spec: Path | None, folder: Path) -> ModelBundle:
     graph = onnx.load(model)
     input_spec, output_spec = load_spec(spec) if spec else family.known_spec(graph)
     path = folder / "model-fp32.onnx"
-    path.write_bytes(head.single_logit(graph, output_spec).SerializeToString())
+    with onnx.naming(model):
+        reduced = head.single_logit(graph, output_spec)
+    path.write_bytes(reduced.SerializeToString())
     artifact = describe(path, format="onnx", precision="fp32")
     return ModelBundle(folder, model.stem, input_spec, OutputSpec("logit", 0), (artifact,))
 
