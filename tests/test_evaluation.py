@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -43,7 +44,12 @@ def test_a_network_that_is_right_scores_near_one(segmenter: EdgeSegmenter) -> No
 
 
 def test_it_is_segment_at_the_label_s_size_and_quality(segmenter: EdgeSegmenter) -> None:
-    pairs = [pair(*s, i) for i, s in enumerate(SIZES)]
+    random = np.random.default_rng(0)
+    coarse = [random.integers(0, 256, (9, 13, 3), dtype=np.uint8) for _ in SIZES]  # all contours
+    pairs = [
+        (cv2.resize(c, (3 * w + 1, 2 * h - 1)), pair(h, w, 0)[1])
+        for c, (h, w) in zip(coarse, SIZES, strict=True)
+    ]
     by_hand = Quality()
     for frame, label in pairs:
         by_hand.add(segmenter.segment(frame, size=label.shape), label)
