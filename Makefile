@@ -1,7 +1,6 @@
 # The targets a person would guess. Everything is installed into .venv inside this clone.
 
 DEFAULT := edge_seg/models/portrait
-BUNDLE ?= $(DEFAULT)
 VENV := .venv
 PY := $(VENV)/bin/python
 # The first of these that really starts (a version manager's shim may be there and not work).
@@ -31,10 +30,8 @@ check: $(VENV)/.all ## format, lint, types
 	$(PY) -m ruff check .
 	.ci/types $(abspath $(PY))
 
-bench: $(VENV)/.all ## what the SDK adds to the bare call; int8 over float; BUNDLE=your-bundle
-	@test -f $(BUNDLE)/manifest.json || \
-		{ echo "no bundle at $(BUNDLE): make bench BUNDLE=your-bundle"; exit 2; }
-	$(PY) benchmarks/budgets.py $(BUNDLE)
+bench: $(VENV)/.all ## speed and resizing, the network that ships and the official ones if here
+	$(PY) benchmarks/run.py
 
 install: $(VENV)/.all ## everything the targets above need
 

@@ -46,7 +46,7 @@ TOOLS = ("onnx", "onnxruntime", "ai-edge-quantizer", "ai-edge-litert", "numpy")
 
 @dataclass(frozen=True)
 class Job:
-    """A conversion asked for. max_drop: points of mIoU and person IoU. labelled: the exam, or
+    """A conversion asked for. max_drop: points (gate.verdict). labelled: the exam, or
     None where agreement with float on held-back frames is all there is. keep_onnx: put the float
     ONNX into the bundle too, for ONNX Runtime and for converting again. name: the bundle's, where
     it is not the file's.
@@ -57,7 +57,7 @@ class Job:
     output: OutputSpec
     calibration: CalibrationSet
     labelled: Exam | None = None
-    max_drop: float = 0.5
+    max_drop: float | None = None
     keep_onnx: bool = False
     name: str = ""
 

@@ -99,6 +99,13 @@ class InputSpec:
         if not 0 <= self.pad <= 255:
             raise BundleError(f"input: wanted pad in 0..255, found {self.pad}")
 
+    def __str__(self) -> str:
+        bars = f" with bars of {self.pad}" if self.fit == "letterbox" else ""
+        return (
+            f"{self.width}x{self.height} {self.color}, (pixel / 255 - {list(self.mean)}) / "
+            f"{list(self.std)}, {self.fit}{bars}"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON/TOML types."""
         return {

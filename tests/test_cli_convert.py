@@ -277,7 +277,6 @@ def test_options_that_make_no_sense(convert: Say) -> None:
     assert "other targets are not in this version" in convert(to="openvino")
     assert "0..100" in convert(max_drop="-1")
     assert "0..100" in convert(max_drop="nan")
-    assert "without labels" in convert(max_drop="1", labels=None)
     assert "8..1000" in convert(frames="3")
 
 

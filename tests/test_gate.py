@@ -125,9 +125,17 @@ def test_chance_is_what_a_random_mask_scores(seen: float, true: float) -> None:
 
 def test_agreement_refuses_by_the_person_s_iou() -> None:
     same = figures("agreement", miou=1.0, person_iou=1.0)
-    assert gate.verdict(same, figures("agreement", miou=0.96, person_iou=0.951), 0.0) == []
-    reasons = gate.verdict(same, figures("agreement", miou=0.96, person_iou=0.94), 100.0)
-    assert reasons == ["agrees with float on 94.0% of the person, wanted 95% or more"]
+    assert gate.verdict(same, figures("agreement", miou=0.96, person_iou=0.951)) == []
+    reasons = gate.verdict(same, figures("agreement", miou=0.96, person_iou=0.94))
+    assert reasons == [
+        "lost 6.00 points of agreement on the person (100.00 -> 94.00), wanted at most 5"
+    ]
+    assert gate.verdict(same, figures("agreement", miou=0.96, person_iou=0.94), 7.0) == []
+
+
+def test_without_a_number_half_a_point_of_quality_may_be_lost() -> None:
+    assert gate.verdict(figures(), figures(miou=figures()["miou"] - 0.0049)) == []
+    assert len(gate.verdict(figures(), figures(miou=figures()["miou"] - 0.0051))) == 1
 
 
 def test_agreement_is_never_recorded_as_quality() -> None:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from edge_seg.spec import InputSpec, OutputSpec
 
 TARGETS = ("tflite",)
-MAX_DROP = 0.5  # points
 COLUMNS = {"miou": "mIoU", "person_iou": "person IoU", "boundary_f": "boundary F", "sc": "SC"}
 
 
@@ -68,8 +67,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--max-drop",
         type=float,
         metavar="POINTS",
-        help="points of mIoU and of person IoU on --labels that int8 may lose "
-        f"(default {MAX_DROP})",
+        help="points that int8 may lose: of mIoU and of person IoU with --labels (default 0.5), "
+        "of agreement with float without (default 5)",
     )
     parser.add_argument(
         "--spec", type=Path, metavar="FILE.toml", help="input contract of a network we do not know"
@@ -87,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     with steps_bar() as progress:
         job = _job(args, progress)
         bundle = convert(job, _target(args), progress=progress, table=_print)
+    print(f"contract: {job.input}")
     for sentence in job.calibration.skipped:
         print(f"skipped: {sentence}")
     print(f"wrote {bundle.path} ({', '.join(a.name for a in bundle.artifacts)})")
@@ -120,14 +120,13 @@ def _job(args: argparse.Namespace, progress: Progress) -> Job:
         judged=judged,
         progress=lambda done, total: progress("reading calibration frames", done, total),
     )
-    max_drop = MAX_DROP if args.max_drop is None else args.max_drop
     return Job(
         model,
         input_spec,
         output_spec,
         calibration,
         labelled=exam,
-        max_drop=max_drop,
+        max_drop=args.max_drop,
         keep_onnx=args.keep_onnx,
         name=name,
     )
@@ -151,11 +150,6 @@ def _check(args: argparse.Namespace) -> None:
             "wanted calibration frames, found none; name pictures like those the camera will see: "
             f"edge-seg convert {args.model or 'MODEL.onnx'} --int8 --calibration FOLDER "
             "--labels LIST -o BUNDLE"
-        )
-    if args.max_drop is not None and args.labels is None:
-        raise ConversionError(
-            "wanted --labels LIST beside --max-drop, found none: without labels agreement with "
-            "the float network is judged, not a loss; add --labels, or leave --max-drop out"
         )
     if args.max_drop is not None and not 0 <= args.max_drop <= 100:
         raise ConversionError(f"wanted --max-drop in 0..100 points, found {args.max_drop}")
