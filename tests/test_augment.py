@@ -12,7 +12,8 @@ import pytest
 
 from edge_seg.errors import DatasetError
 from edge_seg.training import augment
-from edge_seg.training.augment import Mixture, Renderer
+from edge_seg.training.augment import Mixture, Renderer, mixture_of
+from edge_seg.training.recipe import Recipe
 from edge_seg.training.store import Entry, PictureStore, render_store
 
 
@@ -74,7 +75,7 @@ def test_kinds_come_as_often_as_the_mixture_says(tmp_path: Path) -> None:
 
 
 def test_a_store_without_rooms_or_people_still_gives_samples(tmp_path: Path) -> None:
-    only_people = renderer(tmp_path / "a", ["labelled"], Mixture())
+    only_people = renderer(tmp_path / "a", ["labelled"], mixture_of(Recipe()))
     only_rooms = renderer(tmp_path / "b", ["room"], Mixture(0.0, 0.0, 0.0))
     for number in range(20):
         only_people.sample(number, 32)
@@ -82,7 +83,7 @@ def test_a_store_without_rooms_or_people_still_gives_samples(tmp_path: Path) -> 
 
 
 def test_samples_do_not_depend_on_what_came_before(tmp_path: Path) -> None:
-    samples = renderer(tmp_path, ["labelled", "cutout", "room"], Mixture())
+    samples = renderer(tmp_path, ["labelled", "cutout", "room"], mixture_of(Recipe()))
     forward = [samples.sample(number, 48)[0] for number in range(30)]
     backward = [samples.sample(number, 48)[0] for number in reversed(range(30))][::-1]
     assert all(np.array_equal(a, b) for a, b in zip(forward, backward, strict=True))

@@ -23,7 +23,7 @@ pytest.importorskip("tensorboard")
 from edge_seg.cli import main  # noqa: E402
 from edge_seg.errors import DatasetError, OutputError  # noqa: E402
 from edge_seg.training import checkpoint, fit  # noqa: E402
-from edge_seg.training.augment import Renderer  # noqa: E402
+from edge_seg.training.augment import Renderer, mixture_of  # noqa: E402
 from edge_seg.training.collection import find, open_store  # noqa: E402
 from edge_seg.training.judge import Judge  # noqa: E402
 from edge_seg.training.network import SHAPES, Shape  # noqa: E402
@@ -61,7 +61,11 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def renderer(toys: Path, tmp_path: Path, seed: int = 0) -> Renderer:
-    return Renderer(open_store(find(toys), tmp_path / "pictures", side=90), seed=seed)
+    return Renderer(
+        open_store(find(toys), tmp_path / "pictures", side=90),
+        seed=seed,
+        mixture=mixture_of(Recipe()),
+    )
 
 
 def no_judge(network: torch.nn.Module, side: int) -> dict[str, float]:

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.training.recipe import Recipe
 from edge_seg.training.store import Picture, PictureStore, Planes
 
 Plane = NDArray[np.uint8]
@@ -29,9 +30,14 @@ LANDSCAPE = 16 / 9
 class Mixture:
     """How often each kind of sample comes; the rest are labelled photographs."""
 
-    unlabelled: float = 0.22
-    composite: float = 0.22
-    room: float = 0.05
+    unlabelled: float
+    composites: float
+    rooms: float
+
+
+def mixture_of(recipe: Recipe) -> Mixture:
+    """The mixture a recipe asks for."""
+    return Mixture(recipe.unlabelled, recipe.composites, recipe.rooms)
 
 
 def _chance(rng: Rng, probability: float) -> bool:
@@ -102,10 +108,10 @@ def _warp(
 class Renderer:
     """Renders the samples of a run from a store."""
 
-    def __init__(self, store: PictureStore, *, seed: int, mixture: Mixture | None = None) -> None:
+    def __init__(self, store: PictureStore, *, seed: int, mixture: Mixture) -> None:
         self._store = store
         self._seed = seed
-        self._mixture = mixture or Mixture()
+        self._mixture = mixture
         self._groups = store.groups
         cv2.setNumThreads(1)  # a sample is too small to share between threads
 
@@ -123,7 +129,7 @@ class Renderer:
 
     def _kind(self, rng: Rng) -> str:
         draw, mixture = rng.random(), self._mixture
-        kinds = [("room", mixture.room), ("composite", mixture.composite)]
+        kinds = [("room", mixture.rooms), ("composite", mixture.composites)]
         for kind, share in [*kinds, ("unlabelled", mixture.unlabelled)]:
             draw -= share
             if draw < 0:

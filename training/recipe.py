@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+import math
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from edge_seg.errors import DatasetError
+
+# setting: (least, what it must stay below)
+LIMITS = {
+    "batch": (1, 1 << 20),
+    "steps": (1, 1 << 40),
+    "warmup": (0, math.inf),
+    "decay_from": (0, math.inf),
+    "save_every": (1, math.inf),
+    "judge_every": (1, math.inf),
+    "seed": (0, 1 << 63),
+    "lr": (0.0, math.inf),
+    "weight_decay": (0.0, math.inf),
+    "ema": (0.0, 1.0),
+    "overlap": (0.0, math.inf),
+    "edge": (0.0, math.inf),
+    "scl": (0.0, math.inf),
+}
 
 
 @dataclass(frozen=True)
@@ -18,6 +36,7 @@ class Recipe:
         then lowered to zero along half a cosine at `steps`.
     ema: averaging of the weights, per step.
     bf16: convolutions in bfloat16: twice as fast where the CPU or GPU has it, slower where not.
+    unlabelled, composites, rooms: shares of the samples; the rest are labelled photographs.
     overlap, edge, scl: weights of the soft-IoU term, of pixels on contours, and of SCL.
     """
 
@@ -33,6 +52,9 @@ class Recipe:
     overlap: float = 0.5
     edge: float = 2.0
     scl: float = 0.0
+    unlabelled: float = 0.22
+    composites: float = 0.22
+    rooms: float = 0.05
     bf16: bool = True
     seed: int = 0
     save_every: int = 250
@@ -69,7 +91,34 @@ class Recipe:
         values = dict(data)
         if "sizes" in values:
             values["sizes"] = _sizes(values["sizes"])
-        return cls(**values)
+        recipe = cls(**values)
+        recipe._check()
+        return recipe
+
+    def _check(self) -> None:
+        """Raise DatasetError for a setting that no run could keep."""
+        for name, (least, end) in LIMITS.items():
+            value = getattr(self, name)
+            if not least <= value < end:  # NaN is neither
+                raise DatasetError(
+                    f"wanted setting {name} from {least} to below {end}, found {value}; correct it"
+                )
+        if self.sizes[-1][0] >= self.steps:
+            raise DatasetError(
+                f"wanted the last of sizes {self.sizes} to begin before the last step, found "
+                f"{self.steps} steps; lengthen the run or begin that size earlier"
+            )
+
+    def scaled(self, steps: int) -> Recipe:
+        """The same schedule over another number of steps."""
+        ratio = steps / self.steps
+        return replace(
+            self,
+            steps=steps,
+            sizes=tuple((int(first * ratio), side) for first, side in self.sizes),
+            warmup=min(self.warmup, int(self.warmup * ratio)),
+            decay_from=int(self.decay_from * ratio),
+        )
 
 
 def _sizes(value: Any) -> tuple[tuple[int, int], ...]:
@@ -79,6 +128,11 @@ def _sizes(value: Any) -> tuple[tuple[int, int], ...]:
         raise DatasetError(
             f"wanted sizes as [[0, 128], [4000, 224]] (first step, side), found {value!r:.80}; "
             f"correct it"
+        )
+    firsts = [first for first, _ in pairs]
+    if firsts != sorted(set(firsts)):
+        raise DatasetError(
+            f"wanted sizes in the order of their first steps, found {value!r:.80}; sort them"
         )
     if any(side % 32 or side < 32 for _, side in pairs):
         raise DatasetError(

@@ -189,7 +189,7 @@ def _train(training: Run, store: Any, judge: Any, workers: int) -> None:
         TimeRemainingColumn,
     )
 
-    from edge_seg.training.augment import Renderer
+    from edge_seg.training.augment import Renderer, mixture_of
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     text = TextColumn("loss {task.fields[loss]:.3f}  val mIoU {task.fields[miou]}")
@@ -205,7 +205,7 @@ def _train(training: Run, store: Any, judge: Any, workers: int) -> None:
             if "miou" in row:
                 display.update(task, miou=f"{100 * row['miou']:.2f}")
 
-        renderer = Renderer(store, seed=training.recipe.seed)
+        renderer = Renderer(store, seed=training.recipe.seed, mixture=mixture_of(training.recipe))
         training.fit(renderer, judge, report=report, workers=workers)
 
 
