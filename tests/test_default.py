@@ -1,0 +1,91 @@
+"""The network that ships: whole, opened by every board, and as good as the model card says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_seg import board as board_module
+from edge_seg.bundle import DEFAULT_BUNDLE, ModelBundle
+from edge_seg.calibration.dataset import labelled_pairs
+from edge_seg.evaluation import evaluate
+from edge_seg.metrics import iou
+from edge_seg.segmenter import EdgeSegmenter, open_artifact
+
+ROOT = Path(__file__).parent.parent
+MOST_BYTES = 4_000_000  # of one file, so that a clone stays small
+
+
+@pytest.fixture(scope="module")
+def bundle() -> ModelBundle:
+    return ModelBundle.load()
+
+
+def test_it_is_whole_and_small(bundle: ModelBundle) -> None:
+    assert bundle.verify() == []
+    names = {artifact.name for artifact in bundle.artifacts}
+    assert names == {"onnx-fp32", "tflite-fp32", "tflite-int8"}
+    for file in DEFAULT_BUNDLE.iterdir():
+        assert file.stat().st_size < MOST_BYTES, file.name
+
+
+@pytest.mark.parametrize("name", [board.name for board in board_module.boards()])
+def test_every_board_opens_it_with_its_first_choice(name: str, bundle: ModelBundle) -> None:
+    with EdgeSegmenter.open(board=name) as segmenter:
+        assert not segmenter.degraded, segmenter.reason
+        mask = segmenter.segment(np.full((480, 640, 3), 120, np.uint8))
+        assert mask.shape == (480, 640)
+        assert float((mask >= 0.5).mean()) < 0.01, "an empty grey frame has nobody in it"
+
+
+def test_it_keeps_nothing_in_float_and_says_what_it_was_measured_on(bundle: ModelBundle) -> None:
+    artifact = bundle.named("tflite-int8")
+    assert artifact.made["float_operators"] == []
+    assert artifact.quality["kind"] == "labels"
+
+
+def test_quality_on_val(bundle: ModelBundle, data_dir: Path) -> None:
+    figures = {}
+    for name in ("tflite-fp32", "tflite-int8"):
+        with open_artifact(bundle, bundle.named(name), threads=2) as segmenter:
+            figures[name] = evaluate(segmenter, labelled_pairs(data_dir / "val.txt")).to_dict()
+    int8, float32 = figures["tflite-int8"], figures["tflite-fp32"]
+    assert int8["miou"] >= 0.935
+    assert float32["miou"] - int8["miou"] <= 0.005
+    recorded = bundle.named("tflite-int8").quality
+    assert int8["miou"] == pytest.approx(recorded["miou"], abs=0.001)
+
+
+@pytest.fixture
+def portraits(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+    pytest.importorskip("skimage", reason="the portraits come with scikit-image ([demo])")
+    pytest.importorskip("matplotlib", reason="the portraits come with matplotlib ([demo])")
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    from portraits import portraits
+
+    return portraits()
+
+
+@pytest.mark.parametrize("name", ["collins", "hopper"])
+def test_it_finds_people_it_never_saw(name: str, portraits: dict[str, np.ndarray]) -> None:
+    cut_out = portraits[name]
+    with EdgeSegmenter.open() as segmenter:
+        mask = segmenter.segment(np.ascontiguousarray(cut_out[..., :3]))
+    assert iou(mask >= 0.5, cut_out[..., 3] >= 128) > 0.85  # against outlines drawn by hand
+
+
+@pytest.mark.slow
+def test_the_demo_leaves_a_video_a_picture_and_a_table(
+    tmp_path: Path, portraits: dict[str, np.ndarray]
+) -> None:
+    script = ROOT / "examples" / "demo.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "demo")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("blurred.webm", "overlay.png", "bench.txt", "bench.json", "bundle/manifest.json"):
+        assert (tmp_path / "demo" / name).stat().st_size > 0, name
