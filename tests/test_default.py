@@ -70,12 +70,16 @@ def portraits(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     return portraits()
 
 
-@pytest.mark.parametrize("name", ["collins", "hopper"])
-def test_it_finds_people_it_never_saw(name: str, portraits: dict[str, np.ndarray]) -> None:
+# Collins is judged above the helmet she holds: whether that is hers, data sets do not agree.
+@pytest.mark.parametrize(("name", "rows"), [("collins", 340), ("hopper", 600)])
+def test_it_finds_people_it_never_saw(
+    name: str, rows: int, portraits: dict[str, np.ndarray]
+) -> None:
     cut_out = portraits[name]
     with EdgeSegmenter.open() as segmenter:
         mask = segmenter.segment(np.ascontiguousarray(cut_out[..., :3]))
-    assert iou(mask >= 0.5, cut_out[..., 3] >= 128) > 0.85  # against outlines drawn by hand
+    # Against outlines drawn by hand.
+    assert iou(mask[:rows] >= 0.5, cut_out[:rows, :, 3] >= 128) > 0.9
 
 
 @pytest.mark.slow
