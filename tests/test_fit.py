@@ -20,6 +20,7 @@ pytest.importorskip("safetensors")
 pytest.importorskip("matplotlib")
 pytest.importorskip("tensorboard")
 
+from edge_seg.calibration.dataset import read_list  # noqa: E402
 from edge_seg.cli import main  # noqa: E402
 from edge_seg.errors import DatasetError, OutputError  # noqa: E402
 from edge_seg.training import checkpoint, fit  # noqa: E402
@@ -226,6 +227,64 @@ def test_nan_stops_the_run_names_the_batch_and_keeps_the_last_good_state(
     assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
 
 
+def test_infinite_weights_are_never_saved(toys: Path, tmp_path: Path) -> None:
+    """Loss and gradient of the last step are finite, and it threw the weights to infinity."""
+    run = fit.Run(tmp_path, Recipe.from_dict(SMALL), place=ALONE)
+    plain = run._one_step
+
+    def step(*arguments: object) -> float:
+        loss = plain(*arguments)  # type: ignore[arg-type]
+        if run.step == 6:
+            with torch.no_grad():
+                run.network.head.bias.fill_(float("inf"))
+        return loss
+
+    run._one_step = step  # type: ignore[method-assign]
+    with pytest.raises(fit.TrainingStopped, match=r"head\.bias after batch 5"):
+        run.fit(renderer(toys, tmp_path), no_judge)
+    tensors, facts = checkpoint.load_tensors(tmp_path / fit.STATE)
+    assert facts["step"] == 4
+    assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
+
+
+def test_nan_in_the_first_batch_leaves_the_state_it_began_with(toys: Path, tmp_path: Path) -> None:
+    run = fit.Run(tmp_path, Recipe.from_dict(SMALL), place=ALONE)
+    poison(run, at=0)
+    with pytest.raises(fit.TrainingStopped, match="batch 0"):
+        run.fit(renderer(toys, tmp_path), no_judge)
+    tensors, facts = checkpoint.load_tensors(tmp_path / fit.STATE)
+    assert facts["step"] == 0
+    assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
+
+
+@pytest.mark.slow
+def test_what_a_kill_left_half_written_goes_and_the_curve_goes_on(
+    toys: Path, tmp_path: Path
+) -> None:
+    train(tmp_path / "whole", toys)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    run = fit.Run(broken, Recipe.from_dict(SMALL), place=ALONE)
+
+    def stop(row: dict[str, float]) -> None:
+        if row["step"] == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.fit(renderer(toys, broken), no_judge, report=stop)
+    (broken / ".state.safetensors.1.part").write_bytes(b"half")
+    train(broken, toys)
+    assert not list(broken.glob(".*"))
+    rows = [
+        [(row["step"], row["loss"]) for row in map(json.loads, lines)]
+        for lines in (
+            (folder / "history.jsonl").read_text().splitlines()
+            for folder in (tmp_path / "whole", broken)
+        )
+    ]
+    assert rows[0] == rows[1]
+
+
 @pytest.mark.slow
 def test_batches_without_any_person_train(tmp_path: Path) -> None:
     """Rooms only: the labels are all background, the loss stays finite and falls."""
@@ -279,6 +338,17 @@ def test_a_warm_restart_takes_up_the_schedule(toys: Path, tmp_path: Path) -> Non
     assert [row["step"] for row in facts["history"]] == [4, 6, 8, 9]
 
 
+@pytest.mark.slow
+def test_a_restart_with_nothing_left_to_do_is_refused(
+    toys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path / "old", toys)
+    warm = tmp_path / "old" / fit.WARM
+    line = ["train", "--data", str(toys), "--restart", str(warm), "-o", str(tmp_path / "new")]
+    assert main(line) == 2
+    assert "steps left to do" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\xff" * 64])
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.safetensors"
@@ -322,11 +392,32 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_whole(tmp_path: Path) -> No
         {"sizes": [[4, 128]]},
         {"sizes": [[0, 100]]},
         {"sizes": 224},
+        {"sizes": [[0, 64], [5, 32], [2, 64]]},
+        {"sizes": [[0, 64], [9, 32]], "steps": 9},
+        {"steps": 0},
+        {"batch": 0},
+        {"save_every": 0},
+        {"judge_every": 0},
+        {"seed": -1},
+        {"lr": float("nan")},
+        {"ema": 1.0},
+        {"rooms": 0.6, "composites": 0.6},
     ],
 )
 def test_settings_it_does_not_understand_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(DatasetError, match=str(next(iter(wrong)))):
         Recipe.from_dict(wrong)
+
+
+def test_a_shorter_run_keeps_the_form_of_its_schedule() -> None:
+    """Cut short instead, it would end before its last size and never be judged at it."""
+    short = Recipe().scaled(1000)
+    assert Recipe.from_dict(short.to_dict()) == short
+    assert short.size_at(999) == Recipe().final_size and short.size_at(0) == Recipe().size_at(0)
+    assert short.warmup < short.decay_from < 1000
+    assert fit.learning_rate(short, 999) < 0.01 * short.lr
+    assert Recipe().scaled(2).final_size == Recipe().final_size
+    assert Recipe().scaled(Recipe().steps) == Recipe()
 
 
 def test_settings_survive_being_written() -> None:
@@ -411,7 +502,9 @@ def test_a_teacher_labels_the_unlabelled_and_hides_forgotten_people(tmp_path: Pa
     np.testing.assert_array_equal(planes[:, :, 0] > 127, toy_pictures.picture(5)[1] == 1)
 
 
-@pytest.mark.parametrize("kind", ["nothing", "empty list", "size", "values", "no labels"])
+@pytest.mark.parametrize(
+    "kind", ["nothing", "empty list", "size", "values", "no labels", "one label missing"]
+)
 def test_bad_data_ends_with_a_sentence_and_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
@@ -428,8 +521,45 @@ def test_bad_data_ends_with_a_sentence_and_code_2(
         cv2.imwrite(str(data / "train/0_label.png"), np.full(toy_pictures.SIZE, 3, np.uint8))
     if kind == "no labels":
         (data / "train.txt").write_text("train/0.png\n")
+    if kind == "one label missing":
+        with (data / "train.txt").open("a") as listing:
+            listing.write("backgrounds/0.png\n")
     assert main(["train", "--data", str(data), "-o", str(tmp_path / "run")]) == 2
     assert "wanted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (["--shape", "huge"], "lite, base, wide"),
+        (["--lr", "nan"], "setting lr"),
+        (["--batch", "0"], "setting batch"),
+        (["--batch", "1", "--side", "32"], "more than one sample"),
+        (["--steps", "0"], "setting steps"),
+        (["--seed", "-1"], "setting seed"),
+        (["--workers", "-1"], "--workers"),
+        (["--teacher", "nowhere"], "teacher"),
+        (["--from", "nowhere"], "wanted a checkpoint"),
+    ],
+)
+def test_a_mistyped_flag_is_refused_and_settles_nothing(
+    toys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], word: str
+) -> None:
+    """Settings of a run that never began must not stand in the way of the corrected command."""
+    assert main(["train", "--data", str(toys), "-o", str(tmp_path / "run"), *flags]) == 2
+    assert word in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_that_is_a_file_and_a_run_not_judged_are_refused(
+    toys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    line = ["train", "--data", str(toys), "--shape", "lite", "-o", str(tmp_path / "file")]
+    assert main(line) == 2
+    assert "found a file" in capsys.readouterr().err
+    assert main(["export", str(tmp_path), "-o", str(tmp_path / "x.onnx")]) == 2
+    assert "has been judged" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -445,8 +575,11 @@ def test_train_fine_tune_and_export_through_the_commands(
     # The same command with other settings would spoil the run: refused.
     assert main(["train", "--data", str(toys), "--steps", "9", "-o", str(run)]) == 2
     tuned = tmp_path / "tuned"
-    line = ["train", "--data", str(toys), "--from", str(run / fit.WARM), "-o", str(tuned)]
+    line = ["train", "--data", str(toys), "--from", str(run), "-o", str(tuned)]
     assert main([*line, "--steps", "3", "--batch", "2"]) == 0
+    # What --from implies is no setting of the user's: the command goes on without the flags.
+    assert main(line) == 0
+    assert [len(read_list(tuned / name)) for name in ("train.txt", "val.txt")] == [8, 4]
     model = tmp_path / "net.onnx"
     assert main(["export", str(tuned), "-o", str(model)]) == 0
     graph = onnx.load(str(model))

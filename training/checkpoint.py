@@ -22,6 +22,8 @@ from edge_seg.errors import DatasetError, OutputError
 from edge_seg.training.network import PortraitNet
 
 Tensors = dict[str, Tensor]
+MAX_SIDE = 4096  # of a network's input, in a file from outside
+PART = ".part"  # the end of the name of a file being written
 
 
 def save_tensors(path: Path, tensors: Tensors, facts: dict[str, Any]) -> None:
@@ -29,18 +31,29 @@ def save_tensors(path: Path, tensors: Tensors, facts: dict[str, Any]) -> None:
 
     Raises OutputError with the system's reason (a full disk, no such folder).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     packed = {name: tensor.detach().contiguous().cpu().clone() for name, tensor in tensors.items()}
     try:
-        temporary.write_bytes(save(packed, metadata={"facts": json.dumps(facts)}))
+        with temporary.open("wb") as file:
+            file.write(save(packed, metadata={"facts": json.dumps(facts)}))
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut after the rename leaves an empty file
         os.replace(temporary, path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise OutputError(
             f"{path}: wanted to write a checkpoint, found: {error.strerror or error}; free space "
             "or choose another place (what was there before is untouched)"
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a kill left of half-written files in a run's folder."""
+    for path in folder.glob(f".*{PART}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
@@ -94,11 +107,13 @@ def load_network(path: Path) -> tuple[PortraitNet, dict[str, Any]]:
     """Build the network of a checkpoint of any kind, with its averaged weights, and its facts."""
     tensors, facts = load_tensors(path)
     try:
-        shape = facts["recipe"]["shape"]
-    except (KeyError, TypeError):
+        shape, side = str(facts["recipe"]["shape"]), facts["recipe"]["sizes"][-1][1]
+        if type(side) is not int or side % 32 or not 32 <= side <= MAX_SIDE:
+            raise ValueError
+    except (KeyError, TypeError, IndexError, ValueError):
         raise DatasetError(
-            f"{path}: wanted a checkpoint that states its recipe, found none; name one that "
-            "edge-seg train wrote"
+            f"{path}: wanted a checkpoint that states its network's shape and side, found none; "
+            "name one that edge-seg train wrote"
         ) from None
     network = PortraitNet(shape).eval()
     fill(network, part(tensors, "averaged.") or tensors, str(path))

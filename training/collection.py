@@ -104,9 +104,19 @@ def find(folder: Path, *, teacher: Path | None = None, scene: SceneRule = own_sc
         )
     rooms, hard = _rooms(folder / "backgrounds")
     cutouts = _files(folder / "cutouts", (".png",))
+    bare = next((pair for pair in [*train, *val] if pair.label is None), None)
+    if bare is not None:
+        raise DatasetError(
+            f"{folder}: wanted a label for every picture of train.txt and val.txt, found none for "
+            f"{bare.image.name}; add it to that line, or take the line out"
+        )
+    if teacher is not None and not any(teacher.glob("*.png")):
+        raise DatasetError(
+            f"{teacher}: wanted a folder of a teacher's masks (PNG), found none; check --teacher"
+        )
     return Collection(
-        train=[pair for pair in train if pair.label is not None],
-        val=[pair for pair in val if pair.label is not None],
+        train=train,
+        val=val,
         rooms=rooms,
         hard_rooms=hard,
         cutouts=[p for i, p in enumerate(cutouts, 1) if i % HELD_OUT_CUTOUT],

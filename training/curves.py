@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
+
+from edge_seg.errors import OutputError
 
 FIGURES = ("miou", "person_iou", "boundary_f", "sc")
 Row = dict[str, float]
 
 
 def draw(history: list[Row], path: Path) -> None:
-    """Draw loss and figures over steps into a PNG, replaced whole."""
+    """Draw loss and figures over steps into a PNG, replaced whole. Raises OutputError."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -28,8 +31,17 @@ def draw(history: list[Row], path: Path) -> None:
     right.legend()
     right.grid(alpha=0.3)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    figure.savefig(temporary, format="png")
-    os.replace(temporary, path)
+    try:
+        figure.savefig(temporary, format="png")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: wanted to draw the run's curves there, found: {error.strerror or error}; "
+            "free space, then run the same command again"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 class Board:

@@ -95,16 +95,29 @@ def sample_numbers(recipe: Recipe, step: int, place: Place) -> range:
     return range(first, first + share)
 
 
+@dataclass(frozen=True)
+class _Order:
+    """The batches of a range of steps, as lists of (number, size); made as they are needed."""
+
+    recipe: Recipe
+    steps: range
+    place: Place
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in self.steps:
+            size = self.recipe.size_at(step)
+            yield [(number, size) for number in sample_numbers(self.recipe, step, self.place)]
+
+
 def batches(
     renderer: Renderer, recipe: Recipe, *, start: int, place: Place, workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield (pictures, targets, weights), uint8, from step `start` to the end."""
-    keys = [
-        [(n, recipe.size_at(step)) for n in sample_numbers(recipe, step, place)]
-        for step in range(start, recipe.steps)
-    ]
-    loader = DataLoader(_Samples(renderer), batch_sampler=keys, num_workers=workers)
-    yield from loader
+    order = _Order(recipe, range(start, recipe.steps), place)
+    yield from DataLoader(_Samples(renderer), batch_sampler=order, num_workers=workers)
 
 
 def to_input(pictures: Tensor, device: torch.device) -> Tensor:
@@ -134,6 +147,12 @@ class Run:
                 f"wanted a batch that {self.place.world} processes can share, found "
                 f"{recipe.batch}; choose a multiple"
             )
+        smallest = min(side for _, side in recipe.sizes)
+        if recipe.batch // self.place.world * (smallest // 32) ** 2 < 2:
+            raise DatasetError(
+                f"wanted more than one sample per process at {smallest} pixels (batch norm needs "
+                f"them), found a batch of {recipe.batch}; choose a larger one"
+            )
         torch.manual_seed(recipe.seed)
         network = PortraitNet(recipe.shape).to(self.place.device)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -149,6 +168,7 @@ class Run:
         )
         self.step = 0
         self.best = -1.0
+        self.loss = 0.0  # smoothed over steps
         self.history: list[Row] = []
 
     # -- state ------------------------------------------------------------------------------
@@ -160,6 +180,7 @@ class Run:
             "recipe": self.recipe.to_dict(),
             "step": self.step,
             "best": self.best,
+            "loss": self.loss,
             "history": self.history,
         }
 
@@ -188,8 +209,8 @@ class Run:
             moments.setdefault(int(index), {})[field] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.step, self.best = int(facts["step"]), float(facts["best"])
-        self.history = list(facts["history"])
+        self._take_up(path, facts)
+        self.best, self.loss = float(facts["best"]), float(facts.get("loss", 0.0))
         return True
 
     def start_from(self, path: Path) -> None:
@@ -206,7 +227,21 @@ class Run:
         """
         _, facts = checkpoint.load_tensors(path)
         self.start_from(path)
-        self.step, self.history = int(facts["step"]), list(facts["history"])
+        self._take_up(path, facts)
+        if self.step >= self.recipe.steps:
+            raise DatasetError(
+                f"{path}: wanted a state with steps left to do, found it at {self.step} of "
+                f"{self.recipe.steps}; lengthen the run (--steps), or fine-tune (--from)"
+            )
+
+    def _take_up(self, path: Path, facts: dict[str, Any]) -> None:
+        try:
+            self.step, self.history = int(facts["step"]), list(facts["history"])
+        except (KeyError, TypeError, ValueError):
+            raise DatasetError(
+                f"{path}: wanted the step and the history of a run, found none; name a state that "
+                "edge-seg train wrote"
+            ) from None
 
     # -- the loop ---------------------------------------------------------------------------
 
@@ -227,16 +262,20 @@ class Run:
         if self.place.world > 1:
             model = DistributedDataParallel(self.network)
         board = curves.Board(self.folder, step=self.step) if self.place.leads else None
-        clock, recent = time.perf_counter(), 0.0
+        if self.place.leads:
+            checkpoint.sweep(self.folder)
+            if not (self.folder / STATE).is_file():
+                self.save()  # from here on the run goes on from its folder alone
+        clock = time.perf_counter()
         for pictures, targets, weights in batches(
             renderer, self.recipe, start=self.step, place=self.place, workers=workers
         ):
             loss = self._one_step(model, pictures, (targets, weights))
-            recent = loss if not recent else 0.98 * recent + 0.02 * loss
+            self.loss = loss if not self.loss else 0.98 * self.loss + 0.02 * loss
             now = time.perf_counter()
             row = {
                 "step": float(self.step),
-                "loss": recent,
+                "loss": self.loss,
                 "lr": learning_rate(self.recipe, self.step - 1),
                 "images_per_s": self.recipe.batch / (now - clock),
             }
@@ -290,6 +329,16 @@ class Run:
             "the last good state: start a new run from it with a lower learning rate"
         )
 
+    def _stop_if_unsound(self) -> None:
+        """A finite gradient can still throw the weights to infinity: never save those."""
+        for name, tensor in self.network.state_dict().items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise TrainingStopped(
+                    f"wanted finite weights, found NaN or infinity in {name} after batch "
+                    f"{self.step - 1} (seed {self.recipe.seed}); {self.folder / STATE} holds the "
+                    "last good state: start a new run from it with a lower learning rate"
+                )
+
     def _average(self) -> None:
         keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
@@ -306,14 +355,18 @@ class Run:
 
     def _milestones(self, row: Row, judge: Judge) -> None:
         last = self.step == self.recipe.steps
-        if self.step % self.recipe.judge_every == 0 or last:
+        judging = last or self.step % self.recipe.judge_every == 0
+        saving = last or self.step % self.recipe.save_every == 0
+        if judging or saving:
+            self._stop_if_unsound()
+        if judging:
             if self.place.leads:
                 row |= judge(self.averaged, self.recipe.size_at(self.step - 1))
                 self.history.append(row)
                 self._keep_if_best(row)
                 self._publish()
             self.place.wait()
-        if self.step % self.recipe.save_every == 0 or last:
+        if saving:
             self.save()
 
     def _publish(self) -> None:

@@ -31,17 +31,21 @@ class Judge:
                 "wanted labelled pictures to judge on, found none; every line of val.txt needs a "
                 "label"
             )
-        self._labelled = [load_pair(pair) for pair in pairs]
-        self._rooms = [load_image(path) for path in rooms]
+        self._pairs, self._rooms = pairs, rooms
+        for pair in pairs:  # what is broken is said before training, not at the first judgement
+            load_pair(pair)
+        for path in rooms:
+            load_image(path)
 
     def __call__(self, network: nn.Module, side: int) -> dict[str, float]:
         quality = Quality()
-        for frame, label in self._labelled:
+        for frame, label in map(load_pair, self._pairs):  # a large set does not fit into memory
             quality.add(self._mask(network, frame, side, label.shape), label)
         wanted = ("miou", "person_iou", "boundary_f", "sc", "specks")
         figures = {name: float(quality.to_dict()[name]) for name in wanted}
         if self._rooms:
-            masks = (self._mask(network, room, side, room.shape[:2]) for room in self._rooms)
+            rooms = map(load_image, self._rooms)
+            masks = (self._mask(network, room, side, room.shape[:2]) for room in rooms)
             shares = [float(binary(mask, mask.shape).mean()) for mask in masks]
             figures["room_share"], figures["room_alarms"] = empty_rooms(shares)
         return figures

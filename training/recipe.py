@@ -103,6 +103,12 @@ class Recipe:
                 raise DatasetError(
                     f"wanted setting {name} from {least} to below {end}, found {value}; correct it"
                 )
+        shares = (self.unlabelled, self.composites, self.rooms)
+        if not (min(shares) >= 0 and sum(shares) <= 1 + 1e-9):
+            raise DatasetError(
+                f"wanted unlabelled, composites and rooms as shares of 1, found {shares}; correct "
+                "them"
+            )
         if self.sizes[-1][0] >= self.steps:
             raise DatasetError(
                 f"wanted the last of sizes {self.sizes} to begin before the last step, found "
@@ -112,10 +118,11 @@ class Recipe:
     def scaled(self, steps: int) -> Recipe:
         """The same schedule over another number of steps."""
         ratio = steps / self.steps
+        sizes = {int(first * ratio): side for first, side in self.sizes}  # the later of two wins
         return replace(
             self,
             steps=steps,
-            sizes=tuple((int(first * ratio), side) for first, side in self.sizes),
+            sizes=tuple(sizes.items()),
             warmup=min(self.warmup, int(self.warmup * ratio)),
             decay_from=int(self.decay_from * ratio),
         )

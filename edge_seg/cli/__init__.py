@@ -105,9 +105,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         if args.debug:
             raise
+        extra = "train" if args.verb in ("train", "export") else "convert"
         return _say(
             f"wanted a package that is not installed: {error}; "
-            'workshop verbs need: pip install "edge-seg[convert]"',
+            f'workshop verbs need: pip install "edge-seg[{extra}]"',
             CANNOT_RUN,
         )
     except OSError as error:

@@ -7,11 +7,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_seg.errors import DatasetError
+from edge_seg.errors import DatasetError, OutputError
 
 if TYPE_CHECKING:
+    from edge_seg.training.collection import Collection
     from edge_seg.training.fit import Row, Run
     from edge_seg.training.recipe import Recipe
+    from edge_seg.training.store import PictureStore
 
 # Fine-tuning: fewer, smaller steps, from weights that are good already.
 FINE_TUNE = {"steps": 1500, "lr": 4e-4, "warmup": 100, "decay_from": 0, "judge_every": 250}
@@ -37,8 +39,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--from",
         dest="start",
-        metavar="default|FILE",
-        help="begin from the network that ships, or from a checkpoint of a run",
+        metavar="default|RUN|FILE",
+        help="begin from the network that ships, or from a run or a checkpoint of one",
     )
     parser.add_argument(
         "--restart",
@@ -52,7 +54,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--recipe", type=Path, metavar="FILE.json", help="settings; flags win")
     parser.add_argument("--shape", help="network shape: lite, base or wide")
     parser.add_argument("--side", type=int, metavar="PX", help="input side, a multiple of 32")
-    parser.add_argument("--steps", type=int, metavar="N", help="length of the run")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="length of the run, schedule and all"
+    )
     parser.add_argument("--batch", type=int, metavar="N", help="samples per step")
     parser.add_argument("--lr", type=float, help="peak learning rate")
     parser.add_argument("--seed", type=int, metavar="N", help="of samples and weights")
@@ -72,22 +76,24 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Find the pictures, render them ahead, train, say what came of it."""
-    from edge_seg.training.collection import find, open_store
+    from edge_seg.training.collection import find
     from edge_seg.training.fit import Run, join
     from edge_seg.training.judge import Judge
 
     recipe = _recipe(args)
     files = find(args.data, teacher=args.teacher, scene=_scene(args.scenes))
-    args.out.mkdir(parents=True, exist_ok=True)
     place = join()
     training = Run(args.out, recipe, place=place)
     _begin(training, args)
     judge = Judge(files.val if place.leads else files.val[:1], files.hard_rooms)
     if place.leads:
-        store = open_store(files, args.out / "pictures", side=_longest(recipe))
+        _make_folder(args.out)
+        store = _store(files, training)
     place.wait()
     if not place.leads:
-        store = open_store(files, args.out / "pictures", side=_longest(recipe))
+        store = _store(files, training)
+    if place.leads:
+        _write_down(training, files)
     _train(training, store, judge, args.workers)
     if place.leads:
         _say(training)
@@ -104,43 +110,82 @@ def _begin(training: Run, args: argparse.Namespace) -> None:
         training.start_from(_checkpoint(args.start))
 
 
-def _longest(recipe: Recipe) -> int:
-    """The longest side of a picture rendered ahead: room for crops, not more."""
-    return recipe.final_size * 10 // 7
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise DatasetError(
+            f"{folder}: wanted a folder for the run, found a file; choose another -o"
+        ) from None
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: wanted to make a folder for the run, found: {error.strerror or error}; "
+            "choose another -o"
+        ) from error
+
+
+def _store(files: Collection, training: Run) -> PictureStore:
+    """The pictures rendered ahead: room for crops, not more."""
+    from edge_seg.cli.progress import steps_bar
+    from edge_seg.training.collection import open_store
+
+    side = training.recipe.final_size * 10 // 7
+    total = len(files.train) + len(files.unlabelled) + len(files.cutouts) + len(files.rooms)
+    with steps_bar() as bar:
+        return open_store(
+            files,
+            training.folder / "pictures",
+            side=side,
+            progress=lambda done: bar("rendering pictures", done, total),
+        )
+
+
+def _write_down(training: Run, files: Collection) -> None:
+    """Settings, and which pictures were trained and judged on, as lists `convert` reads."""
+    from edge_seg.bundle import write_whole
+
+    recipe = json.dumps(training.recipe.to_dict(), indent=2)
+    write_whole(training.folder / "recipe.json", recipe + "\n")
+    for name, pairs in (("train.txt", files.train), ("val.txt", files.val)):
+        lines = [
+            f"{pair.image.absolute()} {pair.label.absolute()}\n" for pair in pairs if pair.label
+        ]
+        write_whole(training.folder / name, "".join(lines))
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
     """The settings: of the run that is resumed, or the file's and the flags'."""
     from edge_seg.training.recipe import Recipe
 
-    given: dict[str, Any] = dict(FINE_TUNE) if args.start is not None else {}
-    if args.start is not None:
-        old = _facts(_checkpoint(args.start))["recipe"]
-        given |= {"shape": old["shape"], "sizes": [[0, old["sizes"][-1][1]]]}
-    if args.restart is not None:
-        given |= _facts(args.restart)["recipe"]
-    if args.recipe is not None:
-        given |= _json(args.recipe)
-    given |= {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    asked: dict[str, Any] = _json(args.recipe) if args.recipe is not None else {}
+    asked |= {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     if args.side is not None:
-        given["sizes"] = [[0, args.side]]
-    recipe = Recipe.from_dict(given)
+        asked["sizes"] = [[0, args.side]]
+    if args.workers < 0:
+        raise DatasetError(f"wanted --workers of 0 or more, found {args.workers}; correct it")
     written = args.out / "recipe.json"
     if written.is_file():
         begun = Recipe.from_dict(_json(written))
-        if given and recipe != begun:
-            before = begun.to_dict()
-            changed = [name for name, value in recipe.to_dict().items() if value != before[name]]
+        before = begun.to_dict()
+        after = Recipe.from_dict(before | asked).to_dict()
+        changed = [name for name, value in after.items() if value != before[name]]
+        if changed:
             raise DatasetError(
                 f"{written}: wanted the settings that run was begun with, found others for "
                 f"{', '.join(changed)}; leave the settings out to go on, or choose another -o"
             )
         return begun
-    from edge_seg.bundle import write_whole
-
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_whole(written, json.dumps(recipe.to_dict(), indent=2) + "\n")
-    return recipe
+    if args.restart is not None:
+        return Recipe.from_dict(_facts(args.restart)["recipe"] | asked)
+    base = Recipe()
+    if args.start is not None:
+        old = _facts(_checkpoint(args.start))["recipe"]
+        side = old["sizes"][-1][1]
+        base = Recipe.from_dict({**FINE_TUNE, "shape": old["shape"], "sizes": [[0, side]]})
+    steps = asked.get("steps")
+    if type(steps) is int and steps > 0:
+        base = base.scaled(steps)
+    return Recipe.from_dict(base.to_dict() | asked)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -157,11 +202,13 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _checkpoint(name: str) -> Path:
     """The file a training begins from."""
+    from edge_seg.training.fit import BEST, WARM
+
     if name != "default":
-        return Path(name)
+        return Path(name) / BEST if Path(name).is_dir() else Path(name)
     from edge_seg.bundle import ModelBundle
 
-    return ModelBundle.load(None).path / "warm.safetensors"
+    return ModelBundle.load(None).path / WARM
 
 
 def _facts(checkpoint: Path) -> dict[str, Any]:
