@@ -112,6 +112,15 @@ def test_crops_are_upright_and_landscape() -> None:
     assert (aspects < 0.9).mean() > 0.3 and (aspects > 1.2).mean() > 0.1
 
 
+def test_a_landscape_picture_gives_upright_crops_too() -> None:
+    """A site's frames are all of one form; the next camera may hang the other way round."""
+    generator = np.random.default_rng(0)
+    boxes = [augment.crop_box(generator, 90, 160) for _ in range(400)]
+    aspects = np.array([width / height for _, _, width, height in boxes])
+    assert (aspects < 0.9).mean() > 0.15 and (aspects > 1.2).mean() > 0.3
+    assert all(0 < x < 160 and 0 < y < 90 for x, y, _, _ in boxes)
+
+
 def test_half_a_store_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="render it again"):
         PictureStore(tmp_path)

@@ -59,10 +59,17 @@ def _halved(picture: Picture, planes: Planes) -> tuple[Picture, Planes]:
 def crop_box(rng: Rng, height: int, width: int) -> tuple[float, float, float, float]:
     """A box (centre x, centre y, width, height) in a picture: near the whole, a crop, a frame.
 
-    A third of the boxes are landscape frames, as a webcam would have cut them, biased to the
-    upper half, where heads are.
+    A third of the boxes are frames of the other form: of an upright picture what a webcam would
+    have cut, of a landscape one what a kiosk would; biased to the upper half, where heads are.
     """
     if _chance(rng, 0.35):
+        if width > height:
+            aspect = math.exp(rng.uniform(-math.log(LANDSCAPE), math.log(1.1)))
+            box_h = height * rng.uniform(0.6, 1.0)
+            box_w = box_h * aspect
+            left = rng.beta(2.0, 2.0) * max(width - box_w, 0.0)  # people are seldom at the sides
+            top = rng.beta(1.0, 2.0) * (height - box_h)
+            return left + box_w / 2, top + box_h / 2, box_w, box_h
         aspect = math.exp(rng.uniform(math.log(0.9), math.log(LANDSCAPE)))
         box_w = width * rng.uniform(0.6, 1.0)
         box_h = min(box_w / aspect, 1.05 * height)
