@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -65,9 +66,7 @@ def portraits(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     pytest.importorskip("skimage", reason="the portraits come with scikit-image ([demo])")
     pytest.importorskip("matplotlib", reason="the portraits come with matplotlib ([demo])")
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    from portraits import portraits
-
-    return portraits()
+    return import_module("portraits").portraits()  # type: ignore[no-any-return]
 
 
 # Collins is judged above the helmet she holds: whether that is hers, data sets do not agree.
