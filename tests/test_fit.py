@@ -339,6 +339,19 @@ def test_a_warm_restart_takes_up_the_schedule(toys: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_fine_tuning_that_only_harms_leaves_what_it_began_with(toys: Path, tmp_path: Path) -> None:
+    old = train(tmp_path / "old", toys)
+    new = fit.Run(tmp_path, Recipe.from_dict(SMALL | {"sizes": [[0, 64]]}), place=ALONE)
+    new.start_from(tmp_path / "old" / fit.STATE)
+    figures = iter([0.9, 0.8, 0.7])
+    new.fit(renderer(toys, tmp_path), lambda network, side: {"miou": next(figures)})
+    assert new.best == 0.9
+    kept, _ = checkpoint.load_network(tmp_path / fit.BEST)
+    for name, tensor in old.averaged.state_dict().items():
+        assert torch.equal(kept.state_dict()[name], tensor), name
+
+
+@pytest.mark.slow
 def test_a_restart_with_nothing_left_to_do_is_refused(
     toys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -577,6 +590,10 @@ def test_train_fine_tune_and_export_through_the_commands(
     tuned = tmp_path / "tuned"
     line = ["train", "--data", str(toys), "--from", str(run), "-o", str(tuned)]
     assert main([*line, "--steps", "3", "--batch", "2"]) == 0
+    assert "begun with" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tuned / "history.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 3]
+    assert rows[0]["miou"] == pytest.approx(checkpoint.load_tensors(run / fit.BEST)[1]["miou"])
     # What --from implies is no setting of the user's: the command goes on without the flags.
     assert main(line) == 0
     assert [len(read_list(tuned / name)) for name in ("train.txt", "val.txt")] == [8, 4]

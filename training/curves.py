@@ -23,7 +23,7 @@ def draw(history: list[Row], path: Path) -> None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     steps = [row["step"] for row in history]
-    left.plot(steps, [row["loss"] for row in history])
+    left.plot(steps, [row.get("loss", float("nan")) for row in history])
     left.set(xlabel="step", title="loss")
     for name in FIGURES:
         right.plot(steps, [100 * row.get(name, float("nan")) for row in history], label=name)

@@ -169,6 +169,7 @@ class Run:
         self.step = 0
         self.best = -1.0
         self.loss = 0.0  # smoothed over steps
+        self.tuning = False  # whether it begins with weights that are good already
         self.history: list[Row] = []
 
     # -- state ------------------------------------------------------------------------------
@@ -219,6 +220,7 @@ class Run:
         tensors = checkpoint.part(tensors, "averaged.") or tensors
         checkpoint.fill(self.network, tensors, str(path))
         checkpoint.fill(self.averaged, tensors, str(path))
+        self.tuning = True
 
     def restart(self, path: Path) -> None:
         """Warm restart: go on at the step of a small state, with fresh optimizer moments.
@@ -265,6 +267,8 @@ class Run:
         if self.place.leads:
             checkpoint.sweep(self.folder)
             if not (self.folder / STATE).is_file():
+                if self.tuning and not self.step:
+                    self._judge({"step": 0.0}, judge)  # what it began with, to be improved on
                 self.save()  # from here on the run goes on from its folder alone
         clock = time.perf_counter()
         for pictures, targets, weights in batches(
@@ -361,13 +365,21 @@ class Run:
             self._stop_if_unsound()
         if judging:
             if self.place.leads:
-                row |= judge(self.averaged, self.recipe.size_at(self.step - 1))
-                self.history.append(row)
-                self._keep_if_best(row)
-                self._publish()
+                self._judge(row, judge)
             self.place.wait()
         if saving:
             self.save()
+
+    def _judge(self, row: Row, judge: Judge) -> None:
+        """Judge the averaged network; its figures join `row`, which joins the history."""
+        row |= judge(self.averaged, self._side_now())
+        self.history.append(row)
+        self._keep_if_best(row)
+        self._publish()
+
+    def _side_now(self) -> int:
+        """The input side of the last step done; before the first one, of that."""
+        return self.recipe.size_at(max(0, self.step - 1))
 
     def _publish(self) -> None:
         lines = "".join(json.dumps(row) + "\n" for row in self.history)
@@ -375,8 +387,7 @@ class Run:
         curves.draw(self.history, self.folder / "curves.png")
 
     def _keep_if_best(self, row: Row) -> None:
-        final = self.recipe.size_at(self.step - 1) == self.recipe.final_size
-        if not final or row.get("miou", 0.0) <= self.best:
+        if self._side_now() != self.recipe.final_size or row.get("miou", 0.0) <= self.best:
             return
         self.best = row["miou"]
         checkpoint.save_tensors(self.folder / BEST, self.averaged.state_dict(), self.facts() | row)

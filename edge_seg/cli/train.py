@@ -251,14 +251,26 @@ def _train(training: Run, store: Any, judge: Any, workers: int) -> None:
             display.update(task, completed=int(row["step"]), loss=row["loss"])
             if "miou" in row:
                 display.update(task, miou=f"{100 * row['miou']:.2f}")
+                display.console.print(_line(row, training.recipe.steps), highlight=False)
 
         renderer = Renderer(store, seed=training.recipe.seed, mixture=mixture_of(training.recipe))
         training.fit(renderer, judge, report=report, workers=workers)
+
+
+def _line(row: Row, steps: int) -> str:
+    """A judgement, for those who read the log of a run they did not watch."""
+    return (
+        f"step {int(row['step'])} of {steps}: loss {row['loss']:.3f}, val mIoU "
+        f"{100 * row['miou']:.2f}, boundary F {100 * row.get('boundary_f', 0.0):.2f}, SC "
+        f"{100 * row.get('sc', 0.0):.2f}"
+    )
 
 
 def _say(training: Run) -> None:
     from edge_seg.training.fit import BEST
 
     best = training.folder / BEST
-    print(f"best on val: mIoU {100 * training.best:.2f}, {best}")
+    began = training.history[0] if training.history and not training.history[0]["step"] else None
+    before = f" (begun with {100 * began['miou']:.2f})" if began else ""
+    print(f"best on val: mIoU {100 * training.best:.2f}{before}, {best}")
     print(f"next: edge-seg export {training.folder} -o MODEL.onnx")
