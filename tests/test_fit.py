@@ -515,6 +515,17 @@ def test_a_teacher_labels_the_unlabelled_and_hides_forgotten_people(tmp_path: Pa
     np.testing.assert_array_equal(planes[:, :, 0] > 127, toy_pictures.picture(5)[1] == 1)
 
 
+def test_two_pictures_cannot_share_a_teachers_mask(tmp_path: Path) -> None:
+    data = toy_pictures.write(tmp_path / "data", train=2)
+    (tmp_path / "teacher").mkdir()
+    (data / "unlabeled").mkdir()
+    for path in (tmp_path / "teacher/0.png", data / "unlabeled/0.png"):
+        path.write_bytes((data / "train/0.png").read_bytes())
+    with pytest.raises(DatasetError, match=r"one picture per name"):
+        find(data, teacher=tmp_path / "teacher")
+    assert find(data).unlabelled == []
+
+
 @pytest.mark.parametrize(
     "kind", ["nothing", "empty list", "size", "values", "no labels", "one label missing"]
 )

@@ -114,15 +114,30 @@ def find(folder: Path, *, teacher: Path | None = None, scene: SceneRule = own_sc
         raise DatasetError(
             f"{teacher}: wanted a folder of a teacher's masks (PNG), found none; check --teacher"
         )
+    unlabelled = _files(folder / "unlabeled", PICTURE_SUFFIXES) if teacher else []
+    if teacher is not None:
+        _check_names([*(pair.image for pair in train), *unlabelled])
     return Collection(
         train=train,
         val=val,
         rooms=rooms,
         hard_rooms=hard,
         cutouts=[p for i, p in enumerate(cutouts, 1) if i % HELD_OUT_CUTOUT],
-        unlabelled=_files(folder / "unlabeled", PICTURE_SUFFIXES) if teacher else [],
+        unlabelled=unlabelled,
         teacher=teacher,
     )
+
+
+def _check_names(files: list[Path]) -> None:
+    """A teacher's masks are found by name: one picture would silently get another's."""
+    seen: dict[str, Path] = {}
+    for path in files:
+        other = seen.setdefault(path.stem, path)
+        if other != path:
+            raise DatasetError(
+                f"{path}: wanted one picture per name, for its teacher's mask, found {other} too; "
+                "rename one"
+            )
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
