@@ -14,14 +14,14 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edge_seg.errors import BundleError, OutputError
+from edge_seg.errors import BundleError, EdgeSegError, OutputError
 from edge_seg.spec import InputSpec, OutputSpec, take, take_choice
 
 FORMAT_VERSION = 1
@@ -308,22 +308,16 @@ def staged(target: Path) -> Iterator[Path]:
     """
     target = Path(os.path.abspath(target))
     check_target(target)
+    # Named before it is made, so that Ctrl-C at any moment finds it in `finally`.
+    folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(
-            tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-        )
-    except OSError as error:
-        raise OutputError(
-            f"{target}: wanted to write a bundle there, found: {error.strerror or error}; "
-            "choose another -o"
-        ) from error
-    try:
+        folder.mkdir(mode=0o700)
         yield folder
         folder.chmod(0o755)
         _swap(folder, target)
     except OSError as error:
-        if isinstance(error, OutputError):
+        if isinstance(error, EdgeSegError):  # some of ours are OSErrors too
             raise
         raise OutputError(
             f"{target}: wanted to write a bundle there, found: {error.strerror or error}; "
