@@ -362,6 +362,15 @@ def test_a_restart_with_nothing_left_to_do_is_refused(
     assert "steps left to do" in capsys.readouterr().err
 
 
+def test_a_variance_beyond_half_precision_survives_the_small_state(tmp_path: Path) -> None:
+    run = fit.Run(tmp_path, Recipe.from_dict(SMALL), place=ALONE)
+    run.averaged.stem[0][1].running_var.fill_(1e6)
+    checkpoint.save_warm(tmp_path / fit.WARM, run.averaged, run.facts())
+    network, _ = checkpoint.load_network(tmp_path / fit.WARM)
+    assert float(network.stem[0][1].running_var.max()) == 1e6
+    assert checkpoint.load_tensors(tmp_path / fit.WARM)[0]["head.weight"].dtype == torch.float16
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\xff" * 64])
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.safetensors"

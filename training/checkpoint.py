@@ -62,7 +62,7 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["facts"])
             return {name: file.get_tensor(name) for name in file.keys()}, facts
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise DatasetError(
             f"{path}: wanted a checkpoint of edge-seg train, found {type(error).__name__} "
             f"({error}); name a checkpoint.safetensors or state.safetensors of a run"
@@ -96,11 +96,16 @@ def part(tensors: Tensors, prefix: str) -> Tensors:
 
 def save_warm(path: Path, averaged: torch.nn.Module, facts: dict[str, Any]) -> None:
     """Write the small state: averaged weights in half precision, and the facts, also as JSON."""
-    half = {
-        name: tensor.half() if tensor.is_floating_point() else tensor
-        for name, tensor in averaged.state_dict().items()
-    }
-    save_tensors(path, half, facts)
+    tensors = {name: _halved(tensor) for name, tensor in averaged.state_dict().items()}
+    save_tensors(path, tensors, facts)
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    """In half precision, unless a value (a large variance) would become infinite."""
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.half()
+    return half if bool(torch.isfinite(half).all()) else tensor
 
 
 def load_network(path: Path) -> tuple[PortraitNet, dict[str, Any]]:
