@@ -191,6 +191,27 @@ def test_two_gloo_processes_train_together(toys: Path, tmp_path: Path) -> None:
     assert [*shares[0], *shares[1]] == list(fit.sample_numbers(recipe, 3, ALONE))
 
 
+@pytest.mark.slow
+def test_processes_without_a_common_run_folder_stop_instead_of_waiting(
+    toys: Path, tmp_path: Path
+) -> None:
+    """As on two machines whose disks are their own, one of which has a run to go on with."""
+    settings = tmp_path / "recipe.json"
+    settings.write_text(json.dumps(SMALL))
+    train(tmp_path / "run0", toys)
+    each = f"{sys.executable} -m edge_seg train --data {toys} --recipe {settings} -o {tmp_path}/run"
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*line, "--no-python", "bash", "-c", each + "$RANK"],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode != 0
+    assert "one run folder for all processes, found them at steps 0 and 8" in done.stderr
+
+
 def test_seeds_decide_everything(toys: Path, tmp_path: Path) -> None:
     one = renderer(toys, tmp_path, seed=1)
     again, other = renderer(toys, tmp_path, seed=1), renderer(toys, tmp_path, seed=2)

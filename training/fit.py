@@ -262,6 +262,7 @@ class Run:
         """
         model: nn.Module = self.network
         if self.place.world > 1:
+            self._check_together()
             model = DistributedDataParallel(self.network)
         board = curves.Board(self.folder, step=self.step) if self.place.leads else None
         if self.place.leads:
@@ -290,6 +291,17 @@ class Run:
             report(row)
         if board is not None:
             board.close()
+
+    def _check_together(self) -> None:
+        """Processes that stand at different steps would wait for each other for ever."""
+        steps = torch.tensor([self.step, -self.step], device=self.place.device)
+        dist.all_reduce(steps, dist.ReduceOp.MAX)
+        latest, earliest = int(steps[0]), -int(steps[1])
+        if latest != earliest:
+            raise DatasetError(
+                f"{self.folder}: wanted one run folder for all processes, found them at steps "
+                f"{earliest} and {latest}; put it on a disk that every machine sees"
+            )
 
     def _one_step(self, model: nn.Module, pictures: Tensor, planes: tuple[Tensor, Tensor]) -> float:
         for group in self.optimizer.param_groups:
