@@ -32,8 +32,8 @@ SceneRule = Callable[[Path], str]
 
 IGNORE = 255
 LABEL_VALUES = ("auto", "index", "white")
-# PP-HumanSeg14K's frames: a video's name, four digits, a suffix of three letters (PAPER 1.2: the
-# last eight characters are the frame number and the extension).
+# PP-HumanSeg14K's frames: a video's name, four digits, a suffix of three letters (other
+# loaders of that data set take the last eight characters for the frame number and the extension).
 _VIDEO_FRAME = re.compile(r"(.+)[0-9]{4}\.[A-Za-z]{3}")
 # What Pillow raises on missing, cut, forged or other files (SyntaxError: a broken PNG chunk).
 _BROKEN_PNG = (OSError, SyntaxError, ValueError, OverflowError, Image.DecompressionBombError)

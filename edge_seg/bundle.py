@@ -41,7 +41,7 @@ class Artifact:
     format: "tflite" | "onnx" | "openvino" | "fake". precision: "fp32" | "fp16" | "int8" |
     "int8-mixed". file: name relative to the bundle. sha256: hex digest of the file.
     size: bytes. made: tools, versions, calibration hash, notes. quality: measured figures
-    (fractions, DESIGN of edge_seg/metrics.py) and what they were measured on.
+    (fractions, as edge_seg/metrics.py defines them) and what they were measured on.
     """
 
     format: str

@@ -33,7 +33,7 @@ G1 = boxes((2, 2, 4, 4))
 G2 = boxes((3, 0, 2, 2), (3, 6, 2, 2))
 SPECKS = boxes(*((0, 2 * i, 1, 1) for i in range(12)), (10, 8, 16, 16), size=32)
 
-# PAPER 2.6: predicted, true, SC.
+# Hand-made cases of the definition: predicted, true, SC.
 MATCHING = {
     "T1": (G1, G1, 1.0),
     "T2": (boxes((2, 2, 4, 4), (0, 7, 1, 1)), G1, 0.5),

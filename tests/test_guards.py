@@ -62,7 +62,7 @@ def test_a_dead_layer_is_named() -> None:
 
 
 def test_v2_has_two_dead_layers_and_v1_none(models_dir: Path) -> None:
-    """TOOLCHAIN: the first squeeze-excite block of the released V2-Lite is dead."""
+    """The first squeeze-excite block of the released V2-Lite is dead."""
     v1 = reader.load(models_dir / "pphumanseg_v1_lite_portrait_398x224_softmax.onnx")
     v2 = reader.load(models_dir / "pphumanseg_v2_lite_portrait_256x144_softmax.onnx")
     assert guards.dead_layers(v1) == []

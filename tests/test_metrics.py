@@ -202,7 +202,7 @@ def test_davis_radius_is_0_008_of_the_diagonal_rounded_up() -> None:
 G1 = blocks((2, 2, 4, 4))
 G2 = blocks((3, 0, 2, 2), (3, 6, 2, 2))
 EMPTY = blocks()
-# PAPER 2.6, column SC: id -> (prediction, truth, SC). T7 and T8 by our rule: exactly one empty = 0.
+# Hand-made cases of SC: id -> (prediction, truth, SC). T7, T8 by our rule: exactly one empty = 0.
 VECTORS: dict[str, tuple[Binary, Binary, float]] = {
     "T1": (G1, G1, 1.0),
     "T2": (G1 | blocks((0, 7, 1, 1)), G1, 0.5),
@@ -229,7 +229,7 @@ def test_the_papers_vectors(name: str) -> None:
 
 
 def connectivity_by_the_book(prediction: Binary, truth: Binary) -> float:
-    """PAPER 2.1, read aloud: components by scipy, a loop per pair."""
+    """The definition of SC, read aloud: components by scipy, a loop per pair."""
     true, n = ndimage.label(truth, EIGHT)
     predicted, m = ndimage.label(prediction, EIGHT)
     if not n or not m:

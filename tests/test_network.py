@@ -42,7 +42,7 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-# PAPER 3.1: block, live parameters, MMACs at 192x192.
+# As published (PaddleSeg): block, live parameters, MMACs at 192x192.
 TABLE = [
     ("stem", 1_044, 8.96),
     ("shortcut", 684, 5.97),

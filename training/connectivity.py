@@ -1,4 +1,4 @@
-"""SCL, the loss that counts pieces: 1 - SC (PAPER 2.1), differentiable, for the person class.
+"""SCL, the loss that counts pieces: 1 - SC of PP-HumanSeg (WACV-W 2022), differentiable.
 
 Components (8-connected) and their matching come from the hard mask, probability >= 0.5, without a
 gradient; areas come from the probabilities s. On a mask of only 0 and 1 the value is exactly
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 IGNORE = 255
-CAP = 10  # the official code's limit on predicted components (PAPER 2.3)
+CAP = 10  # the official code's limit on predicted components (PaddleSeg)
 
 Indices = NDArray[np.signedinteger]
 

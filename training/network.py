@@ -134,7 +134,7 @@ class PortraitNet(nn.Module):
         return out
 
 
-# -- PP-HumanSegV1-Lite, as published (PAPER 3.1) --------------------------------------------------
+# -- PP-HumanSegV1-Lite, as published (PaddleSeg) --------------------------------------------------
 
 
 class _Separable(nn.Module):
