@@ -289,6 +289,7 @@ def write_whole(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         temporary.write_text(text, encoding="utf-8")
+        _to_disk(temporary)
         os.replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -297,6 +298,12 @@ def write_whole(path: Path, text: str) -> None:
             f"{path}: wanted to write {len(text)} characters, found: {error.strerror or error}; "
             "free space or choose another place"
         ) from error
+
+
+def _to_disk(path: Path) -> None:
+    """Have the system write a file's content out: a rename may reach the disk before it does."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
@@ -315,6 +322,8 @@ def staged(target: Path) -> Iterator[Path]:
         folder.mkdir(mode=0o700)
         yield folder
         folder.chmod(0o755)
+        for path in folder.iterdir():
+            _to_disk(path)
         _swap(folder, target)
     except OSError as error:
         if isinstance(error, EdgeSegError):  # some of ours are OSErrors too
