@@ -322,8 +322,9 @@ def staged(target: Path) -> Iterator[Path]:
         folder.mkdir(mode=0o700)
         yield folder
         folder.chmod(0o755)
-        for path in folder.iterdir():
-            _to_disk(path)
+        for path in folder.rglob("*"):
+            if path.is_file():
+                _to_disk(path)
         _swap(folder, target)
     except OSError as error:
         if isinstance(error, EdgeSegError):  # some of ours are OSErrors too
