@@ -24,6 +24,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
+from edge_seg.bundle import whole_file
 from edge_seg.converters import environment, guards
 from edge_seg.converters.environment import Progress
 from edge_seg.converters.graph import Graph
@@ -68,7 +69,8 @@ def to_float(model: ModelProto, out: Path, *, progress: Progress = quiet) -> Non
                 "export the model with simpler operators, or report the network"
             )
         _check_float(made, model)
-        _place(made, out)
+        with whole_file(out) as beside:
+            shutil.copyfile(made, beside)
 
 
 def _channels_last(model: ModelProto) -> ModelProto:
@@ -86,15 +88,6 @@ def _channels_last(model: ModelProto) -> ModelProto:
     shape = [1, height, width, 1]
     graph.outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]
     return graph.to_model()
-
-
-def _place(made: Path, out: Path) -> None:
-    beside = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        shutil.copyfile(made, beside)
-        os.replace(beside, out)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _check_float(path: Path, model: ModelProto) -> None:
@@ -153,13 +146,9 @@ def to_int8(
             f"wanted ai-edge-quantizer to quantize the network, found: {first_line(error)}; "
             "some operator has no integer form, export the model without it"
         ) from error
-    beside = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
+    with whole_file(out) as beside:
         beside.write_bytes(content)
         guards.check_int8(beside, source)
-        os.replace(beside, out)
-    finally:
-        beside.unlink(missing_ok=True)
     return mended
 
 

@@ -26,6 +26,7 @@ from edge_seg.spec import InputSpec, OutputSpec, take, take_choice
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+PART = ".part"  # the end of the name of what is being written
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_ARTIFACT_BYTES = 512 << 20  # the largest network a small board could hold in memory
 MAX_ARTIFACTS = 64
@@ -286,18 +287,30 @@ def write_whole(path: Path, text: str) -> None:
 
     Raises OutputError, with the system's reason (a full disk, a missing folder).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        _to_disk(temporary)
-        os.replace(temporary, path)
+        with whole_file(path) as beside:
+            beside.write_text(text, encoding="utf-8")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise OutputError(
             f"{path}: wanted to write {len(text)} characters, found: {error.strerror or error}; "
             "free space or choose another place"
         ) from error
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a name beside `path` to write to; then it takes that name, or goes where that failed.
+
+    What the system says (a full disk, no such folder) comes as OSError, to be worded by the caller.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    try:
+        yield beside
+        _to_disk(beside)
+        os.replace(beside, path)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
 
 
 def _to_disk(path: Path) -> None:
@@ -316,7 +329,7 @@ def staged(target: Path) -> Iterator[Path]:
     target = Path(os.path.abspath(target))
     check_target(target)
     # Named before it is made, so that Ctrl-C at any moment finds it in `finally`.
-    folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PART}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700)

@@ -13,7 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_seg import bundle as bundle_module
-from edge_seg.bundle import MANIFEST, ModelBundle, describe, sha256_of, staged, write_whole
+from edge_seg.bundle import (
+    MANIFEST,
+    ModelBundle,
+    describe,
+    sha256_of,
+    staged,
+    whole_file,
+    write_whole,
+)
 from edge_seg.errors import BundleError, EdgeSegError, OutputError
 from tests.conftest import make_fake_bundle
 
@@ -483,3 +491,15 @@ def test_write_whole_keeps_the_old_text_when_it_fails(
         write_whole(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_a_file_interrupted_while_written_leaves_the_old_one_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), whole_file(path) as beside:
+        beside.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.json"]

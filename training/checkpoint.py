@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from edge_seg.bundle import PART, whole_file
 from edge_seg.errors import DatasetError, OutputError
 from edge_seg.training.network import PortraitNet
 
 Tensors = dict[str, Tensor]
 MAX_SIDE = 4096  # of a network's input, in a file from outside
-PART = ".part"  # the end of the name of a file being written
 
 
 def save_tensors(path: Path, tensors: Tensors, facts: dict[str, Any]) -> None:
@@ -31,22 +30,15 @@ def save_tensors(path: Path, tensors: Tensors, facts: dict[str, Any]) -> None:
 
     Raises OutputError with the system's reason (a full disk, no such folder).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     packed = {name: tensor.detach().contiguous().cpu().clone() for name, tensor in tensors.items()}
     try:
-        with temporary.open("wb") as file:
-            file.write(save(packed, metadata={"facts": json.dumps(facts)}))
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut after the rename leaves an empty file
-        os.replace(temporary, path)
+        with whole_file(path) as beside:
+            beside.write_bytes(save(packed, metadata={"facts": json.dumps(facts)}))
     except OSError as error:
         raise OutputError(
             f"{path}: wanted to write a checkpoint, found: {error.strerror or error}; free space "
             "or choose another place (what was there before is untouched)"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def sweep(folder: Path) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from edge_seg.bundle import whole_file
 from edge_seg.errors import OutputError
 
 FIGURES = ("miou", "person_iou", "boundary_f", "sc")
@@ -30,18 +29,14 @@ def draw(history: list[Row], path: Path) -> None:
     right.set(xlabel="step", title="on val, percent")
     right.legend()
     right.grid(alpha=0.3)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        figure.savefig(temporary, format="png")
-        os.replace(temporary, path)
+        with whole_file(path) as beside:
+            figure.savefig(beside, format="png")
     except OSError as error:
         raise OutputError(
             f"{path}: wanted to draw the run's curves there, found: {error.strerror or error}; "
             "free space, then run the same command again"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 class Board:

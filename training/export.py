@@ -6,16 +6,14 @@ logits   float32 [1, 1, S/4, S/4], person where > 0, resized bilinearly by the r
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import warnings
 from pathlib import Path
 
 import onnx
 import torch
 
-from edge_seg.bundle import write_whole
+from edge_seg.bundle import whole_file, write_whole
 from edge_seg.errors import OutputError
 from edge_seg.training.checkpoint import load_network
 from edge_seg.training.network import PortraitNet, input_spec, output_spec
@@ -29,30 +27,25 @@ def to_onnx(network: PortraitNet, path: Path, *, side: int) -> None:
     Raises OutputError when the file cannot be written.
     """
     network = network.cpu().eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with warnings.catch_warnings():
+        with whole_file(path) as beside, warnings.catch_warnings():
             # The exporter we need (dynamo=False) announces its own retirement.
             warnings.simplefilter("ignore", DeprecationWarning)
             torch.onnx.export(
                 network,
                 (torch.zeros(1, 3, side, side),),
-                str(temporary),
+                str(beside),
                 input_names=["picture"],
                 output_names=["logits"],
                 opset_version=OPSET,
                 dynamo=False,
             )
-        onnx.checker.check_model(str(temporary), full_check=True)
-        os.replace(temporary, path)
+            onnx.checker.check_model(str(beside), full_check=True)
     except OSError as error:
         raise OutputError(
             f"{path}: wanted to write the network there, found: {error.strerror or error}; free "
             "space or choose another -o"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def export(checkpoint: Path, path: Path) -> Path:
