@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edge_seg import machine
 from edge_seg._version import __version__
-from edge_seg.board import Board, detect, load
+from edge_seg.board import Board, detect, resolve
 from edge_seg.bundle import ModelBundle
 from edge_seg.segmenter import EdgeSegmenter
 
@@ -140,7 +140,7 @@ def measure(
     """
     if frames is None:
         frames, source = generated(), f"generated {GENERATED_SIZE[1]}x{GENERATED_SIZE[0]} sequence"
-    chosen = _board(board)
+    chosen = resolve(board)
     heat = machine.temperature()
     began = time.perf_counter()
     with EdgeSegmenter.open(bundle, board=chosen, threads=threads) as segmenter:
@@ -156,7 +156,7 @@ def measure(
             board_title=chosen.title,
             bundle=_name(bundle),
             artifact=segmenter.artifact.name,
-            runtime=_runtime(segmenter, threads),
+            runtime=str(segmenter.runtime),
             refused=segmenter.reason,
             source=source,
             frame_sizes=sorted({(f.shape[0], f.shape[1]) for f in frames}),
@@ -219,25 +219,10 @@ def generated() -> list[Picture]:
     return frames
 
 
-def _board(board: str | Board) -> Board:
-    if isinstance(board, Board):
-        return board
-    return detect() if board == "auto" else load(board)
-
-
 def _name(bundle: ModelBundle | str | Path | None) -> str:
     if isinstance(bundle, ModelBundle):
         return bundle.name
     return "default" if bundle is None else str(bundle)
-
-
-def _runtime(segmenter: EdgeSegmenter, threads: int | None) -> str:
-    # What ran, not what the board file asked for: --threads may have replaced its number.
-    runtime = segmenter.runtime
-    assert runtime is not None
-    options = {**runtime.options, **({"threads": threads} if threads is not None else {})}
-    extra = "".join(f", {k} {v}" for k, v in options.items())
-    return f"{runtime.backend} {runtime.precision}{extra}"
 
 
 def _heat(before: float | None, after: float | None) -> dict[str, float | str]:

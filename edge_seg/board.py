@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,12 @@ class Runtime:
     backend: str
     precision: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_threads(self, threads: int | None) -> Runtime:
+        """Return this runtime on so many threads; itself for None."""
+        if threads is None:
+            return self
+        return replace(self, options={**self.options, "threads": threads})
 
     def __str__(self) -> str:
         extra = "".join(f", {k} {v}" for k, v in self.options.items())
@@ -81,6 +87,13 @@ def load(name: str) -> Board:
             return board
     known = ", ".join("/".join((b.name, *b.aliases)) for b in everything)
     raise UnknownBoard(f"wanted board {name!r}, found none of that name; known: {known}, auto")
+
+
+def resolve(board: str | Board) -> Board:
+    """Return a board itself, the one of that name or path, or for "auto" the one this is."""
+    if isinstance(board, Board):
+        return board
+    return detect() if board == "auto" else load(board)
 
 
 def boards() -> list[Board]:

@@ -9,7 +9,7 @@ it did not get its first choice, and raises one error with all of them when noth
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -83,11 +83,12 @@ class EdgeSegmenter:
         """
         _check_format(format)
         loaded = bundle if isinstance(bundle, ModelBundle) else ModelBundle.load(bundle)
-        chosen = _board(board)
+        chosen = board_module.resolve(board)
         refusals: list[str] = []
-        for runtime in chosen.runtimes:
+        for asked in chosen.runtimes:
+            runtime = asked.with_threads(threads)
             try:
-                segmenter = cls._on(loaded, runtime, threads=threads, format=format)
+                segmenter = cls._on(loaded, runtime, format=format)
             except (BackendUnavailable, BundleError) as refusal:
                 refusals.append(f"{runtime}: {refusal}")
                 continue
@@ -104,10 +105,8 @@ class EdgeSegmenter:
         )
 
     @classmethod
-    def _on(
-        cls, bundle: ModelBundle, runtime: Runtime, *, threads: int | None, format: str
-    ) -> EdgeSegmenter:
-        backend, artifact = open_runtime(bundle, runtime, threads=threads)
+    def _on(cls, bundle: ModelBundle, runtime: Runtime, *, format: str) -> EdgeSegmenter:
+        backend, artifact = open_runtime(bundle, runtime)
         try:
             segmenter = cls(bundle.input, bundle.output, backend=backend, format=format)
         except BundleError:  # an artifact that is not of the bundle's form
@@ -208,15 +207,10 @@ class EdgeSegmenter:
         self.close()
 
 
-def open_runtime(
-    bundle: ModelBundle, runtime: Runtime, *, threads: int | None = None
-) -> tuple[Backend, Artifact]:
+def open_runtime(bundle: ModelBundle, runtime: Runtime) -> tuple[Backend, Artifact]:
     """Open the artifact a runtime asks for. Raises BundleError, BackendUnavailable."""
     artifact = bundle.find(entry(runtime.backend).format, runtime.precision)
-    options: Mapping[str, Any] = dict(runtime.options)
-    if threads is not None:
-        options = {**options, "threads": threads}
-    return open_backend(runtime.backend, bundle.file(artifact), options), artifact
+    return open_backend(runtime.backend, bundle.file(artifact), runtime.options), artifact
 
 
 def open_artifact(
@@ -244,12 +238,6 @@ def open_artifact(
 def _check_format(format: str) -> None:
     if format not in pixels.FORMATS:
         raise FrameError(f"wanted a frame format in {pixels.FORMATS}, found {format!r}")
-
-
-def _board(board: str | Board) -> Board:
-    if isinstance(board, Board):
-        return board
-    return board_module.detect() if board == "auto" else board_module.load(board)
 
 
 def _check_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -292,3 +292,10 @@ def test_a_smoother_works_at_the_network_s_size_before_enlarging(
     assert recorder.calls == [((16, 24), (64, 96, 3), 1.25)]
     assert mask.dtype == dtype and mask.shape == (480, 640)
     assert mask.max() / (255 if dtype == "uint8" else 1) == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_runtime_told_is_the_one_that_runs(fake_bundle: Path, fake_board: Path) -> None:
+    with EdgeSegmenter.open(fake_bundle, board=str(fake_board), threads=3) as segmenter:
+        assert str(segmenter.runtime) == "fake int8, threads 3"
+        assert segmenter.board is not None
+        assert str(segmenter.board.runtimes[0]) == "fake int8, threads 1"  # the board's stays
