@@ -29,7 +29,7 @@ from edge_seg.errors import DatasetError, EdgeSegError
 from edge_seg.training import checkpoint, curves
 from edge_seg.training.augment import Renderer
 from edge_seg.training.loss import sample_losses, to_grid
-from edge_seg.training.network import PortraitNet
+from edge_seg.training.network import PortraitNet, to_input
 from edge_seg.training.recipe import Recipe
 
 Row = dict[str, float]
@@ -118,11 +118,6 @@ def batches(
     """Yield (pictures, targets, weights), uint8, from step `start` to the end."""
     order = _Order(recipe, range(start, recipe.steps), place)
     yield from DataLoader(_Samples(renderer), batch_sampler=order, num_workers=workers)
-
-
-def to_input(pictures: Tensor, device: torch.device) -> Tensor:
-    """uint8 [N, S, S, 3] RGB to float32 [N, 3, S, S], (x / 255 - 0.5) / 0.5, channels last."""
-    return pictures.to(device).permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

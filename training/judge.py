@@ -13,7 +13,7 @@ from edge_seg import pixels
 from edge_seg.calibration.dataset import Pair, load_image, load_pair
 from edge_seg.errors import DatasetError
 from edge_seg.metrics import Quality, binary, empty_rooms
-from edge_seg.training.network import input_spec
+from edge_seg.training.network import input_spec, to_input
 
 Frame = NDArray[np.uint8]
 
@@ -57,7 +57,7 @@ class Judge:
         spec = input_spec(side)
         picture, placement = pixels.prepare(frame, spec)
         device = next(network.parameters()).device
-        x = torch.from_numpy(picture)[None].to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        x = to_input(torch.from_numpy(picture)[None], device)
         with torch.no_grad():
             logits = network(x)[0, 0].float().cpu().numpy()
         mask = pixels.sigmoid(logits).astype(np.float32)

@@ -42,6 +42,11 @@ def input_spec(side: int) -> InputSpec:
     return InputSpec(height=side, width=side, fit="stretch")
 
 
+def to_input(pictures: Tensor, device: torch.device) -> Tensor:
+    """uint8 [N, S, S, 3] RGB to float32 [N, 3, S, S], (x / 255 - 0.5) / 0.5, channels last."""
+    return pictures.to(device).permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1
+
+
 def output_spec() -> OutputSpec:
     """The output contract of a `PortraitNet`."""
     return OutputSpec(activation="logit", channel=0)
