@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_seg.cli import arguments
+from edge_seg.cli.figures import FIGURES
 from edge_seg.cli.progress import frames_bar
 
 if TYPE_CHECKING:
     from edge_seg.bench import Report
     from edge_seg.bundle import ModelBundle
-
-QUALITY = {"miou": "mIoU", "person_iou": "person IoU", "boundary_f": "boundary F", "sc": "SC"}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -118,5 +117,5 @@ def _print(report: Report) -> None:
     print(f"temperature in degrees Celsius: before {heat['before']}, after {heat['after']}")
     print(f"throttled: {report.throttled}")
     if report.quality:
-        figures = ", ".join(f"{t} {100 * report.quality[k]:.2f}" for k, t in QUALITY.items())
+        figures = ", ".join(f"{t} {100 * report.quality[k]:.2f}" for k, t in FIGURES.items())
         print(f"quality on {report.quality['on']} ({report.quality['n']} pictures): {figures}")

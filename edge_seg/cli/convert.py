@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_seg.cli import arguments
+from edge_seg.cli.figures import FIGURES
 from edge_seg.cli.progress import steps_bar
 from edge_seg.errors import ConversionError, OutputError
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from edge_seg.spec import InputSpec, OutputSpec
 
 TARGETS = ("tflite",)
-COLUMNS = {"miou": "mIoU", "person_iou": "person IoU", "boundary_f": "boundary F", "sc": "SC"}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -215,11 +215,11 @@ def _print(rows: list[Row]) -> None:
     what = "quality" if labelled else "agreement with the float network"
     table = Table(title=f"{what} on {first['on']} ({first['n']} pictures), percent")
     table.add_column("artifact")
-    for title in ("KB", *COLUMNS.values()):
+    for title in ("KB", *FIGURES.values()):
         table.add_column(title if labelled or title != "mIoU" else "agreement", justify="right")
     table.add_column("verdict")
     for row in rows:
-        figures = [f"{100 * row.figures[k]:.2f}" if row.figures else "-" for k in COLUMNS]
+        figures = [f"{100 * row.figures[k]:.2f}" if row.figures else "-" for k in FIGURES]
         size = f"{row.size / 1000:.0f}" if row.size else "-"
         table.add_row(row.artifact, size, *figures, "refused" if row.reasons else "passed")
     Console().print(table)

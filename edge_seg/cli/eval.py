@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_seg.cli import arguments
+from edge_seg.cli.figures import FIGURES
 from edge_seg.cli.progress import frames_bar
 from edge_seg.errors import ConversionError
 
 if TYPE_CHECKING:
     from edge_seg.bundle import Artifact, ModelBundle
-
-FIGURES = ("miou", "person_iou", "boundary_f", "sc")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -124,7 +123,7 @@ def _print(rows: list[dict[str, Any]], name: str) -> None:
 
     table = Table(title=f"quality on {name} ({rows[0]['n']} pictures), percent")
     table.add_column("artifact")
-    for title in ("mIoU", "person IoU", "boundary F", "SC"):
+    for title in FIGURES.values():
         table.add_column(title, justify="right")
     for row in rows:
         table.add_row(row["artifact"], *(f"{100 * row[key]:.2f}" for key in FIGURES))

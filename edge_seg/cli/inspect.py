@@ -6,12 +6,12 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from edge_seg.cli import arguments
+from edge_seg.cli.figures import FIGURES
 
 if TYPE_CHECKING:
     from edge_seg.bundle import Artifact, ModelBundle
 
 MAX_TEXT = 300
-FIGURES = ("miou", "person_iou", "boundary_f", "sc")  # shown in the table, in percent
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
