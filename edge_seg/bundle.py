@@ -1,7 +1,7 @@
 """A bundle: a directory that holds a network for every library we drive, and what is true of it.
 
     BUNDLE/manifest.json       format version, input and output spec, one entry per artifact
-    BUNDLE/<artifact file>     one file per library and precision
+    BUNDLE/<artifact file>     one file per library and precision (OpenVINO: .xml, and its .bin)
 
 A bundle is written beside its target and renamed, so a half-written one never exists under its
 name. It comes from outside: sizes are checked before memory is taken, no path leaves the
@@ -16,8 +16,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,19 +30,42 @@ PART = ".part"  # the end of the name of what is being written
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_ARTIFACT_BYTES = 512 << 20  # the largest network a small board could hold in memory
 MAX_ARTIFACTS = 64
+MAX_PARTS = 4
 FORMATS = ("tflite", "onnx", "openvino", "fake")
 PRECISIONS = ("fp32", "fp16", "int8", "int8-mixed")
 DEFAULT_BUNDLE = Path(__file__).parent / "models" / "portrait"
 
 
 @dataclass(frozen=True)
+class Part:
+    """A file of an artifact beside its first one. file: relative to the bundle; size: bytes."""
+
+    file: str
+    sha256: str
+    size: int
+
+    @classmethod
+    def from_dict(cls, data: Any, where: str) -> Part:
+        """Read one; BundleError names what is wrong."""
+        if not isinstance(data, dict):
+            raise BundleError(f"{where}: wanted an object per file, found {data!r:.60}")
+        return cls(
+            file=_inner_name(take(data, "file", str, where), where),
+            sha256=_digest(take(data, "sha256", str, where), where),
+            size=_size(take(data, "size", int, where), where),
+        )
+
+
+@dataclass(frozen=True)
 class Artifact:
-    """One file for one library.
+    """One network for one library: a file, and with it the files that belong to it.
 
     format: "tflite" | "onnx" | "openvino" | "fake". precision: "fp32" | "fp16" | "int8" |
     "int8-mixed". file: name relative to the bundle. sha256: hex digest of the file.
     size: bytes. made: tools, versions, calibration hash, notes. quality: measured figures
     (fractions, as edge_seg/metrics.py defines them) and what they were measured on.
+    parts: further files, such as the .bin of OpenVINO's .xml. latency: milliseconds of a bare
+    call, and the machine they were measured on; of no other machine.
     """
 
     format: str
@@ -52,11 +75,23 @@ class Artifact:
     size: int
     made: dict[str, Any] = field(default_factory=dict)
     quality: dict[str, Any] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
+    latency: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """`<format>-<precision>`, as tables and `--artifact` spell it."""
         return f"{self.format}-{self.precision}"
+
+    @property
+    def files(self) -> tuple[Part, ...]:
+        """Every file of the artifact, its first one first."""
+        return (Part(self.file, self.sha256, self.size), *self.parts)
+
+    @property
+    def total_size(self) -> int:
+        """Bytes of all its files."""
+        return sum(part.size for part in self.files)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -66,8 +101,10 @@ class Artifact:
             "file": self.file,
             "sha256": self.sha256,
             "size": self.size,
+            **({"parts": [asdict(part) for part in self.parts]} if self.parts else {}),
             "made": self.made,
             "quality": self.quality,
+            **({"latency": self.latency} if self.latency else {}),
         }
 
     @classmethod
@@ -75,15 +112,29 @@ class Artifact:
         """Read what `to_dict` wrote; BundleError names what is wrong."""
         if not isinstance(data, dict):
             raise BundleError(f"{where}: wanted an object per artifact, found {data!r:.60}")
+        first = Part.from_dict(data, where)
         return cls(
             format=take_choice(data, "format", FORMATS, where),
             precision=take_choice(data, "precision", PRECISIONS, where),
-            file=_inner_name(take(data, "file", str, where), where),
-            sha256=_digest(take(data, "sha256", str, where), where),
-            size=_size(take(data, "size", int, where), where),
+            file=first.file,
+            sha256=first.sha256,
+            size=first.size,
             made=take(data, "made", dict, where),
             quality=take(data, "quality", dict, where),
+            parts=_parts(data, first.file, where),
+            latency=take(data, "latency", dict, where) if "latency" in data else {},
         )
+
+
+def _parts(data: dict[str, Any], first: str, where: str) -> tuple[Part, ...]:
+    entries = take(data, "parts", list, where) if "parts" in data else []
+    if len(entries) > MAX_PARTS:
+        raise BundleError(f"{where}: wanted at most {MAX_PARTS} parts, found {len(entries)}")
+    parts = tuple(Part.from_dict(e, f"{where} parts[{i}]") for i, e in enumerate(entries))
+    names = [first, *(part.file for part in parts)]
+    if len(set(names)) != len(names):
+        raise BundleError(f"{where}: wanted every file of an artifact once, found {names!r:.200}")
+    return parts
 
 
 def _inner_name(name: str, where: str) -> str:
@@ -188,7 +239,7 @@ class ModelBundle:
             if (artifact.format, artifact.precision) == (format, precision):
                 return artifact
         have = ", ".join(a.name for a in self.artifacts)
-        how = " with --keep-onnx" if format == "onnx" else ""
+        how = f" with --to {format}" if format in FORMATS else ""
         raise BundleError(
             f"bundle {self.name!r}: wanted {format}-{precision}, found only {have}; "
             f"name one of these, or convert the model again{how}"
@@ -200,37 +251,38 @@ class ModelBundle:
         return self.find(format, precision)
 
     def file(self, artifact: Artifact) -> Path:
-        """Return the path of an artifact after checking its size and sha256.
+        """Return the path of an artifact's first file after checking size and sha256 of all.
 
         Raises BundleError: missing, truncated, edited, or a link that leaves the bundle.
         """
-        path = self.path / artifact.file
-        try:
-            return self._checked(path, artifact)
-        except OSError as error:
-            raise BundleError(
-                f"{path}: wanted to read an artifact, found: {error.strerror or error}; "
-                "check the file's permissions and the disk"
-            ) from error
+        for part in artifact.files:
+            path = self.path / part.file
+            try:
+                self._check(path, part)
+            except OSError as error:
+                raise BundleError(
+                    f"{path}: wanted to read an artifact, found: {error.strerror or error}; "
+                    "check the file's permissions and the disk"
+                ) from error
+        return self.path / artifact.file
 
-    def _checked(self, path: Path, artifact: Artifact) -> Path:
+    def _check(self, path: Path, part: Part) -> None:
         again = "copy the bundle again, or convert the model again"
         if not path.is_file():
             raise BundleError(f"{path}: wanted an artifact, found no such file; {again}")
         if not path.resolve().is_relative_to(self.path.resolve()):
             raise BundleError(f"{path}: wanted a file inside the bundle, found a link out of it")
         size = path.stat().st_size
-        if size != artifact.size:
+        if size != part.size:
             raise BundleError(
-                f"{path}: wanted {artifact.size} bytes, found {size} (truncated?); {again}"
+                f"{path}: wanted {part.size} bytes, found {size} (truncated?); {again}"
             )
         digest = sha256_of(path)
-        if digest != artifact.sha256:
+        if digest != part.sha256:
             raise BundleError(
-                f"{path}: wanted sha256 {artifact.sha256[:12]}..., found {digest[:12]}...: "
+                f"{path}: wanted sha256 {part.sha256[:12]}..., found {digest[:12]}...: "
                 f"the file was changed after it was measured; {again}"
             )
-        return path
 
     def verify(self) -> list[str]:
         """Check every artifact; return one sentence per problem, [] when all is well."""
@@ -268,13 +320,23 @@ def _read_manifest(folder: Path, *, is_default: bool) -> dict[str, Any]:
     return data
 
 
-def describe(path: Path, *, format: str, precision: str, **facts: dict[str, Any]) -> Artifact:
+def describe(
+    path: Path,
+    *,
+    format: str,
+    precision: str,
+    beside: Sequence[Path] = (),
+    **facts: dict[str, Any],
+) -> Artifact:
     """Return the Artifact entry of a file that lies in a bundle's directory.
 
-    facts: `made` and `quality`. Raises BundleError where the file is empty or too large.
+    beside: further files that belong to it. facts: `made` and `quality`.
+    Raises BundleError where a file is empty or too large.
     """
-    size = _size(path.stat().st_size, str(path))
-    return Artifact(format, precision, path.name, sha256_of(path), size, **facts)
+    first, *rest = (
+        Part(p.name, sha256_of(p), _size(p.stat().st_size, str(p))) for p in (path, *beside)
+    )
+    return Artifact(format, precision, **asdict(first), parts=tuple(rest), **facts)
 
 
 def save_manifest(bundle: ModelBundle) -> None:

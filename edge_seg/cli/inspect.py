@@ -57,7 +57,7 @@ def _print_artifacts(bundle: ModelBundle) -> None:
         table.add_column(title, justify="right")
     for artifact in bundle.artifacts:
         figures = [_percent(artifact.quality.get(key)) for key in FIGURES]
-        row = [artifact.name, f"{artifact.size / 1000:.0f}", *figures]
+        row = [artifact.name, f"{artifact.total_size / 1000:.0f}", *figures]
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
 
@@ -65,9 +65,11 @@ def _print_artifacts(bundle: ModelBundle) -> None:
 def _print_made(artifact: Artifact) -> None:
     rest = {key: value for key, value in artifact.quality.items() if key not in FIGURES}
     print(artifact.name)
-    print(f"  file: {_clean(artifact.file)}")
-    print(f"  sha256: {artifact.sha256}")
-    for line in (*_lines("made", artifact.made), *_lines("quality", rest)):
+    for part in artifact.files:
+        print(f"  file: {_clean(part.file)}")
+        print(f"  sha256: {part.sha256}")
+    rest_of_it = (("made", artifact.made), ("quality", rest), ("latency", artifact.latency))
+    for line in (line for title, facts in rest_of_it for line in _lines(title, facts)):
         print(f"  {line}")
 
 
