@@ -1,5 +1,5 @@
-"""One model, in a straight line: trained network + calibration frames -> artifacts -> the gate
--> a bundle, or QualityRefused and no bundle.
+"""One model, in a straight line: trained network + calibration frames -> artifacts of every target
+-> the gate -> a bundle of the targets that passed, or QualityRefused and no bundle.
 
 Every artifact of one conversion answers to the same exam, through the runtime's own line of
 calls. The bundle appears under its name whole or not at all.
@@ -7,55 +7,37 @@ calls. The bundle appears under its name whole or not at all.
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from onnx import ModelProto
-
-from edge_seg._version import __version__
-from edge_seg.backends import open_backend
-from edge_seg.bundle import (
-    Artifact,
-    ModelBundle,
-    describe,
-    save_manifest,
-    sha256_of,
-    staged,
-)
+from edge_seg import comparison
+from edge_seg.bundle import Artifact, ModelBundle, save_manifest, sha256_of, staged
 from edge_seg.calibration.frames import CalibrationSet
-from edge_seg.converters import environment, gate, guards, head, onnx, rewrites, tflite
+from edge_seg.comparison import Comparison
+from edge_seg.converters import gate, targets
 from edge_seg.converters.environment import Progress
 from edge_seg.converters.gate import Exam
-from edge_seg.converters.reference import Reference, largest_difference
-from edge_seg.errors import ConversionError, QualityRefused
-from edge_seg.pixels import Codec
+from edge_seg.converters.targets import OUTPUT, Attempt, Network, Workpiece
+from edge_seg.errors import BackendFailure, BackendUnavailable, ConversionError, QualityRefused
 from edge_seg.segmenter import open_artifact
-from edge_seg.spec import InputSpec, OutputSpec, TensorSpec
 
-INT8 = "tflite-int8"
-FLOAT_TOLERANCE = 1e-3  # of probability: float TFLite against the ONNX it was made from
-OUTPUT = OutputSpec("logit", 0)  # every artifact returns one person logit
-TOOLS = ("onnx", "onnxruntime", "ai-edge-quantizer", "ai-edge-litert", "numpy")
+CALIBRATION = "calibration.json"  # which frames were seen, beside the manifest
 
 
 @dataclass(frozen=True)
 class Job:
-    """A conversion asked for. max_drop: points (gate.verdict). labelled: the exam, or
-    None where agreement with float on held-back frames is all there is. keep_onnx: put the float
-    ONNX into the bundle too, for ONNX Runtime and for converting again. name: the bundle's, where
-    it is not the file's.
+    """A conversion asked for. targets: names of targets.TARGETS. max_drop: points (gate.verdict).
+    labelled: the exam, or None where agreement with float on held-back frames is all there is.
+    keep_onnx: put the float ONNX into the bundle too, for converting again. name: the bundle's,
+    where it is not the file's.
     """
 
-    model: Path
-    input: InputSpec
-    output: OutputSpec
+    network: Network
     calibration: CalibrationSet
+    targets: tuple[str, ...] = ("tflite",)
     labelled: Exam | None = None
     max_drop: float | None = None
     keep_onnx: bool = False
@@ -75,179 +57,190 @@ class Row:
     reasons: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Conversion:
+    """What came of it. rows: every artifact made or refused. refused: targets that failed.
+    compared: times on this machine, and with them which precision to run here.
+    """
+
+    bundle: ModelBundle
+    rows: list[Row]
+    refused: tuple[str, ...]
+    compared: Comparison
+
+
 def convert(
     job: Job,
     target: Path,
     *,
-    progress: Progress = tflite.quiet,
+    progress: Progress = lambda message, done, total: None,
     table: Callable[[list[Row]], None] = lambda rows: None,
-) -> ModelBundle:
-    """Convert to float and int8 TFLite, judge both, and write the bundle at `target`.
+) -> Conversion:
+    """Convert to every target of the job, judge all, write the bundle of what passed at `target`.
 
     table: shown the rows before anything is refused, so that the figures are always seen.
-    Raises ConversionError (cannot be converted), QualityRefused (figures in the message),
-    OutputError (cannot be written). An existing bundle at `target` survives any of them.
+    Raises ConversionError (cannot be converted), QualityRefused (nothing passed; figures in the
+    message), OutputError (cannot be written). An existing bundle at `target` survives any of them.
     """
     with staged(target) as folder:
-        work = _Work(job, folder, progress)
-        reduced, graph, made = work.graphs()
-        fp32 = work.float_tflite(graph, made)
-        artifacts, refused = [fp32], []
-        try:
-            artifacts.append(work.int8_tflite(fp32, made))
-        except QualityRefused as error:  # by a guard: float is measured all the same
-            refused.append(Row(INT8, reasons=(str(error),)))
-        if job.keep_onnx:
-            artifacts.append(work.float_onnx(reduced, made))
-        bundle = work.bundle(tuple(artifacts))
-        rows, judged = _judge(bundle, job, progress)
-        rows += refused
+        work = Workpiece(job.network, job.calibration, folder, progress)
+        attempts = [targets.attempt(name, work) for name in job.targets]
+        always = [_float(attempts, work)]
+        if job.keep_onnx and "onnx" not in job.targets:
+            always.append(targets.float_onnx(work))
+        bundle = _bundle(job, folder, _all_artifacts(always, attempts))
+        judged, rows = _judge(bundle, job, progress)
+        rows += [_failed(attempt) for attempt in attempts if attempt.error is not None]
         table(rows)
-        _refuse(rows)
-        save_manifest(replace(bundle, artifacts=tuple(judged)))
-    return ModelBundle.load(target)
+        _refuse_float(rows[0])
+        passed = _passed(attempts, rows)
+        if not passed:
+            raise _nothing(attempts, rows)
+        kept = _kept(always, attempts, passed)
+        bundle = replace(bundle, artifacts=tuple(a for a in judged if a.name in kept))
+        bundle, compared = _timed(bundle, progress)
+        _clear(folder, bundle)
+        if hasattr(job.calibration, 'to_dict'): _write_calibration(folder, job.calibration)
+        save_manifest(bundle)
+    refused = tuple(a.target for a in attempts if a.target not in passed)
+    return Conversion(ModelBundle.load(target), rows, refused, compared)
 
 
-class _Work:
-    """The steps of one conversion; each leaves a file in the staged folder."""
+def _float(attempts: list[Attempt], work: Workpiece) -> Artifact:
+    """Return the float artifact everything is judged against: TFLite's, else the ONNX itself.
 
-    def __init__(self, job: Job, folder: Path, progress: Progress) -> None:
-        self.job, self.folder, self.progress = job, folder, progress
-
-    def graphs(self) -> tuple[ModelProto, ModelProto, dict[str, Any]]:
-        """Read, reduce and rewrite the network.
-
-        Returns it reduced to one logit, that rewritten for int8, and what was done, in words.
-        """
-        self.progress("reading the network", 0, 0)
-        loaded = onnx.load(self.job.model, self.job.input)
-        with onnx.naming(self.job.model):
-            dead = guards.dead_layers(loaded)
-            reduced = head.single_logit(loaded, self.job.output)
-            rewritten, steps = rewrites.simplify(reduced)
-        made = {
-            "edge_seg": __version__,
-            "python": platform.python_version(),
-            "tools": {
-                "onnx2tf": environment.ONNX2TF,
-                **{tool: metadata.version(tool) for tool in TOOLS},
-            },
-            "rewrites": steps,
-            "dead_layers": dead,
-        }
-        return reduced, rewritten, made
-
-    def float_onnx(self, reduced: ModelProto, made: dict[str, Any]) -> Artifact:
-        """Keep the network itself, reduced to one logit and otherwise as it came."""
-        path = self.folder / "model-fp32.onnx"
-        path.write_bytes(reduced.SerializeToString())
-        facts = {**made, "rewrites": ["reduced to one person logit"]}
-        return describe(path, format="onnx", precision="fp32", made=facts)
-
-    def float_tflite(self, graph: ModelProto, made: dict[str, Any]) -> Artifact:
-        """Make the float artifact and check it against the network as it came."""
-        path = self.folder / "model-fp32.tflite"
-        tflite.to_float(graph, path, progress=self.progress)
-        worst = self._worst_difference(path)
-        if worst > FLOAT_TOLERANCE:
-            raise ConversionError(
-                f"{self.job.model}: wanted a float TFLite within {FLOAT_TOLERANCE:g} of the ONNX, "
-                f"found a difference of {worst:.2e} on the calibration frames; "
-                "check the spec's channel and activation, then report the network"
-            )
-        facts = {**made, "max_difference_from_onnx": worst}
-        return describe(path, format="tflite", precision="fp32", made=facts)
-
-    def _worst_difference(self, path: Path) -> float:
-        reference = Reference(self.job.model, self.job.input, self.job.output)
-        backend = open_backend("tflite", path, {"threads": 2})
-        codec = Codec(self.job.input, OUTPUT, eats=backend.input, returns=backend.output)
-        pictures, worst = self.job.calibration.pictures, 0.0
-        for done, picture in enumerate(pictures, start=1):
-            mask = np.asarray(codec.decode(backend.infer(codec.encode(picture))), np.float32)
-            worst = max(worst, largest_difference(reference, mask, picture))
-            self.progress("checking float against the ONNX", done, len(pictures))
-        backend.close()
-        reference.close()
-        return worst
-
-    def int8_tflite(self, fp32: Artifact, made: dict[str, Any]) -> Artifact:
-        """Quantise the float artifact with the calibration frames."""
-        path = self.folder / "model-int8.tflite"
-        source = self.folder / fp32.file
-        mended = tflite.to_int8(
-            source,
-            path,
-            tensors=self._tensors(),
-            input=self.job.input,
-            progress=self.progress,
-        )
-        facts = {
-            **made,
-            "calibration": {
-                "frames": len(self.job.calibration.pictures),
-                "sha256": self.job.calibration.sha256,
-                "skipped": len(self.job.calibration.skipped),
-            },
-            "mended": mended,
-            "float_operators": guards.float_operators(path),
-        }
-        return describe(path, format="tflite", precision="int8", made=facts)
-
-    def _tensors(self) -> Iterator[NDArray[np.generic]]:
-        """The calibration pictures as the runtime's own codec encodes them for a float input."""
-        spec = self.job.input
-        eats = TensorSpec((1, spec.height, spec.width, 3), "float32", "nhwc")
-        codec = Codec(spec, OUTPUT, eats=eats, returns=TensorSpec((1, 1, 1, 1), "float32", "nhwc"))
-        for picture in self.job.calibration.pictures:
-            yield codec.encode(picture)
-
-    def bundle(self, artifacts: tuple[Artifact, ...]) -> ModelBundle:
-        """Return the bundle as it lies in the staged folder."""
-        source = {"file": self.job.model.name, "sha256": sha256_of(self.job.model)}
-        return ModelBundle(
-            path=self.folder,
-            name=self.job.name or self.job.model.stem,
-            input=self.job.input,
-            output=OUTPUT,
-            artifacts=artifacts,
-            source={**source, "output": self.job.output.to_dict()},
-        )
+    Made where no target made it. Raises the first target's error where that fails too.
+    """
+    made = {a.name: a for attempt in attempts for a in attempt.artifacts}
+    for name in ("tflite-fp32", "onnx-fp32"):
+        if name in made:
+            return made[name]
+    alone = [a for a in attempts if a.error is not None and not a.artifacts]
+    if len(alone) == len(attempts) and len(alone) == 1:
+        assert alone[0].error is not None
+        raise alone[0].error
+    return targets.float_onnx(work)
 
 
-def _judge(bundle: ModelBundle, job: Job, progress: Progress) -> tuple[list[Row], list[Artifact]]:
-    """Measure every artifact, float first; return the rows and the artifacts with their figures."""
+def _all_artifacts(always: list[Artifact], attempts: list[Attempt]) -> tuple[Artifact, ...]:
+    """Return every artifact once, the float one that is the measure first."""
+    made = [*always, *(a for attempt in attempts for a in attempt.artifacts)]
+    return tuple({artifact.name: artifact for artifact in made}.values())
+
+
+def _bundle(job: Job, folder: Path, artifacts: tuple[Artifact, ...]) -> ModelBundle:
+    """Return the bundle as it lies in the staged folder."""
+    network = job.network
+    source = {"file": network.model.name, "sha256": sha256_of(network.model)}
+    return ModelBundle(
+        path=folder,
+        name=job.name or network.model.stem,
+        input=network.input,
+        output=OUTPUT,
+        artifacts=artifacts,
+        source={**source, "output": network.output.to_dict()},
+    )
+
+
+def _judge(bundle: ModelBundle, job: Job, progress: Progress) -> tuple[list[Artifact], list[Row]]:
+    """Measure every artifact, float first; return them with their figures, and the rows."""
     rows: list[Row] = []
     judged: list[Artifact] = []
     exam = job.labelled
     for artifact in bundle.artifacts:
         what = f"measuring {artifact.name}"
         progress(what, 0, 0)
-        with open_artifact(bundle, artifact, threads=2) as segmenter:
-            exam = exam or gate.exam_from_float(
-                segmenter, job.calibration.held_back, "held-back frames"
-            )
-            figures = exam.take(segmenter, progress=lambda n, what=what: progress(what, n, 0))  # type: ignore[misc]
+        try:
+            with open_artifact(bundle, artifact, threads=2) as segmenter:
+                exam = exam or gate.exam_from_float(
+                    segmenter, job.calibration.held_back, "held-back frames"
+                )
+                figures = exam.take(segmenter, progress=lambda n, what=what: progress(what, n, 0))  # type: ignore[misc]
+        except (BackendUnavailable, BackendFailure) as error:
+            if not rows:  # float, the measure of all others
+                raise
+            rows.append(Row(artifact.name, artifact.total_size, reasons=(str(error),)))
+            judged.append(artifact)
+            continue
         float_figures = rows[0].figures if rows else figures
         reasons = tuple(gate.verdict(float_figures, figures, job.max_drop))
-        rows.append(Row(artifact.name, artifact.size, figures, reasons))
+        rows.append(Row(artifact.name, artifact.total_size, figures, reasons))
         judged.append(replace(artifact, quality=gate.recorded(figures)))
-    return rows, judged
+    return judged, rows
 
 
-def _refuse(rows: list[Row]) -> None:
-    """Raise QualityRefused where any artifact was refused: then nothing is kept."""
-    refused = [row for row in rows if row.reasons]
-    if not refused:
-        return
-    if refused[0] is rows[0]:
+def _failed(attempt: Attempt) -> Row:
+    """Return the row of what could not be made."""
+    made = {artifact.precision for artifact in attempt.artifacts}
+    missing = "int8" if made else "float"
+    return Row(f"{attempt.target}-{missing}", reasons=(str(attempt.error),))
+
+
+def _refuse_float(row: Row) -> None:
+    """Raise QualityRefused where the float network itself is no good: int8 is not to blame."""
+    if row.reasons:
         raise QualityRefused(
-            f"{rows[0].artifact}: the float network itself {'; '.join(rows[0].reasons)}; "
+            f"{row.artifact}: the float network itself {'; '.join(row.reasons)}; "
             "no bundle written: check the spec (colour, mean, std, channel) and the labels"
         )
-    lines = "\n".join(f"  - {row.artifact}: {'; '.join(row.reasons)}" for row in refused)
-    raise QualityRefused(
+
+
+def _passed(attempts: list[Attempt], rows: list[Row]) -> list[str]:
+    """Return the targets all of whose artifacts were made and passed."""
+    bad = {row.artifact for row in rows if row.reasons}
+    return [
+        attempt.target
+        for attempt in attempts
+        if attempt.error is None and not any(a.name in bad for a in attempt.artifacts)
+    ]
+
+
+def _kept(always: list[Artifact], attempts: list[Attempt], passed: list[str]) -> set[str]:
+    """Return the names of the artifacts the bundle keeps.
+
+    The float artifact that was the measure is always among them: it is what a user falls back to.
+    """
+    kept = {artifact.name for artifact in always}
+    for attempt in attempts:
+        if attempt.target in passed:
+            kept |= {artifact.name for artifact in attempt.artifacts}
+    return kept
+
+
+def _nothing(attempts: list[Attempt], rows: list[Row]) -> ConversionError:
+    """Return the error that says why no target is left."""
+    errors = [attempt.error for attempt in attempts]
+    if len(errors) == 1 and isinstance(errors[0], ConversionError):
+        if not isinstance(errors[0], QualityRefused):
+            return errors[0]
+    lines = "\n".join(
+        f"  - {row.artifact}: {'; '.join(row.reasons)}" for row in rows if row.reasons
+    )
+    return QualityRefused(
         f"refused by the quality gate:\n{lines}\n"
         "the float artifact is sound, so quantisation did this; no bundle was written: calibrate "
         "on other or more pictures"
+    )
+
+
+def _timed(bundle: ModelBundle, progress: Progress) -> tuple[ModelBundle, Comparison]:
+    """Time every artifact on this machine, one thread; return them with their times."""
+    progress("timing on this machine", 0, 0)
+    compared = comparison.compare(bundle, comparison.runtimes_of(bundle))
+    facts = {timing.artifact.name: timing.to_dict() for timing in compared.timings}
+    artifacts = tuple(replace(a, latency=facts.get(a.name, {})) for a in bundle.artifacts)
+    return replace(bundle, artifacts=artifacts), compared
+
+
+def _clear(folder: Path, bundle: ModelBundle) -> None:
+    """Remove what the bundle does not name: artifacts that were refused."""
+    named = {part.file for artifact in bundle.artifacts for part in artifact.files}
+    for path in folder.iterdir():
+        if path.name not in named:
+            path.unlink()
+
+
+def _write_calibration(folder: Path, calibration: CalibrationSet) -> None:
+    (folder / CALIBRATION).write_text(
+        json.dumps(calibration.to_dict(), indent=1) + "\n", encoding="utf-8"
     )

@@ -46,6 +46,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
         *("supervision", "camera"),
     ),
     "evaluation": ("errors", "metrics", "segmenter"),
+    "comparison": ("errors", "bundle", "backends", "board", "segmenter", "machine"),
     "doctor": ("errors", "spec", "bundle", "board", "backends", "segmenter", "camera"),
     "bench": (
         *("_version", "errors", "spec", "bundle", "pixels", "backends", "board", "segmenter"),
@@ -60,7 +61,7 @@ WORKSHOP: dict[str, tuple[str, ...]] = {
     "calibration": ("errors", "spec", "bundle", "pixels", "pictures", "camera"),
     "converters": (
         *("_version", "errors", "spec", "bundle", "pixels", "metrics", "compositing"),
-        *("evaluation", "segmenter", "backends", "backends.*", "calibration.*"),
+        *("evaluation", "segmenter", "backends", "backends.*", "calibration.*", "comparison"),
     ),
     "training": (
         *("_version", "errors", "spec", "bundle", "pixels", "metrics", "compositing"),

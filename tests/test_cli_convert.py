@@ -274,10 +274,17 @@ def test_calibrating_on_what_is_judged_is_a_leak(folder: Path, convert: Say) -> 
 
 
 def test_options_that_make_no_sense(convert: Say) -> None:
-    assert "other targets are not in this version" in convert(to="openvino")
     assert "0..100" in convert(max_drop="-1")
     assert "0..100" in convert(max_drop="nan")
     assert "8..1000" in convert(frames="3")
+
+
+def test_a_target_that_does_not_exist(convert: Say, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ("coral", "tflite,coral", ",", "all,tflite"):
+        with pytest.raises(SystemExit) as ended:
+            convert(to=words)
+        assert ended.value.code == 2
+        assert "wanted targets from tflite, openvino, onnx" in capsys.readouterr().err
 
 
 def test_without_int8(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,7 @@ from edge_seg.converters import family, gate, guards  # noqa: E402
 from edge_seg.converters import onnx as reader  # noqa: E402
 from edge_seg.converters.conversion import Job, Row  # noqa: E402
 from edge_seg.converters.conversion import convert as convert_job  # noqa: E402
+from edge_seg.converters.targets import Network  # noqa: E402
 from edge_seg.errors import QualityRefused  # noqa: E402
 from edge_seg.segmenter import open_artifact  # noqa: E402
 from edge_seg.spec import InputSpec, OutputSpec  # noqa: E402
@@ -242,7 +243,7 @@ def official_job(models_dir: Path, data_dir: Path, file: str, **settings: Any) -
     spec = settings.pop("input", spec)
     exam = gate.exam_from_labels(data_dir / "val.txt")
     calibration = gather(data_dir / "train.txt", spec, count=settings.pop("count", 100))
-    return Job(path, spec, output, calibration, labelled=exam, **settings)
+    return Job(Network(path, spec, output), calibration, labelled=exam, **settings)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +259,7 @@ def test_official_networks_keep_their_quality_in_int8(
 ) -> None:
     rows: list[Row] = []
     job = official_job(models_dir, data_dir, file)
-    bundle = convert_job(job, tmp_path / "made", table=rows.extend)
+    bundle = convert_job(job, tmp_path / "made", table=rows.extend).bundle
     fp32, int8 = bundle.artifacts
     assert fp32.made["max_difference_from_onnx"] < 1e-3
     # float: not worse than the same weights measured elsewhere with the same pictures.
@@ -306,7 +307,8 @@ def test_a_network_of_another_family_converts_by_its_spec(
     path = models_dir / "sinet_320x320.onnx"
     exam = gate.exam_from_labels(data_dir / "val.txt")
     calibration = gather(data_dir / "train.txt", spec, count=40)
-    job = Job(path, spec, OutputSpec("probability", 1), calibration, labelled=exam, max_drop=3.0)
-    fp32, int8 = convert_job(job, tmp_path / "made").artifacts
+    network = Network(path, spec, OutputSpec("probability", 1))
+    job = Job(network, calibration, labelled=exam, max_drop=3.0)
+    fp32, int8 = convert_job(job, tmp_path / "made").bundle.artifacts
     assert fp32.quality["miou"] > 0.8 and fp32.made["max_difference_from_onnx"] < 1e-3
     assert int8.quality["miou"] > 0.8

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_seg.cli import arguments
-from edge_seg.cli.figures import FIGURES
+from edge_seg.cli.figures import FIGURES, print_times
 from edge_seg.cli.progress import frames_bar
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write."""
     from edge_seg.bench import measure
+    from edge_seg.board import resolve
     from edge_seg.bundle import ModelBundle, write_whole
+    from edge_seg.comparison import compare
 
     bundle = ModelBundle.load(args.bundle)
     frames, source = _frames(args.source) if args.source else (None, "")
@@ -60,9 +62,13 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.labels:
         report.quality = _quality(args, bundle)
+    runtimes = [r.with_threads(args.threads) for r in resolve(args.board).runtimes]
+    compared = compare(bundle, runtimes)
     _print(report)
+    print_times(compared)
     if args.json:
-        write_whole(args.json, json.dumps(report.to_dict(), indent=2) + "\n")
+        found = {**report.to_dict(), "precisions": compared.to_dict()}
+        write_whole(args.json, json.dumps(found, indent=2) + "\n")
     return 0
 
 

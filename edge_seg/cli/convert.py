@@ -1,22 +1,23 @@
-"""`edge-seg convert MODEL.onnx --int8 --calibration SOURCE --labels LIST -o BUNDLE`."""
+"""`edge-seg convert MODEL --int8 --to TARGETS --calibration SOURCE --labels LIST -o BUNDLE`."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_seg.cli import arguments
-from edge_seg.cli.figures import FIGURES
+from edge_seg.cli.figures import FIGURES, print_times
 from edge_seg.cli.progress import steps_bar
 from edge_seg.errors import ConversionError, OutputError
 
 if TYPE_CHECKING:
     from edge_seg.converters.conversion import Job, Row
     from edge_seg.converters.environment import Progress
-    from edge_seg.spec import InputSpec, OutputSpec
+    from edge_seg.converters.targets import Network
 
-TARGETS = ("tflite",)
+TARGETS = ("tflite", "openvino", "onnx")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,9 +25,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "convert",
         help="turn a trained network into a measured int8 bundle",
-        description="Turn a trained ONNX network into a bundle: float and int8 artifacts, measured "
-        "against each other on labelled pictures. An int8 artifact that lost too much is refused "
-        "(exit 3) and nothing is written.",
+        description="Turn a trained network into a bundle: float and int8 artifacts for every "
+        "target, measured against each other on labelled pictures. A target whose int8 lost too "
+        "much is refused and left out (exit 3); where none passes, nothing is written.",
     )
     parser.add_argument(
         "model",
@@ -37,12 +38,37 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "(default: the network that ships)",
     )
     parser.add_argument("--int8", action="store_true", help="quantise to int8 (integer in and out)")
-    parser.add_argument("--to", default="tflite", help="targets, comma-separated: tflite")
+    parser.add_argument(
+        "--to",
+        type=_targets,
+        default=("tflite",),
+        metavar="TARGETS",
+        help="comma-separated: tflite (Raspberry Pi), openvino (Intel NPU, GPU, CPU), onnx "
+        "(Jetson's TensorRT, ONNX Runtime), or all (default: tflite)",
+    )
     parser.add_argument(
         "--keep-onnx",
         action="store_true",
-        help="put the float ONNX into the bundle too: for ONNX Runtime, and to convert again",
+        help="put the float ONNX into the bundle too, to convert again (--to onnx does so as well)",
     )
+    _add_pictures(parser)
+    parser.add_argument(
+        "--max-drop",
+        type=float,
+        metavar="POINTS",
+        help="points that int8 may lose: of mIoU and of person IoU with --labels (default 0.5), "
+        "of agreement with float without (default 5)",
+    )
+    parser.add_argument(
+        "--spec", type=Path, metavar="FILE.toml", help="input contract of a network we do not know"
+    )
+    where = "folder to write (default: MODEL's name)"
+    parser.add_argument("-o", "--output", type=Path, metavar="BUNDLE", help=where)
+    parser.set_defaults(run=run)
+
+
+def _add_pictures(parser: argparse.ArgumentParser) -> None:
+    """Add what the quantiser sees, and what it is judged on."""
     parser.add_argument(
         "--calibration",
         type=Path,
@@ -63,34 +89,46 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="labelled pictures to judge by (picture<space>label per line), or a clip folder; "
         "without it, agreement with the float network is judged",
     )
-    parser.add_argument(
-        "--max-drop",
-        type=float,
-        metavar="POINTS",
-        help="points that int8 may lose: of mIoU and of person IoU with --labels (default 0.5), "
-        "of agreement with float without (default 5)",
-    )
-    parser.add_argument(
-        "--spec", type=Path, metavar="FILE.toml", help="input contract of a network we do not know"
-    )
-    where = "folder to write (default: MODEL's name)"
-    parser.add_argument("-o", "--output", type=Path, metavar="BUNDLE", help=where)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert, show the table, write the bundle."""
+    """Convert, show the table, write the bundle; exit 3 where a target was refused."""
+    from edge_seg.cli import DONE, REFUSED
+
     _check(args)
     from edge_seg.converters.conversion import convert
 
     with steps_bar() as progress:
         job = _job(args, progress)
-        bundle = convert(job, _target(args), progress=progress, table=_print)
-    print(f"contract: {job.input}")
+        made = convert(job, _target(args), progress=progress, table=_print)
+    print(f"contract: {job.network.input}")
     for sentence in job.calibration.skipped:
         print(f"skipped: {sentence}")
+    print_times(made.compared)
+    bundle = made.bundle
     print(f"wrote {bundle.path} ({', '.join(a.name for a in bundle.artifacts)})")
-    return 0
+    if made.refused:
+        print(
+            f"edge-seg: refused: {', '.join(made.refused)}; the bundle holds the targets that "
+            "passed",
+            file=sys.stderr,
+        )
+        return REFUSED
+    return DONE
+
+
+def _targets(text: str) -> tuple[str, ...]:
+    """Read --to; argparse words the error."""
+    asked = tuple(dict.fromkeys(t.strip() for t in text.split(",") if t.strip()))
+    if asked == ("all",):
+        return TARGETS
+    unknown = [t for t in asked if t not in TARGETS]
+    if unknown or not asked:
+        found = ", ".join(unknown) or "none"
+        raise argparse.ArgumentTypeError(
+            f"wanted targets from {', '.join(TARGETS)}, or all, found {found}"
+        )
+    return asked
 
 
 def _target(args: argparse.Namespace) -> Path:
@@ -106,7 +144,7 @@ def _job(args: argparse.Namespace, progress: Progress) -> Job:
     from edge_seg.converters.conversion import Job
     from edge_seg.converters.gate import exam_from_labels
 
-    model, input_spec, output_spec, name = _network(args)
+    network, name = _network(args)
     exam, judged = None, frozenset[Path]()
     if args.labels:
         what = "reading labelled pictures"
@@ -114,17 +152,16 @@ def _job(args: argparse.Namespace, progress: Progress) -> Job:
         judged = frozenset(pair.image.resolve() for pair in pairs_of(args.labels))
     calibration = gather(
         args.calibration,
-        input_spec,
+        network.input,
         count=args.frames,
         hold_back=0 if exam else HELD_BACK,
         judged=judged,
         progress=lambda done, total: progress("reading calibration frames", done, total),
     )
     return Job(
-        model,
-        input_spec,
-        output_spec,
+        network,
         calibration,
+        targets=args.to,
         labelled=exam,
         max_drop=args.max_drop,
         keep_onnx=args.keep_onnx,
@@ -134,12 +171,6 @@ def _job(args: argparse.Namespace, progress: Progress) -> Job:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot work before anything is loaded."""
-    unknown = [t for t in args.to.split(",") if t not in TARGETS]
-    if unknown:
-        raise ConversionError(
-            f"wanted --to from {', '.join(TARGETS)}, found {', '.join(unknown)}; "
-            "other targets are not in this version"
-        )
     if not args.int8:
         raise ConversionError(
             "wanted --int8, found no precision; say `edge-seg convert MODEL.onnx --int8 ...` "
@@ -173,22 +204,24 @@ def _check_target(args: argparse.Namespace) -> None:
         )
 
 
-def _network(args: argparse.Namespace) -> tuple[Path, InputSpec, OutputSpec, str]:
-    """Return the ONNX file, its contract and its name; a bundle may keep its float ONNX."""
+def _network(args: argparse.Namespace) -> tuple[Network, str]:
+    """Return the network with its contract, and its name; a bundle may keep its float ONNX."""
     from edge_seg.converters import family, onnx
+    from edge_seg.converters.targets import Network
     from edge_seg.spec import load_spec
 
     if args.model is None or args.model.is_dir():
         return _kept_network(args)
     if args.spec is not None:
-        input_spec, output_spec = load_spec(args.spec)
-        onnx.load(args.model, input_spec)  # refused now, not after the pictures are read
-        return args.model, input_spec, output_spec, args.model.stem
-    return (args.model, *family.known_spec(onnx.load(args.model)), args.model.stem)
+        network = Network(args.model, *load_spec(args.spec))
+        onnx.load(args.model, network.input)  # refused now, not after the pictures are read
+        return network, args.model.stem
+    return Network(args.model, *family.known_spec(onnx.load(args.model))), args.model.stem
 
 
-def _kept_network(args: argparse.Namespace) -> tuple[Path, InputSpec, OutputSpec, str]:
+def _kept_network(args: argparse.Namespace) -> tuple[Network, str]:
     from edge_seg.bundle import ModelBundle
+    from edge_seg.converters.targets import Network
 
     bundle = ModelBundle.load(args.model)
     if args.spec is not None:
@@ -203,7 +236,7 @@ def _kept_network(args: argparse.Namespace) -> tuple[Path, InputSpec, OutputSpec
             f"{', '.join(a.name for a in bundle.artifacts)}; name the .onnx file it was made "
             "from, or convert that with --keep-onnx first"
         )
-    return bundle.file(kept[0]), bundle.input, bundle.output, bundle.name
+    return Network(bundle.file(kept[0]), bundle.input, bundle.output), bundle.name
 
 
 def _print(rows: list[Row]) -> None:

@@ -1,3 +1,35 @@
-"""The figures that every table of quality shows, in percent, and their titles."""
+"""The figures that every table of quality shows, in percent, and the table of times."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge_seg.comparison import Comparison
 
 FIGURES = {"miou": "mIoU", "person_iou": "person IoU", "boundary_f": "boundary F", "sc": "SC"}
+
+
+def print_times(compared: Comparison) -> None:
+    """Print bare calls side by side, and which precision they speak for on this machine."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if not compared.timings:
+        return
+    table = Table(title="bare calls side by side on this machine, median")
+    table.add_column("runtime")
+    table.add_column("ms", justify="right")
+    judged = any("miou" in timing.artifact.quality for timing in compared.timings)
+    if judged:
+        table.add_column("mIoU when converted", justify="right")
+    for timing in compared.timings:
+        quality = timing.artifact.quality.get("miou")
+        cells = [f"{100 * quality:.2f}" if isinstance(quality, float) else "-"] if judged else []
+        table.add_row(str(timing.runtime), f"{timing.milliseconds:.2f}", *cells)
+    Console().print(table)
+    print(f"measured on {compared.timings[0].machine}")
+    for sentence in compared.refusals:
+        print(f"not measured: {sentence}")
+    for sentence in compared.advice:
+        print(f"advice: {sentence}")

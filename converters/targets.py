@@ -1,0 +1,263 @@
+"""What each target makes of a network: a float artifact and an int8 one, of one library each.
+
+    tflite     model-fp32.tflite, model-int8.tflite     Raspberry Pi: LiteRT, full-integer
+    openvino   model-fp16.xml, model-int8.xml (+ .bin)  Intel NPU, GPU, CPU
+    onnx       model-fp32.onnx, model-int8.onnx         Jetson: TensorRT, and ONNX Runtime
+
+A target that cannot be made is an `Attempt` with its error; the others go on.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from edge_seg._version import __version__
+from edge_seg.backends import open_backend
+from edge_seg.bundle import Artifact, describe
+from edge_seg.calibration.frames import CalibrationSet
+from edge_seg.converters import environment, guards, head, onnx, rewrites
+from edge_seg.converters.environment import Progress
+from edge_seg.converters.reference import Reference, largest_difference
+from edge_seg.errors import BackendUnavailable, ConversionError, EdgeSegError
+from edge_seg.pixels import Codec
+from edge_seg.spec import InputSpec, OutputSpec, TensorSpec
+
+OUTPUT = OutputSpec("logit", 0)  # every artifact returns one person logit
+# Of probability, float artifact against the ONNX it was made from. Weights in 16 bits move a
+# pixel on the contour by more than weights in 32; what that costs is the gate's to say.
+TOLERANCE = {"fp32": 1e-3, "fp16": 5e-2}
+TOOLS = {
+    "tflite": ("onnx", "onnxruntime", "ai-edge-quantizer", "ai-edge-litert", "numpy"),
+    "openvino": ("onnx", "openvino", "nncf", "numpy"),
+    "onnx": ("onnx", "onnxruntime", "numpy"),
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network to convert, where it lies and what it eats and returns."""
+
+    model: Path
+    input: InputSpec
+    output: OutputSpec
+
+
+@dataclass
+class Attempt:
+    """A target tried: its artifacts, float first, and the error that ended it, if one did."""
+
+    target: str
+    artifacts: list[Artifact] = field(default_factory=list)
+    error: EdgeSegError | None = None
+
+
+class Workpiece:
+    """One network on its way through every target; artifacts are left in `folder`."""
+
+    def __init__(
+        self, network: Network, calibration: CalibrationSet, folder: Path, progress: Progress
+    ) -> None:
+        self.network, self.calibration = network, calibration
+        self.folder, self.progress = folder, progress
+        progress("reading the network", 0, 0)
+        loaded = onnx.load(network.model, network.input)
+        with onnx.naming(network.model):
+            self.dead_layers = guards.dead_layers(loaded)
+            self.reduced = head.single_logit(loaded, network.output)
+
+    @cached_property
+    def rewritten(self) -> tuple[ModelProto, list[str]]:
+        """The network in operators every quantizer takes, and what was done, in words."""
+        with onnx.naming(self.network.model):
+            return rewrites.simplify(self.reduced)
+
+    def tensors(self, layout: str) -> Iterator[NDArray[np.generic]]:
+        """Yield the calibration pictures as the runtime's own codec encodes them for float."""
+        spec = self.network.input
+        size = (spec.height, spec.width)
+        shape = (1, *size, 3) if layout == "nhwc" else (1, 3, *size)
+        eats = TensorSpec(shape, "float32", layout)
+        codec = Codec(spec, OUTPUT, eats=eats, returns=TensorSpec((1, 1, 1, 1), "float32", layout))
+        for picture in self.calibration.pictures:
+            yield codec.encode(picture)
+
+    def made(self, target: str, *, rewritten: bool = True) -> dict[str, Any]:
+        """Return how an artifact of this target is made: versions and rewritings."""
+        tools = {tool: metadata.version(tool) for tool in TOOLS[target]}
+        if target == "tflite":
+            tools = {"onnx2tf": environment.ONNX2TF, **tools}
+        return {
+            "edge_seg": __version__,
+            "python": platform.python_version(),
+            "tools": tools,
+            "rewrites": self.rewritten[1] if rewritten else ["reduced to one person logit"],
+            "dead_layers": self.dead_layers,
+        }
+
+    def calibrated(self) -> dict[str, Any]:
+        """Return what an int8 artifact was calibrated on."""
+        seen = self.calibration
+        return {
+            "frames": len(seen.pictures),
+            "sha256": seen.sha256,
+            "skipped": len(seen.skipped),
+        }
+
+    def worst_difference(self, format: str, path: Path) -> float:
+        """Return the largest difference of probability from the network as it came."""
+        network = self.network
+        reference = Reference(network.model, network.input, network.output)
+        backend = open_backend(BACKEND_OF.get(format, format), path, {"threads": 2})
+        codec = Codec(network.input, OUTPUT, eats=backend.input, returns=backend.output)
+        pictures, worst = self.calibration.pictures, 0.0
+        for done, picture in enumerate(pictures, start=1):
+            mask = np.asarray(codec.decode(backend.infer(codec.encode(picture))), np.float32)
+            worst = max(worst, largest_difference(reference, mask, picture))
+            self.progress(f"checking float {format} against the ONNX", done, len(pictures))
+        backend.close()
+        reference.close()
+        return worst
+
+    def float_artifact(
+        self, format: str, precision: str, path: Path, made: dict[str, Any]
+    ) -> Artifact:
+        """Describe a float artifact after checking it against the network as it came."""
+        worst = self.worst_difference(format, path)
+        if worst > TOLERANCE[precision]:
+            raise ConversionError(
+                f"{self.network.model}: wanted a float {format} artifact within "
+                f"{TOLERANCE[precision]:g} of the ONNX, found a difference of {worst:.2e} on the "
+                "calibration frames; check the spec's channel and activation, then report the "
+                "network"
+            )
+        facts = {**made, "max_difference_from_onnx": worst}
+        return describe(path, format=format, precision=precision, beside=parts_of(path), made=facts)
+
+    def int8_artifact(
+        self, format: str, path: Path, *, mended: list[str], floats: list[str]
+    ) -> Artifact:
+        """Describe an int8 artifact. mended, floats: what had to be, and what stayed in float."""
+        facts = {
+            **self.made(format),
+            "calibration": self.calibrated(),
+            "mended": mended,
+            "float_operators": floats,
+        }
+        return describe(path, format=format, precision="int8", beside=parts_of(path), made=facts)
+
+
+BACKEND_OF = {"onnx": "onnxruntime"}  # where the backend is not called as its format
+
+
+def parts_of(path: Path) -> list[Path]:
+    """Return the files that belong to an artifact: the weights beside OpenVINO's .xml."""
+    return [path.with_suffix(".bin")] if path.suffix == ".xml" else []
+
+
+def float_tflite(work: Workpiece) -> Artifact:
+    """model-fp32.tflite."""
+    from edge_seg.converters import tflite
+
+    path = work.folder / "model-fp32.tflite"
+    tflite.to_float(work.rewritten[0], path, progress=work.progress)
+    return work.float_artifact("tflite", "fp32", path, work.made("tflite"))
+
+
+def int8_tflite(work: Workpiece) -> Artifact:
+    """model-int8.tflite, from model-fp32.tflite."""
+    from edge_seg.converters import tflite
+
+    source, path = work.folder / "model-fp32.tflite", work.folder / "model-int8.tflite"
+    mended = tflite.to_int8(
+        source,
+        path,
+        tensors=work.tensors("nhwc"),
+        input=work.network.input,
+        progress=work.progress,
+    )
+    return work.int8_artifact("tflite", path, mended=mended, floats=guards.float_operators(path))
+
+
+def float_openvino(work: Workpiece) -> Artifact:
+    """model-fp16.xml and .bin: weights in 16 bits, computed as the device likes."""
+    from edge_seg.converters import openvino
+
+    path = work.folder / "model-fp16.xml"
+    work.progress("converting to OpenVINO", 0, 0)
+    openvino.to_float(work.rewritten[0], path)
+    return work.float_artifact("openvino", "fp16", path, work.made("openvino"))
+
+
+def int8_openvino(work: Workpiece) -> Artifact:
+    """model-int8.xml and .bin."""
+    from edge_seg.converters import openvino
+
+    path = work.folder / "model-int8.xml"
+    mended = openvino.to_int8(
+        work.rewritten[0],
+        path,
+        tensors=work.tensors("nchw"),
+        input=work.network.input,
+        progress=work.progress,
+    )
+    floats = openvino.float_operators(path)
+    return work.int8_artifact("openvino", path, mended=mended, floats=floats)
+
+
+def float_onnx(work: Workpiece) -> Artifact:
+    """model-fp32.onnx: the network itself, reduced to one logit and otherwise as it came."""
+    path = work.folder / "model-fp32.onnx"
+    path.write_bytes(work.reduced.SerializeToString())
+    return work.float_artifact("onnx", "fp32", path, work.made("onnx", rewritten=False))
+
+
+def int8_onnx(work: Workpiece) -> Artifact:
+    """model-int8.onnx: QDQ, as TensorRT takes it."""
+    from edge_seg.converters import qdq
+
+    path = work.folder / "model-int8.onnx"
+    mended = qdq.to_int8(
+        work.rewritten[0],
+        path,
+        tensors=work.tensors("nchw"),
+        input=work.network.input,
+        progress=work.progress,
+    )
+    return work.int8_artifact("onnx", path, mended=mended, floats=qdq.float_operators(path))
+
+
+Make = Callable[[Workpiece], Artifact]
+TARGETS: dict[str, tuple[Make, Make]] = {
+    "tflite": (float_tflite, int8_tflite),
+    "openvino": (float_openvino, int8_openvino),
+    "onnx": (float_onnx, int8_onnx),
+}
+
+
+def attempt(target: str, work: Workpiece) -> Attempt:
+    """Make a target's float and int8 artifacts, as far as it goes.
+
+    What ends it is kept, not raised; a full disk (OutputError) and Ctrl-C end everything.
+    """
+    done = Attempt(target)
+    try:
+        for make in TARGETS[target]:
+            done.artifacts.append(make(work))
+    except (ConversionError, BackendUnavailable) as error:
+        done.error = error
+    except ImportError as error:
+        done.error = BackendUnavailable(
+            f"{target}: wanted its converter, found: {error}; "
+            'install it with: pip install "edge-seg[convert]"'
+        )
+    return done
