@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edge_seg.cli import arguments
 from edge_seg.cli.figures import FIGURES
 from edge_seg.cli.progress import frames_bar
-from edge_seg.errors import ConversionError
+from edge_seg.errors import BackendUnavailable, ConversionError
 
 if TYPE_CHECKING:
     from edge_seg.bundle import Artifact, ModelBundle
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             bundle = _load(args)
         chosen = _chosen(bundle, args.artifact)
-        rows = [_row(bundle, a, args.labels, args.threads) for a in chosen]
+        rows = _rows(bundle, chosen, args)
     _print(rows, args.labels.name)
     if args.json:
         write_whole(args.json, json.dumps(rows, indent=2) + "\n")
@@ -85,6 +86,26 @@ def _chosen(bundle: ModelBundle, name: str | None) -> list[Artifact]:
     with EdgeSegmenter.open(bundle) as segmenter:
         assert segmenter.artifact is not None
         return [segmenter.artifact]
+
+
+def _rows(
+    bundle: ModelBundle, chosen: list[Artifact], args: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Measure the artifacts; of several, one whose library is not here is said and left out."""
+    rows, refusals = [], []
+    for artifact in chosen:
+        try:
+            rows.append(_row(bundle, artifact, args.labels, args.threads))
+        except BackendUnavailable as refusal:
+            if len(chosen) == 1:
+                raise
+            refusals.append(f"{artifact.name}: {refusal}")
+    if not rows:
+        listed = "\n".join(f"  - {refusal}" for refusal in refusals)
+        raise BackendUnavailable(f"wanted an artifact that opens here, found none:\n{listed}")
+    for refusal in refusals:
+        print(f"edge-seg: not measured: {refusal}", file=sys.stderr)
+    return rows
 
 
 def _row(bundle: ModelBundle, artifact: Artifact, labels: Path, threads: int) -> dict[str, Any]:
