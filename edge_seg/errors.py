@@ -7,6 +7,7 @@
     ├── UnknownBoard(LookupError)          a board name nobody knows
     ├── BackendUnavailable(RuntimeError)   a backend that cannot run here, with the reason
     ├── BackendFailure(RuntimeError)       a backend that ran and failed
+    │   └── MaskLate                       no mask for this frame in time; the next may have one
     ├── CameraError(OSError)               a source of frames that cannot be opened or read
     │   └── CameraLost                     a camera that worked and stopped
     ├── OutputError(OSError)               a file that could not be written whole
@@ -45,6 +46,10 @@ class BackendUnavailable(EdgeSegError, RuntimeError):
 
 class BackendFailure(EdgeSegError, RuntimeError):
     """A backend that opened and then failed, or was used after `close`."""
+
+
+class MaskLate(BackendFailure):
+    """No answer within the deadline while the next runtime opens: skip the frame, go on."""
 
 
 class CameraError(EdgeSegError, OSError):

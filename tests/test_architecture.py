@@ -34,7 +34,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "board": ("errors", "spec", "bundle"),
     "backends": ("errors", "spec"),
     "backends.*": ("errors", "spec", "backends"),
-    "supervision": ("errors", "spec", "bundle", "pixels", "backends"),
+    "supervision": ("errors",),
     "pictures": ("errors",),
     "camera": ("errors", "pictures"),
     "machine": (),

@@ -1,0 +1,464 @@
+"""Falling back aloud: what happens when a runtime that worked stops working.
+
+    fails    an exception while running      retried after a pause, then the next runtime
+    hangs    no answer within the deadline   abandoned and counted, then the next runtime
+    stuck    the same answer for pictures that changed, and for two that differ by construction
+
+A call gives an answer or raises: never zeros, never the last answer again. With a deadline, it
+does either in time. One log line per change of runtime; `counters` say how often what happened.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_seg.errors import BackendFailure, BackendUnavailable, BundleError, MaskLate
+
+log = logging.getLogger("edge_seg")
+Picture = NDArray[np.uint8]
+Answer = NDArray[np.generic]
+
+CHANGED = 3.0  # levels of 255, mean over a picture: more than a sensor's noise, less than a person
+STRIDE = 8  # pictures are compared on every eighth pixel: 0.01 ms
+LONGEST_PAUSE = 30.0  # seconds between attempts once every runtime has failed
+
+
+class Engine(Protocol):
+    """One opened runtime of a bundle. shape: (h, w, 3) of the pictures it takes."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the pictures, uint8."""
+        ...
+
+    def run(self, picture: Picture) -> Answer:
+        """Return the network's answer to a small picture. Raises BackendFailure."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
+
+
+E = TypeVar("E", bound=Engine)
+
+
+@dataclass(frozen=True)
+class Choice(Generic[E]):
+    """A runtime that may be opened. open raises BackendUnavailable or BundleError."""
+
+    name: str
+    open: Callable[[], E]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """When to give a runtime up.
+
+    deadline: seconds a call may take before it is abandoned; None runs in the caller's thread,
+        where nothing can be abandoned (a thread's hand-off costs: benchmarks/supervision.py).
+    retries: further calls of a runtime that failed. pause: seconds before the first of them and
+        before the first new attempt when all have failed; doubled every time.
+    stuck: identical answers to changed pictures before a runtime is examined; 0 for never.
+    abandoned: hung calls left behind before giving up for good: each keeps a thread and memory.
+    return_after: seconds after which runtimes before the present one are tried again; None: never.
+    """
+
+    deadline: float | None = None
+    retries: int = 1
+    pause: float = 0.02
+    stuck: int = 50
+    abandoned: int = 3
+    return_after: float | None = None
+
+
+@dataclass
+class Counters:
+    """How often what happened since opening. lost: frames that got an error for an answer."""
+
+    failures: int = 0
+    hangs: int = 0
+    stuck: int = 0
+    switches: int = 0
+    returns: int = 0
+    lost: int = 0
+
+
+@dataclass
+class _Hung(Exception):
+    """A call that did not answer in time."""
+
+    seconds: float
+
+
+class Supervisor(Generic[E]):
+    """The runtimes of one bundle, in order; `run` uses the first that works.
+
+    Raises BackendUnavailable listing every refusal where none opens. Not for two threads at once.
+    """
+
+    def __init__(
+        self,
+        choices: Sequence[Choice[E]],
+        policy: Policy | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.policy = policy or Policy()
+        self.counters = Counters()
+        self.reason = ""
+        self._choices, self._clock, self._sleep = list(choices), clock, sleep
+        self._closed = False
+        self._pauses = 0
+        self._not_before = 0.0
+        self._order = range(len(self._choices))
+        self._seat: _Seat[E] | None = None
+        self._opening: _Opening[E] | None = None
+        opening: _Opening[E] = _Opening(self._choices, self._order)
+        opening.walk()
+        if opening.opened is None:
+            raise BackendUnavailable("\n".join(f"  - {line}" for line in opening.refusals))
+        self._sit(opening, "; ".join(opening.refusals))
+
+    @property
+    def engine(self) -> E:
+        """The opened runtime. Raises BackendFailure while there is none."""
+        if self._seat is None:
+            raise BackendFailure(f"wanted a runtime that works, found none: {self.reason}")
+        return self._seat.engine
+
+    @property
+    def degraded(self) -> bool:
+        """True where the present runtime is not the first choice."""
+        return self._seat is None or self._seat.index > 0
+
+    def run(self, picture: Picture) -> tuple[E, Answer]:
+        """Return the engine that answered and its answer.
+
+        Raises MaskLate (no answer to this picture in time; the next may have one),
+        BackendFailure (every runtime failed; attempts go on with later calls).
+        """
+        limit = None if self.policy.deadline is None else self._clock() + self.policy.deadline
+        try:
+            while True:
+                seat = self._ready(limit)
+                answer = self._attempt(seat, picture, limit)
+                if answer is not None:
+                    self._pauses = 0
+                    return seat.engine, answer
+        except BackendFailure:
+            self.counters.lost += 1
+            raise
+
+    def _attempt(self, seat: _Seat[E], picture: Picture, limit: float | None) -> Answer | None:
+        """Call once, and again where it failed; None where the runtime was given up."""
+        for again in range(self.policy.retries + 1):
+            left = self._left(limit)
+            if left == 0.0:
+                raise MaskLate(f"wanted a mask in time, found: {self.reason}; try the next frame")
+            try:
+                answer = seat.call(picture, left)
+            except _Hung as hung:
+                self.counters.hangs += 1
+                self._leave(f"no answer in {1e3 * hung.seconds:.0f} ms", hung=True)
+                return None
+            except BackendFailure as failure:
+                self.counters.failures += 1
+                if again == self.policy.retries:
+                    self._leave(str(failure))
+                    return None
+                self._rest(self.policy.pause * 2**again, limit)
+                continue
+            if seat.watch.suspects(picture, answer) and self._is_stuck(seat, answer, limit):
+                self.counters.stuck += 1
+                self._leave(f"the same answer to {self.policy.stuck} changed pictures")
+                return None
+            return answer
+        return None
+
+    def _ready(self, limit: float | None) -> _Seat[E]:
+        """Return the runtime to use: one that returned, the present one, or a newly opened one."""
+        if self._closed:
+            raise BackendFailure("wanted an open segmenter, found it closed; open again")
+        self._look_back()
+        if self._seat is not None:
+            return self._seat
+        if self.counters.hangs >= self.policy.abandoned:
+            raise BackendFailure(
+                f"wanted a runtime that answers, found {self.counters.hangs} calls that hang: "
+                f"{self.reason}; restart the process"
+            )
+        if self._opening is None:
+            if self._clock() < self._not_before:
+                raise BackendFailure(
+                    f"wanted a runtime that works, found none: {self.reason}; the next attempt "
+                    f"follows in {self._not_before - self._clock():.1f} s"
+                )
+            if self._order.start == 0:
+                self.reason = ""  # a new round: what failed before may work again
+            self._opening = _Opening(self._choices, self._order)
+        return self._next(self._opening, limit)
+
+    def _next(self, opening: _Opening[E], limit: float | None) -> _Seat[E]:
+        """Wait for runtimes to open, no longer than the limit; sit on the first that does."""
+        if limit is None:
+            opening.walk()
+        elif not opening.wait(self._left(limit)):
+            raise MaskLate(
+                f"wanted a mask within {1e3 * (self.policy.deadline or 0):.0f} ms, found the next "
+                f"runtime still opening ({self.reason}); try the next frame"
+            )
+        self._opening = None
+        if opening.opened is None:
+            self._pauses += 1
+            pause = min(LONGEST_PAUSE, self.policy.pause * 2**self._pauses)
+            self._not_before = self._clock() + pause
+            self._order = range(len(self._choices))
+            raise BackendFailure(
+                f"wanted a runtime that works, found none: {self.reason}; "
+                f"{'; '.join(opening.refusals) or 'no other runtime'}"
+            )
+        self._sit(opening, "; ".join((self.reason, *opening.refusals)))
+        self.counters.switches += 1
+        log.warning("running on %s, because %s", self._choices[self._index].name, self.reason)
+        assert self._seat is not None
+        return self._seat
+
+    def _sit(self, opening: _Opening[E], reason: str) -> None:
+        assert opening.opened is not None
+        index, threaded = opening.opened.index, self.policy.deadline is not None
+        self._seat = _Seat(opening.opened, Watch(self.policy.stuck), threaded=threaded)
+        self._index, self._since = index, self._clock()
+        self.reason = reason if index > 0 else ""
+
+    def _leave(self, why: str, *, hung: bool = False) -> None:
+        """Give the present runtime up; the ones after it come next."""
+        assert self._seat is not None
+        seat, self._seat = self._seat, None
+        seat.end(hung=hung)
+        said = f"{self._choices[seat.index].name}: {why}"
+        self.reason = "; ".join(filter(None, (self.reason, said)))
+        self._order = range(seat.index + 1, len(self._choices))
+
+    def _look_back(self) -> None:
+        """Try the runtimes before the present one again, beside it, when their time has come."""
+        seat, after = self._seat, self.policy.return_after
+        if seat is None or seat.index == 0 or after is None:
+            return
+        if self._opening is None:
+            if self._clock() - self._since >= after:
+                self._since = self._clock()
+                self._opening = _Opening(self._choices, range(seat.index))
+                self._opening.start()
+            return
+        if not self._opening.wait(0):
+            return
+        opening, self._opening = self._opening, None
+        if opening.opened is not None:
+            seat.end()
+            self._sit(opening, "; ".join(opening.refusals))
+            self.counters.returns += 1
+            log.warning("back on %s", self._choices[self._index].name)
+
+    def _is_stuck(self, seat: _Seat[E], answer: Answer, limit: float | None) -> bool:
+        """Ask the runtime about two pictures it told apart when it was opened."""
+        if not seat.tells_apart:
+            return False  # by right it says the same of both: it cannot be examined so
+        try:
+            said = [seat.call(p, self._left(limit)) for p in silhouettes(seat.engine.shape)]
+        except (_Hung, BackendFailure):
+            return True
+        return all(np.array_equal(answer, other) for other in said)
+
+    def _left(self, limit: float | None) -> float | None:
+        return None if limit is None else max(0.0, limit - self._clock())
+
+    def _rest(self, seconds: float, limit: float | None) -> None:
+        left = self._left(limit)
+        self._sleep(seconds if left is None else min(seconds, left))
+
+    def close(self) -> None:
+        """Close the runtime and whatever is being opened; may be called twice."""
+        self._closed = True
+        seat, self._seat = self._seat, None
+        if seat is not None:
+            seat.end()
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening.cancel()
+
+
+@dataclass(frozen=True)
+class _Opened(Generic[E]):
+    """An engine that answered its first calls. tells_apart: two silhouettes, by their answers."""
+
+    index: int
+    engine: E
+    tells_apart: bool
+
+
+class _Seat(Generic[E]):
+    """The runtime in use: its engine, and the thread its calls run in where they may hang."""
+
+    def __init__(self, opened: _Opened[E], watch: Watch, *, threaded: bool) -> None:
+        self.index, self.engine, self.watch = opened.index, opened.engine, watch
+        self.tells_apart = opened.tells_apart
+        self._worker = _Worker(opened.engine) if threaded else None
+
+    def call(self, picture: Picture, seconds: float | None) -> Answer:
+        if self._worker is None:
+            return self.engine.run(picture)
+        return self._worker.call(picture, seconds)
+
+    def end(self, *, hung: bool = False) -> None:
+        if self._worker is not None:
+            self._worker.end()
+        elif not hung:
+            self.engine.close()
+
+
+class Watch:
+    """Counts identical answers to pictures that changed. limit: how many are suspicious; 0: off."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._count = limit, 0
+        self._answer: Answer | None = None
+        self._seen: NDArray[np.int16] | None = None
+
+    def suspects(self, picture: Picture, answer: Answer) -> bool:
+        """Take note of an answer; True where the runtime should be examined."""
+        if not self._limit:
+            return False
+        if self._answer is None or not np.array_equal(answer, self._answer):
+            self._answer, self._count, self._seen = answer, 0, None
+            return False
+        seen = picture[::STRIDE, ::STRIDE].astype(np.int16)
+        if self._seen is None or self._seen.shape != seen.shape:
+            self._seen = seen
+            return False
+        if np.abs(seen - self._seen).mean() < CHANGED:
+            return False
+        self._seen, self._count = seen, self._count + 1
+        if self._count < self._limit:
+            return False
+        self._count = 0
+        return True
+
+
+def silhouettes(shape: tuple[int, ...]) -> list[Picture]:
+    """Return two pictures of that shape: a bright head and shoulders on dark, left and right."""
+    height, width = shape[:2]
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    pictures = []
+    for centre in (0.3, 0.7):
+        x, y = (columns / width - centre) / 0.18, rows / height
+        head = x**2 + ((y - 0.35) / 0.18) ** 2 < 1
+        body = (x / 1.6) ** 2 + ((y - 1.05) / 0.5) ** 2 < 1
+        tone = np.where(head | body, 200, 40 + 30 * columns / width)
+        pictures.append(np.repeat(tone.astype(np.uint8)[..., None], 3, axis=2))
+    return pictures
+
+
+class _Worker:
+    """A thread that runs one engine's calls; left behind, it closes the engine when it can."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._asked: queue.SimpleQueue[tuple[int, Picture] | None] = queue.SimpleQueue()
+        self._said: queue.SimpleQueue[tuple[int, Answer | Exception]] = queue.SimpleQueue()
+        self._number = 0
+        self._thread = threading.Thread(target=self._work, name="edge_seg-backend", daemon=True)
+        self._thread.start()
+
+    def call(self, picture: Picture, seconds: float | None) -> Answer:
+        self._number += 1
+        self._asked.put((self._number, picture))
+        number = 0
+        while number != self._number:  # Ctrl-C may have left the answer to an earlier call
+            try:
+                number, said = self._said.get(timeout=seconds)
+            except queue.Empty:
+                raise _Hung(seconds or 0.0) from None
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    def end(self) -> None:
+        """Stop after the present call, whenever that ends; the thread closes the engine."""
+        self._asked.put(None)
+
+    def _work(self) -> None:
+        while True:
+            asked = self._asked.get()
+            if asked is None:
+                self._engine.close()
+                return
+            number, picture = asked
+            try:
+                self._said.put((number, self._engine.run(picture)))
+            except Exception as error:  # handed to the caller, whose call this is
+                self._said.put((number, error))
+
+
+@dataclass
+class _Opening(Generic[E]):
+    """Runtimes tried in order, here (`walk`) or in a thread (`start`, `wait`)."""
+
+    choices: Sequence[Choice[E]]
+    order: range
+    refusals: list[str] = field(default_factory=list)
+    opened: _Opened[E] | None = None
+    _done: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _cancelled: bool = False
+    _begun: bool = False
+
+    def walk(self) -> None:
+        """Open the first that works; refusals are kept as sentences."""
+        try:
+            for index in self.order:
+                if self._open(index):
+                    return
+        finally:
+            self._done.set()
+
+    def _open(self, index: int) -> bool:
+        choice = self.choices[index]
+        try:
+            engine = choice.open()
+            one, other = (engine.run(picture) for picture in silhouettes(engine.shape))
+        except (BackendUnavailable, BundleError, BackendFailure) as refusal:
+            self.refusals.append(f"{choice.name}: {refusal}")
+            return False
+        with self._lock:
+            self.opened = _Opened(index, engine, not np.array_equal(one, other))
+            if self._cancelled:
+                engine.close()
+        return True
+
+    def start(self) -> None:
+        if not self._begun:
+            self._begun = True
+            threading.Thread(target=self.walk, name="edge_seg-opening", daemon=True).start()
+
+    def wait(self, seconds: float | None) -> bool:
+        """True once every runtime was tried or one opened."""
+        self.start()
+        return self._done.wait(seconds)
+
+    def cancel(self) -> None:
+        """Close what was or will be opened."""
+        with self._lock:
+            self._cancelled = True
+            if self.opened is not None:
+                self.opened.engine.close()

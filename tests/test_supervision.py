@@ -1,0 +1,367 @@
+"""Falling back aloud: engines that fail, hang and freeze as hardware does, and come back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_seg.errors import BackendFailure, BackendUnavailable, MaskLate
+from edge_seg.supervision import Choice, Counters, Policy, Supervisor, Watch, silhouettes
+
+SHAPE = (48, 64, 3)
+PROBES = 2  # calls that opening takes
+
+
+@dataclass
+class Device:
+    """A piece of hardware: what is plugged in, what hangs, what has frozen."""
+
+    there: bool = True
+    failing: int = 0  # calls that will fail
+    hanging: bool = False
+    frozen: bool = False
+    saturated: bool = False
+    slow_to_open: float = 0.0
+    opened: int = 0
+    closed: int = 0
+    calls: int = 0
+    free: threading.Event = field(default_factory=threading.Event)
+
+    def open(self) -> Bright:
+        time.sleep(self.slow_to_open)
+        if not self.there:
+            raise BackendUnavailable("wanted the device, found it unplugged")
+        self.opened += 1
+        return Bright(self)
+
+    def choice(self, name: str) -> Choice[Bright]:
+        return Choice(name, self.open)
+
+
+@dataclass
+class Bright:
+    """A network on that device: the answer is the brightness of every cell of 4x4 pixels."""
+
+    device: Device
+    shape: tuple[int, int, int] = SHAPE
+    last: NDArray[np.generic] | None = None
+
+    def run(self, picture: NDArray[np.uint8]) -> NDArray[np.generic]:
+        device = self.device
+        device.calls += 1
+        if device.hanging:
+            device.free.wait(20)
+            raise BackendFailure("the call came back, far too late")
+        if not device.there or device.failing:
+            device.failing = max(0, device.failing - 1)
+            raise BackendFailure("device lost")
+        if device.frozen and self.last is not None:
+            return self.last.copy()
+        if device.saturated:
+            return np.full((12, 16), -128, np.int8)
+        self.last = truth(picture)
+        return self.last
+
+    def close(self) -> None:
+        self.device.closed += 1
+
+
+def truth(picture: NDArray[np.uint8]) -> NDArray[np.generic]:
+    """The right answer."""
+    return picture.reshape(12, 4, 16, 4, 3).mean(axis=(1, 3, 4)).astype(np.float32)
+
+
+def pictures(count: int) -> list[NDArray[np.uint8]]:
+    """Pictures that all differ by more than noise."""
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, SHAPE, dtype=np.uint8) for _ in range(count)]
+
+
+@pytest.fixture
+def npu() -> Device:
+    return Device()
+
+
+@pytest.fixture
+def cpu() -> Device:
+    return Device()
+
+
+def supervised(*devices: Device, **policy: float | int | None) -> Supervisor[Bright]:
+    names = ("npu int8", "cpu int8", "cpu fp32")
+    choices = [d.choice(n) for d, n in zip(devices, names, strict=False)]
+    return Supervisor(choices, Policy(**{"pause": 0.001, **policy}))  # type: ignore[arg-type]
+
+
+# --- a device that fails --------------------------------------------------------------------------
+
+
+def test_a_device_that_works_is_left_alone(npu: Device, cpu: Device) -> None:
+    boss = supervised(npu, cpu)
+    for picture in pictures(5):
+        engine, answer = boss.run(picture)
+        assert engine.device is npu and np.array_equal(answer, truth(picture))
+    assert boss.counters == Counters() and not boss.degraded and boss.reason == ""
+    assert cpu.opened == 0, "what is not needed is not opened"
+
+
+def test_one_failure_is_retried(npu: Device, cpu: Device) -> None:
+    boss = supervised(npu, cpu)
+    npu.failing = 1
+    picture = pictures(1)[0]
+    engine, answer = boss.run(picture)
+    assert engine.device is npu and np.array_equal(answer, truth(picture))
+    assert boss.counters.failures == 1 and boss.counters.switches == 0 and not boss.degraded
+
+
+def test_a_lost_device_gives_way_within_the_same_frame(
+    npu: Device, cpu: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    boss = supervised(npu, cpu)
+    npu.there = False
+    picture = pictures(1)[0]
+    with caplog.at_level(logging.WARNING, "edge_seg"):
+        engine, answer = boss.run(picture)
+    assert engine.device is cpu and np.array_equal(answer, truth(picture)), "never zeros"
+    assert boss.degraded and boss.reason == "npu int8: device lost"
+    assert boss.counters.switches == 1 and boss.counters.lost == 0
+    assert npu.closed == 1
+    assert [r.getMessage() for r in caplog.records] == [
+        "running on cpu int8, because npu int8: device lost"
+    ]
+    boss.run(picture)
+    assert boss.counters.switches == 1, "said once, not per frame"
+
+
+def test_when_all_fail_every_call_says_so_and_attempts_go_on(npu: Device, cpu: Device) -> None:
+    boss = supervised(npu, cpu, pause=0.02)
+    npu.there = cpu.there = False
+    picture = pictures(1)[0]
+    with pytest.raises(BackendFailure, match="npu int8: device lost; cpu int8: wanted the device"):
+        boss.run(picture)
+    calls = npu.calls
+    with pytest.raises(BackendFailure, match="next attempt"):
+        boss.run(picture)
+    assert npu.calls == calls, "not hammered"
+    assert boss.degraded
+    with pytest.raises(BackendFailure):
+        _ = boss.engine
+    npu.there = True
+    time.sleep(0.1)
+    engine, answer = boss.run(picture)
+    assert engine.device is npu and np.array_equal(answer, truth(picture))
+    assert not boss.degraded and boss.reason == "" and boss.counters.lost == 2
+
+
+def test_pauses_grow_and_the_reason_does_not(npu: Device) -> None:
+    now = [0.0]
+    boss = Supervisor([npu.choice("npu int8")], Policy(pause=1.0), clock=lambda: now[0], sleep=_no)
+    npu.there = False
+    picture, attempts, lengths = pictures(1)[0], [], set()
+    for _ in range(4000):
+        now[0] += 0.1
+        before = npu.closed
+        with pytest.raises(BackendFailure) as failed:
+            boss.run(picture)
+        if "next attempt" not in str(failed.value):
+            attempts.append(now[0])
+            lengths.add(len(str(failed.value)))
+        assert npu.closed <= before + 1
+    gaps = np.diff(attempts)
+    assert gaps[0] == pytest.approx(2, abs=0.2) and gaps[-1] == pytest.approx(30, abs=0.2)
+    assert max(lengths) < 300
+
+
+def _no(seconds: float) -> None:
+    """Stand in for sleep."""
+
+
+def test_nothing_opens(npu: Device, cpu: Device) -> None:
+    npu.there = cpu.there = False
+    with pytest.raises(BackendUnavailable) as refused:
+        supervised(npu, cpu)
+    assert "npu int8" in str(refused.value) and "cpu int8" in str(refused.value)
+
+
+def test_a_device_that_opens_and_fails_its_first_call_is_no_choice(
+    npu: Device, cpu: Device
+) -> None:
+    npu.failing = 1
+    boss = supervised(npu, cpu)
+    assert boss.engine.device is cpu and boss.reason == "npu int8: device lost"
+
+
+# --- a device that hangs --------------------------------------------------------------------------
+
+
+def test_a_hang_costs_one_deadline_and_then_the_next_runtime_answers(
+    npu: Device, cpu: Device
+) -> None:
+    boss = supervised(npu, cpu, deadline=0.15)
+    picture = pictures(1)[0]
+    assert boss.run(picture)[0].device is npu
+    npu.hanging = True
+    start = time.perf_counter()
+    with pytest.raises(MaskLate):
+        boss.run(picture)
+    assert time.perf_counter() - start < 0.15 + 0.1
+    time.sleep(0.05)
+    engine, answer = boss.run(picture)
+    assert engine.device is cpu and np.array_equal(answer, truth(picture))
+    assert "npu int8: no answer in 150 ms" in boss.reason
+    assert boss.counters.hangs == 1 and boss.counters.lost == 1
+    assert npu.closed == 0, "closing what still runs would crash"
+    npu.free.set()
+    _until(lambda: npu.closed == 1)
+    boss.close()
+    _until(lambda: cpu.closed == 1)
+
+
+def test_a_runtime_slow_to_open_delays_no_frame(npu: Device, cpu: Device) -> None:
+    cpu.slow_to_open = 0.4
+    boss = supervised(npu, cpu, deadline=0.1)
+    npu.there = False
+    picture, late = pictures(1)[0], 0
+    for _ in range(20):
+        start = time.perf_counter()
+        try:
+            engine, _ = boss.run(picture)
+            assert engine.device is cpu
+            break
+        except MaskLate:
+            late += 1
+        assert time.perf_counter() - start < 0.1 + 0.1
+    assert 2 <= late <= 6 and cpu.opened == 1
+
+
+def test_hangs_have_a_limit(npu: Device, cpu: Device) -> None:
+    boss = supervised(npu, cpu, deadline=0.05, abandoned=2)
+    npu.hanging = cpu.hanging = False
+    picture = pictures(1)[0]
+    boss.run(picture)
+    npu.hanging = True
+    with pytest.raises(MaskLate):
+        boss.run(picture)
+    time.sleep(0.05)
+    boss.run(picture)
+    cpu.hanging = True
+    with pytest.raises(BackendFailure, match="2 calls that hang.*restart the process"):
+        for _ in range(3):
+            boss.run(picture)
+    npu.free.set()
+    cpu.free.set()
+
+
+def test_an_interrupted_call_does_not_answer_the_next_one(npu: Device) -> None:
+    boss = supervised(npu, deadline=5.0)
+    one, other = pictures(2)
+    boss._seat._worker._asked.put((0, one))  # type: ignore[union-attr]  # as Ctrl-C leaves it
+    time.sleep(0.05)
+    assert np.array_equal(boss.run(other)[1], truth(other))
+
+
+# --- a device that is stuck -----------------------------------------------------------------------
+
+
+def test_a_frozen_device_is_found_out(npu: Device, cpu: Device) -> None:
+    boss = supervised(npu, cpu, stuck=10)
+    seen = pictures(30)
+    boss.run(seen[0])
+    npu.frozen = True
+    engines = [boss.run(picture)[0].device for picture in seen[1:]]
+    assert engines[-1] is cpu and 10 <= engines.index(cpu) <= 13
+    assert "same answer to 10 changed pictures" in boss.reason and boss.counters.stuck == 1
+
+
+def test_an_empty_room_is_not_a_stuck_device(npu: Device, cpu: Device) -> None:
+    boss = supervised(npu, cpu, stuck=5)
+    still = pictures(1)[0]
+    noise = np.random.default_rng(1)
+    for _ in range(100):  # noise of a sensor, same answer each time
+        picture = np.clip(still.astype(int) + noise.integers(-2, 3, SHAPE), 0, 255)
+        npu.frozen = True
+        boss.run(picture.astype(np.uint8))
+    assert boss.engine.device is npu and boss.counters.stuck == 0
+
+
+def test_a_network_that_says_nobody_to_everything_is_not_accused(npu: Device, cpu: Device) -> None:
+    npu.saturated = True
+    boss = supervised(npu, cpu, stuck=5)
+    for picture in pictures(40):
+        boss.run(picture)
+    assert boss.engine.device is npu and boss.counters.stuck == 0
+
+
+def test_the_same_answer_to_other_pictures_is_examined_not_condemned(npu: Device) -> None:
+    # Pictures whose cells have the same brightness but whose pixels differ: same answer by right.
+    boss = supervised(npu, stuck=5)
+    base = np.full(SHAPE, 100, np.uint8)
+    base[::2] += 40
+    for i in range(30):
+        boss.run(np.roll(base, i % 2, axis=0))
+    assert boss.counters.stuck == 0 and npu.calls > PROBES + 30, "it was examined"
+
+
+def test_silhouettes_differ_and_are_pictures() -> None:
+    one, other = silhouettes(SHAPE)
+    assert one.shape == other.shape == SHAPE and one.dtype == np.uint8
+    assert np.abs(one.astype(int) - other).mean() > 10
+
+
+def test_a_watch_that_is_off_never_suspects() -> None:
+    watch = Watch(0)
+    answer = np.zeros((4, 4), np.int8)
+    assert not any(watch.suspects(picture, answer) for picture in pictures(100))
+
+
+# --- coming back ----------------------------------------------------------------------------------
+
+
+def test_it_goes_back_to_the_first_choice_if_asked(npu: Device, cpu: Device) -> None:
+    boss = supervised(npu, cpu, return_after=0.05)
+    npu.there = False
+    picture = pictures(1)[0]
+    assert boss.run(picture)[0].device is cpu
+    time.sleep(0.06)
+    boss.run(picture)  # tries, in the background, and is refused
+    time.sleep(0.05)
+    assert boss.run(picture)[0].device is cpu
+    npu.there = True
+    _until(lambda: boss.run(picture)[0].device is npu)
+    assert not boss.degraded and boss.reason == "" and boss.counters.returns == 1
+    assert cpu.closed == 1
+
+
+def test_it_stays_where_it_is_unless_asked(npu: Device, cpu: Device) -> None:
+    boss = supervised(npu, cpu)
+    npu.failing = 2
+    picture = pictures(1)[0]
+    for _ in range(20):
+        assert boss.run(picture)[0].device is cpu
+        time.sleep(0.005)
+    assert npu.opened == 1
+
+
+def test_close_leaves_nothing_open(npu: Device, cpu: Device) -> None:
+    for deadline in (None, 1.0):
+        boss = supervised(npu, cpu, deadline=deadline)
+        boss.run(pictures(1)[0])
+        boss.close()
+        boss.close()
+        with pytest.raises(BackendFailure):
+            boss.run(pictures(1)[0])
+    _until(lambda: npu.closed == npu.opened == 2)
+
+
+def _until(true: object) -> None:
+    """Wait until a condition holds, for at most five seconds."""
+    end = time.monotonic() + 5
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.01)
