@@ -108,6 +108,45 @@ class TestOnnxRuntime(BackendContract):
             open_backend("onnxruntime", artifact, {"provider": "NoSuchExecutionProvider"})
 
 
+class TestOpenVINO(BackendContract):
+    """OpenVINO on the CPU: weights in 16 bits."""
+
+    name = "openvino"
+    tolerance = 3e-3
+
+    def write_artifact(self, folder: Path) -> Path:
+        pytest.importorskip("openvino", reason="the extra [openvino] is not installed")
+        onnx = pytest.importorskip("onnx", reason="the tiny network is written with onnx")
+        from edge_seg.converters import openvino
+
+        model = onnx.load(tiny_networks.save_onnx(folder / "tiny.onnx"))
+        openvino.to_float(model, folder / "tiny.xml")
+        return folder / "tiny.xml"
+
+    def reference(self, real: NDArray[np.float64]) -> NDArray[np.float64]:
+        return tiny_networks.logits(real)[:, :, None]
+
+
+class TestOpenVINOInt8(TestOpenVINO):
+    """The same network in NNCF's int8: hidden steps of about 4/255, weights of 1/127."""
+
+    tolerance = 0.08
+
+    def write_artifact(self, folder: Path) -> Path:
+        pytest.importorskip("openvino", reason="the extra [openvino] is not installed")
+        pytest.importorskip("nncf", reason="the extra [convert] is not installed")
+        onnx = pytest.importorskip("onnx", reason="the tiny network is written with onnx")
+        from edge_seg.converters import openvino
+
+        model = onnx.load(tiny_networks.save_onnx(folder / "tiny.onnx"))
+        random, shape = np.random.default_rng(5), (1, 3, tiny_networks.HEIGHT, tiny_networks.WIDTH)
+        seen = [random.uniform(-1, 1, shape).astype(np.float32) for _ in range(10)]
+        for tensor in seen:  # every range is the mean over the tensors of their extremes
+            tensor[:, :, :8], tensor[:, :, 8:16] = -1, 1
+        openvino.to_int8(model, folder / "tiny8.xml", tensors=seen)
+        return folder / "tiny8.xml"
+
+
 class OfficialNetwork(BackendContract):
     """A network as it is used, through ONNX Runtime, against OpenCV's own ONNX engine."""
 

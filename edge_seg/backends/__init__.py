@@ -72,6 +72,12 @@ BACKENDS: Mapping[str, BackendEntry] = {
         "onnx",
         'pip install "edge-seg[onnxruntime]"',
     ),
+    "openvino": BackendEntry(
+        "edge_seg.backends.openvino",
+        "OpenVINOBackend",
+        "openvino",
+        'pip install "edge-seg[openvino]"',
+    ),
     "fake": BackendEntry("edge_seg.backends.fake", "FakeBackend", "fake", "nothing"),
 }
 

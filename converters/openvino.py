@@ -1,0 +1,226 @@
+"""OpenVINO artifacts: an .xml and, beside it, a .bin of the same stem.
+
+    to_float   ModelProto  ->  weights in 16 bits, computed as the device likes
+    to_int8    ModelProto + calibration tensors  ->  NNCF's quantisation, static shapes
+
+Both take a network reduced to one person logit, input (1, 3, H, W), and rename what they wrote.
+Failures are a ConversionError with its reason, or an OutputError where the disk is full.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from edge_seg.backends.openvino import ov  # imported there so that it calls nobody
+from edge_seg.converters.environment import Progress
+from edge_seg.converters.rewrites import first_line
+from edge_seg.errors import ConversionError, OutputError
+from edge_seg.spec import InputSpec
+
+WEIGHTED = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul")
+# What neither adds nor multiplies: codes go through it as they are.
+KEEPING = (
+    *("Reshape", "Transpose", "Pad", "MaxPool", "Split", "VariadicSplit", "StridedSlice", "Slice"),
+    *("Gather", "Squeeze", "Unsqueeze", "ShuffleChannels"),
+)
+
+
+def to_float(model: ModelProto, out: Path) -> None:
+    """Write the network with its weights in 16 bits. out: the .xml; the .bin goes beside it."""
+    _save(_read(model), out, compress=True)
+
+
+def to_int8(
+    model: ModelProto,
+    out: Path,
+    *,
+    tensors: Iterable[NDArray[Any]],
+    input: InputSpec | None = None,
+    progress: Progress = lambda message, done, total: None,
+) -> list[str]:
+    """Write the network in int8. out: the .xml; the .bin goes beside it.
+
+    tensors: float32 (1, 3, H, W), as the runtime's own codec makes them; ranges come from them.
+    input: the spec they were made with; the input's range is then the whole range of a pixel.
+    Returns what had to be mended, in words.
+    Raises ConversionError: nothing to calibrate with, or NNCF's refusal, in words.
+    """
+    network = _read(model)
+    samples = list(tensors)
+    _check_samples(samples, tuple(int(n) for n in network.input(0).shape))
+    try:
+        quantized = _quantized(network, samples, progress)
+    except Exception as error:  # NNCF raises whatever its parts raise
+        raise ConversionError(
+            f"wanted NNCF to quantize the network, found: {first_line(error)}; "
+            "some operator has no integer form, export the model without it"
+        ) from error
+    mended = _mend_input(quantized, input)
+    _check_ranges(quantized)
+    _save(quantized, out, compress=False)
+    return mended
+
+
+def float_operators(path: Path) -> list[str]:
+    """Return the weighted operators an int8 artifact computes in float, `type name`."""
+    left = []
+    for op in ov.Core().read_model(path).get_ordered_ops():
+        if op.get_type_name() in WEIGHTED and not _is_quantized(op.input_value(0).get_node()):
+            left.append(f"{op.get_type_name()} {op.get_friendly_name()}")
+    return left
+
+
+def input_range(path: Path) -> tuple[float, float] | None:
+    """Return (lowest, highest) real value the artifact's input can hold; None where it is float."""
+    quantize = _input_quantize(ov.Core().read_model(path))
+    if quantize is None:
+        return None
+    low, high = (_constant(quantize, i) for i in (1, 2))
+    return float(low.min()), float(high.max())
+
+
+def _read(model: ModelProto) -> Any:
+    """Read an ONNX graph with OpenVINO's own front end, from memory: no telemetry, no files."""
+    try:
+        return ov.Core().read_model(model.SerializeToString())
+    except RuntimeError as error:
+        raise ConversionError(
+            f"wanted OpenVINO to read the network, found: {first_line(error)}; "
+            "an operator of the network is unknown to it, export the model without it"
+        ) from error
+
+
+def _check_samples(samples: list[NDArray[Any]], shape: tuple[int, ...]) -> None:
+    if not samples:
+        raise ConversionError(
+            "wanted calibration tensors, found none; name pictures with --calibration"
+        )
+    for number, sample in enumerate(samples):
+        if sample.dtype != np.float32 or sample.shape != shape or not np.isfinite(sample).all():
+            raise ConversionError(
+                f"calibration tensor {number}: wanted finite float32 {shape}, found "
+                f"{sample.dtype} {sample.shape}; check size, mean and std in the spec"
+            )
+
+
+def _quantized(network: Any, samples: list[NDArray[Any]], progress: Progress) -> Any:
+    with _silence():
+        import nncf
+
+        seen = 0
+
+        def counted(sample: NDArray[Any]) -> NDArray[Any]:
+            nonlocal seen
+            seen += 1
+            progress("calibrating OpenVINO", min(seen, len(samples)), len(samples))
+            return sample
+
+        return nncf.quantize(
+            network,
+            nncf.Dataset(samples, counted),
+            preset=nncf.QuantizationPreset.PERFORMANCE,
+            subset_size=len(samples),
+            fast_bias_correction=True,
+        )
+
+
+def _mend_input(network: Any, input: InputSpec | None) -> list[str]:
+    """Give the input's quantisation the whole range of a pixel, whatever the pictures held."""
+    quantize = _input_quantize(network)
+    if input is None or quantize is None:
+        return []
+    ends = [
+        [(level - m) / s for m, s in zip(input.mean, input.std, strict=True)] for level in (0, 1)
+    ]
+    low, high = min(ends[0]), max(ends[1])
+    shape = list(quantize.input(1).get_shape())
+    for index, value in ((1, low), (2, high), (3, low), (4, high)):
+        constant = ov.opset13.constant(np.full(shape, value, np.float32))
+        quantize.input(index).replace_source_output(constant.output(0))
+    return []
+
+
+def _input_quantize(network: Any) -> Any:
+    """Return the FakeQuantize that the input feeds, or None."""
+    for target in network.input(0).get_node().output(0).get_target_inputs():
+        if target.get_node().get_type_name() == "FakeQuantize":
+            return target.get_node()
+    return None
+
+
+def _check_ranges(network: Any) -> None:
+    """Refuse a quantisation whose range is empty or no number: the layer would be constant."""
+    found = False
+    for op in network.get_ordered_ops():
+        if op.get_type_name() != "FakeQuantize":
+            continue
+        found = True
+        low, high = _constant(op, 3), _constant(op, 4)
+        if not (np.isfinite(low).all() and np.isfinite(high).all() and (low <= high).all()):
+            raise ConversionError(
+                f"{op.get_friendly_name()}: wanted a finite range, found {low.min():.3g} to "
+                f"{high.max():.3g}; the network diverges on the calibration frames: check the spec"
+            )
+    if not found:
+        raise ConversionError(
+            "wanted a quantized network, found nothing in it that NNCF quantizes; keep it in float"
+        )
+
+
+def _constant(op: Any, index: int) -> NDArray[np.float32]:
+    node = op.input_value(index).get_node()
+    while node.get_type_name() == "Convert":  # a constant kept in 16 bits
+        node = node.input_value(0).get_node()
+    return np.asarray(node.data, dtype=np.float32)
+
+
+def _is_quantized(node: Any) -> bool:
+    """Tell whether a value comes from FakeQuantize, over operators that keep its codes."""
+    kind = node.get_type_name()
+    if kind == "Concat":
+        return all(_is_quantized(value.get_node()) for value in node.input_values())
+    if kind in KEEPING:
+        return _is_quantized(node.input_value(0).get_node())
+    return bool(kind == "FakeQuantize")
+
+
+def _save(network: Any, out: Path, *, compress: bool) -> None:
+    """Write .xml and .bin in a folder beside `out` and rename both, the .bin first."""
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}.") as name:
+        made = Path(name) / out.name
+        try:
+            ov.save_model(network, made, compress_to_fp16=compress)
+            os.replace(made.with_suffix(".bin"), out.with_suffix(".bin"))
+            os.replace(made, out)
+        except (OSError, RuntimeError) as error:
+            raise OutputError(
+                f"{out}: wanted to write an OpenVINO network, found: {first_line(error)}; "
+                "free space or choose another place"
+            ) from error
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep NNCF's bars, log lines and warnings off the screen; its exceptions pass."""
+    logger = logging.getLogger("nncf")
+    before = logger.level
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        with contextlib.redirect_stdout(io.StringIO()):
+            try:
+                logger.setLevel(logging.ERROR)
+                yield
+            finally:
+                logger.setLevel(before)

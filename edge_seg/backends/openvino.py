@@ -1,0 +1,201 @@
+"""OpenVINO on one explicit device: CPU, GPU or NPU. Never AUTO, which falls back in silence.
+
+Artifacts are IR (an .xml and, beside it, a .bin of the same stem), NCHW, of static shapes. The
+device that really runs is read back after compiling. Documents: docs.openvino.ai, "Inference
+Devices and Modes", "NPU Device".
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Importing openvino reports that over the network and writes an id into the user's home, unless
+# the package that does so cannot be imported. A camera must do neither.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino as ov  # noqa: E402
+
+from edge_seg.backends import Tensor, check_tensor  # noqa: E402
+from edge_seg.errors import BackendFailure, BackendUnavailable, BundleError  # noqa: E402
+from edge_seg.spec import TensorSpec  # noqa: E402
+
+DEVICE = re.compile(r"(CPU|GPU|NPU)(\.\d+)?")
+MAX_XML = 32 << 20  # bytes; a network for small boards has well under 2 MB of it
+HINTS = {
+    "NPU": "install Intel's NPU driver (linux-npu-driver) and join the group render",
+    "GPU": "install Intel's compute runtime (intel-opencl-icd) and join the group render",
+    "CPU": "reinstall openvino",
+}
+# A layer of constants, as IR version 11 writes it: where its bytes lie in the .bin.
+CONSTANT = re.compile(rb'<data\b[^>]*?\boffset="(\d+)"[^>]*?\bsize="(\d+)"')
+
+
+class OpenVINOBackend:
+    """One compiled network.
+
+    threads: CPU threads, 1 or more (a GPU or NPU ignores it). device: "CPU", "GPU", "GPU.1",
+    "NPU". cache: a folder for what compiling made, so that the next start is quick; none by
+    default. On the CPU it computes in float32, or in the int8 of the artifact: never in bfloat16.
+    """
+
+    library = f"openvino {ov.__version__.split('-')[0]}"
+
+    def __init__(
+        self, path: Path, *, threads: int = 1, device: str = "CPU", cache: str | None = None
+    ) -> None:
+        path = Path(path)
+        _check_device(device)
+        _check_files(path)
+        core = _core()
+        _check_present(core, device)
+        compiled = _compile(core, path, device, _settings(device, threads, cache))
+        self.input = _only(compiled.inputs, path)
+        self.output = _only(compiled.outputs, path)
+        self._request: Any = compiled.create_infer_request()
+        self._lock = threading.Lock()  # a request is one inference at a time
+
+    @staticmethod
+    def find_library() -> str:
+        """Return the installed OpenVINO and its version."""
+        return OpenVINOBackend.library
+
+    def infer(self, tensor: Tensor) -> Tensor:
+        """Run once; returns a new array. Raises FrameError, BackendFailure."""
+        check_tensor(tensor, self.input)
+        with self._lock:
+            if self._request is None:
+                raise BackendFailure(
+                    "openvino: wanted an open backend, found it closed; open again"
+                )
+            try:
+                shared = ov.Tensor(np.ascontiguousarray(tensor), shared_memory=True)
+                self._request.set_input_tensor(shared)
+                self._request.infer()
+                return np.array(self._request.get_output_tensor().data)
+            except RuntimeError as error:
+                raise BackendFailure(f"openvino: inference failed: {_first(error)}") from error
+
+    def close(self) -> None:
+        """Free the request and with it the compiled network."""
+        with self._lock:
+            self._request = None
+
+
+def _core() -> Any:
+    """One Core for the process: making one loads plugins, 30 ms."""
+    global _CORE
+    if _CORE is None:
+        _CORE = ov.Core()
+    return _CORE
+
+
+_CORE: Any = None
+
+
+def _check_device(device: object) -> None:
+    if not isinstance(device, str) or not DEVICE.fullmatch(device):
+        raise BackendUnavailable(
+            f"openvino: wanted one device, CPU, GPU or NPU, found {device!r:.40}; AUTO, MULTI and "
+            "HETERO fall back without a word"
+        )
+
+
+def _check_present(core: Any, device: str) -> None:
+    devices = list(core.available_devices)
+    # One GPU is listed as "GPU" and answers to "GPU.0" as well.
+    if device in devices or device.split(".")[0] in devices and device.endswith(".0"):
+        return
+    kind = device.split(".")[0]
+    raise BackendUnavailable(
+        f"openvino: wanted device {device}, found {', '.join(devices) or 'none'}; {HINTS[kind]}"
+    )
+
+
+def _settings(device: str, threads: int, cache: str | None) -> dict[str, Any]:
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if device == "CPU":
+        # Where the processor has AMX the default is bfloat16: other masks on other machines.
+        settings |= {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    if cache is not None:
+        settings["CACHE_DIR"] = str(cache)
+    return settings
+
+
+def _compile(core: Any, path: Path, device: str, settings: dict[str, Any]) -> Any:
+    try:
+        model = core.read_model(path)
+        for end in (*model.inputs, *model.outputs):
+            if end.partial_shape.is_dynamic:
+                raise BackendUnavailable(
+                    f"{path}: wanted static shapes, found {end.partial_shape}; convert the model"
+                )
+        compiled = core.compile_model(model, device, settings)
+    except RuntimeError as error:
+        if isinstance(error, BackendUnavailable):
+            raise
+        raise BackendUnavailable(f"{path}: OpenVINO cannot open it: {_first(error)}") from error
+    # On the CPU it answers "(CPU)" in some versions.
+    runs_on = [str(d).strip("()") for d in compiled.get_property("EXECUTION_DEVICES")]
+    if [d.split(".")[0] for d in runs_on] != [device.split(".")[0]]:
+        raise BackendUnavailable(
+            f"openvino: wanted device {device}, found that it would run on {', '.join(runs_on)}"
+        )
+    return compiled
+
+
+def _check_files(path: Path) -> None:
+    """Refuse what is no IR, and constants that would be read from beyond the .bin's end."""
+    text = _xml(path)
+    weights = path.with_suffix(".bin")
+    try:
+        room = weights.stat().st_size
+    except OSError as error:
+        raise BackendUnavailable(
+            f"{path}: wanted its weights beside it, {weights.name}, found: {error.strerror}"
+        ) from error
+    for offset, size in CONSTANT.findall(text):
+        if len(offset) > 12 or len(size) > 12 or int(offset) + int(size) > room:
+            raise BackendUnavailable(
+                f"{weights}: wanted weights up to byte {int(offset[:12]) + int(size[:12])}, found "
+                f"{room} bytes (truncated?); copy the bundle again"
+            )
+
+
+def _xml(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_XML:
+            raise BackendUnavailable(f"{path}: wanted an IR of up to {MAX_XML >> 20} MB of XML")
+        text = path.read_bytes()
+    except OSError as error:
+        raise BackendUnavailable(
+            f"{path}: wanted an OpenVINO network, found: {error.strerror}"
+        ) from error
+    if not text.lstrip().startswith(b"<?xml") or b"<net " not in text[:4096] or b"<!" in text:
+        raise BackendUnavailable(f"{path}: wanted an OpenVINO network, found something else")
+    if not text.rstrip().endswith(b"</net>"):
+        raise BackendUnavailable(f"{path}: wanted a whole OpenVINO network, found it cut off")
+    return text
+
+
+def _only(ends: list[Any], path: Path) -> TensorSpec:
+    if len(ends) != 1:
+        raise BackendUnavailable(f"{path}: wanted one input and one output, found {len(ends)}")
+    end = ends[0]
+    kind = end.element_type.to_dtype().name
+    try:
+        return TensorSpec(shape=tuple(int(n) for n in end.shape), dtype=kind, layout="nchw")
+    except BundleError as error:
+        raise BackendUnavailable(f"{path}: {error}") from error
+
+
+def _first(error: BaseException) -> str:
+    """The line of OpenVINO's message that says something: not where in its sources it was said."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith("Exception from")]
+    return (told or lines or [type(error).__name__])[0][:300]

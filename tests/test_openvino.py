@@ -1,0 +1,261 @@
+"""OpenVINO: devices named and never swapped, artifacts that are whole, int8 that is right."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("openvino", reason="the extra [openvino] is not installed")
+pytest.importorskip("nncf", reason="the extra [convert] is not installed")
+pytest.importorskip("onnx", reason="the extra [convert] is not installed")
+
+import onnx  # noqa: E402
+
+from edge_seg.backends import open_backend  # noqa: E402
+from edge_seg.converters import openvino  # noqa: E402
+from edge_seg.errors import BackendUnavailable, ConversionError  # noqa: E402
+from edge_seg.pixels import Codec  # noqa: E402
+from edge_seg.spec import InputSpec, OutputSpec  # noqa: E402
+from tests import bright_network, tiny_networks  # noqa: E402
+from tests.tiny_onnx import Builder  # noqa: E402
+
+TINY = InputSpec(tiny_networks.HEIGHT, tiny_networks.WIDTH)
+
+
+def tiny() -> onnx.ModelProto:
+    folder = Path(__file__).parent
+    path = folder / f".tiny-{np.random.default_rng().integers(1 << 60)}.onnx"
+    try:
+        return onnx.load(tiny_networks.save_onnx(path))
+    finally:
+        path.unlink()
+
+
+def noise(count: int, low: float = -1, high: float = 1) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    shape = (1, 3, TINY.height, TINY.width)
+    return [random.uniform(low, high, shape).astype(np.float32) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def fp16(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ir") / "tiny.xml"
+    openvino.to_float(tiny(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ir") / "tiny8.xml"
+    assert openvino.to_int8(tiny(), path, tensors=noise(10, -0.5, 0.5), input=TINY) == []
+    return path
+
+
+# --- devices --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", ["NPU", "GPU", "GPU.1"])
+def test_a_device_that_is_not_here_is_refused_and_never_replaced(fp16: Path, device: str) -> None:
+    import openvino as vendor
+
+    if device in vendor.Core().available_devices:
+        pytest.skip(f"this machine has a {device}")
+    with pytest.raises(BackendUnavailable) as refused:
+        open_backend("openvino", fp16, {"device": device})
+    said = str(refused.value)
+    assert f"wanted device {device}, found CPU" in said and "group render" in said
+
+
+@pytest.mark.parametrize("device", ["AUTO", "AUTO:NPU,CPU", "HETERO:NPU,CPU", "MULTI", "", 3])
+def test_devices_that_fall_back_in_silence_are_not_accepted(fp16: Path, device: object) -> None:
+    with pytest.raises(BackendUnavailable, match="one device"):
+        open_backend("openvino", fp16, {"device": device})
+
+
+def test_it_computes_in_float32_on_the_cpu(fp16: Path) -> None:
+    # bfloat16 keeps 8 bits: errors of 1e-2 here, where float32 with 16-bit weights has 1e-3.
+    backend = open_backend("openvino", fp16)
+    tensor = noise(1)[0]
+    truth = tiny_networks.logits(tensor[0].transpose(1, 2, 0))
+    assert np.abs(backend.infer(tensor)[0, 0] - truth).max() < 2e-3
+
+
+def test_compiling_is_kept_where_a_folder_is_named(fp16: Path, tmp_path: Path) -> None:
+    open_backend("openvino", fp16, {"cache": str(tmp_path / "cache")}).close()
+    assert any((tmp_path / "cache").rglob("*.blob"))
+    again = open_backend("openvino", fp16, {"cache": str(tmp_path / "cache")})
+    plain = open_backend("openvino", fp16)
+    assert np.array_equal(again.infer(noise(1)[0]), plain.infer(noise(1)[0]))
+
+
+# --- files from outside ---------------------------------------------------------------------------
+
+
+def test_files_cut_off_anywhere_are_refused_and_crash_nothing(int8: Path, tmp_path: Path) -> None:
+    xml, weights = int8.read_bytes(), int8.with_suffix(".bin").read_bytes()
+    bad = tmp_path / "bad.xml"
+    for share in (0.0, 0.1, 0.5, 0.9, 0.99):
+        bad.write_bytes(xml[: int(share * len(xml))])
+        bad.with_suffix(".bin").write_bytes(weights)
+        with pytest.raises(BackendUnavailable, match=r"bad\.xml"):
+            open_backend("openvino", bad)
+    for keep in (0, 1, len(weights) // 2, len(weights) - 1):
+        bad.write_bytes(xml)
+        bad.with_suffix(".bin").write_bytes(weights[:keep])
+        with pytest.raises(BackendUnavailable, match=r"bad\.(bin|xml)"):
+            open_backend("openvino", bad)
+    bad.with_suffix(".bin").unlink()
+    with pytest.raises(BackendUnavailable, match=r"bad\.xml: wanted its weights beside it"):
+        open_backend("openvino", bad)
+
+
+def test_entities_are_refused(int8: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bomb.xml"
+    bomb = b'<?xml version="1.0"?><!DOCTYPE net [<!ENTITY a "aaaa">]>'
+    bad.write_bytes(int8.read_bytes().replace(b'<?xml version="1.0"?>', bomb))
+    bad.with_suffix(".bin").write_bytes(int8.with_suffix(".bin").read_bytes())
+    with pytest.raises(BackendUnavailable, match=r"bomb\.xml"):
+        open_backend("openvino", bad)
+
+
+def test_claims_of_huge_tensors_and_flipped_bytes_end_in_a_sentence(
+    int8: Path, tmp_path: Path
+) -> None:
+    # In a process of its own, with little memory: a crash there would be a crash on a board.
+    (tmp_path / "net.xml").write_bytes(int8.read_bytes())
+    (tmp_path / "net.bin").write_bytes(int8.with_suffix(".bin").read_bytes())
+    script = textwrap.dedent("""
+        import random, resource, sys
+        from pathlib import Path
+        import numpy as np
+        from edge_seg.backends import open_backend
+        from edge_seg.errors import EdgeSegError
+        resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+        folder = Path(sys.argv[1])
+        xml = (folder / "net.xml").read_bytes()
+        chance = random.Random(0)
+        refused = 0
+        for number in range(150):
+            bad = bytearray(xml)
+            if number % 3 == 0:
+                at = [i for i in range(len(bad)) if bad[i:i + 5] == b"<dim>"]
+                i = chance.choice(at) + 5
+                bad[i:i + 1] = chance.choice([b"99999999", b"-1", b"0", b"1e9", b"4294967297"])
+            else:
+                for _ in range(chance.choice([1, 3, 20])):
+                    bad[chance.randrange(len(bad))] = chance.randrange(256)
+            (folder / "bad.xml").write_bytes(bytes(bad))
+            (folder / "bad.bin").write_bytes((folder / "net.bin").read_bytes())
+            try:
+                backend = open_backend("openvino", folder / "bad.xml")
+                backend.infer(np.zeros(backend.input.shape, backend.input.dtype))
+            except EdgeSegError:
+                refused += 1
+        print("refused", refused)
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.split()[-1]) > 50
+
+
+# --- int8 -----------------------------------------------------------------------------------------
+
+
+def test_the_input_takes_the_whole_range_of_a_pixel_whatever_the_pictures_held(int8: Path) -> None:
+    assert openvino.input_range(int8) == pytest.approx((-1.0, 1.0))
+    assert openvino.float_operators(int8) == []
+    text = int8.read_text(encoding="utf-8")
+    assert "FakeQuantize" in text and "dynamic" not in text
+
+
+def test_a_float_artifact_is_told_from_an_int8_one(fp16: Path) -> None:
+    assert openvino.input_range(fp16) is None
+    assert len(openvino.float_operators(fp16)) == 2
+
+
+def test_what_the_calibrator_saw_is_what_the_backend_is_fed(fp16: Path, int8: Path) -> None:
+    from edge_seg.converters.targets import OUTPUT
+    from edge_seg.spec import TensorSpec
+
+    picture = np.random.default_rng(3).integers(0, 256, (*fp_shape(), 3), dtype=np.uint8)
+    for path in (fp16, int8):
+        backend = open_backend("openvino", path)
+        fed = Codec(TINY, OUTPUT, eats=backend.input, returns=backend.output).encode(picture)
+        eats = TensorSpec((1, 3, *fp_shape()), "float32", "nchw")
+        returns = TensorSpec((1, 1, 1, 1), "float32", "nchw")
+        seen = Codec(TINY, OutputSpec("logit", 0), eats=eats, returns=returns).encode(picture)
+        assert fed.dtype == seen.dtype and np.array_equal(fed, seen)
+
+
+def fp_shape() -> tuple[int, int]:
+    return TINY.height, TINY.width
+
+
+def test_weights_of_32_bits_become_16(fp16: Path) -> None:
+    values = tiny_networks.KERNEL.size + tiny_networks.HEAD.size
+    assert fp16.with_suffix(".bin").stat().st_size < 4 * values
+
+
+def test_nothing_to_calibrate_with_and_wrong_tensors_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="found none"):
+        openvino.to_int8(tiny(), tmp_path / "x.xml", tensors=[])
+    wrong = noise(3)
+    wrong[1] = wrong[1][..., :5]
+    with pytest.raises(ConversionError, match="calibration tensor 1"):
+        openvino.to_int8(tiny(), tmp_path / "x.xml", tensors=wrong)
+    wrong[1] = np.full_like(wrong[0], np.nan)
+    with pytest.raises(ConversionError, match="calibration tensor 1"):
+        openvino.to_int8(tiny(), tmp_path / "x.xml", tensors=wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_with_nothing_to_quantize_says_so(tmp_path: Path) -> None:
+    b = Builder((1, 3, TINY.height, TINY.width))
+    model = b.model(b.op("Sigmoid", "picture"))
+    with pytest.raises(ConversionError, match="nothing in it that NNCF quantizes"):
+        openvino.to_int8(model, tmp_path / "x.xml", tensors=noise(8))
+
+
+def test_conversion_says_nothing_and_calls_nobody(tmp_path: Path) -> None:
+    bright_network.save(tmp_path)
+    script = textwrap.dedent("""
+        import socket, sys
+        from pathlib import Path
+        calls = []
+        def refuse(*words, **more):
+            calls.append(words)
+            raise OSError("the network is off limits")
+        socket.socket.connect = refuse
+        socket.create_connection = refuse
+        socket.getaddrinfo = refuse
+        import numpy as np, onnx
+        from edge_seg.converters import openvino
+        folder = Path(sys.argv[1])
+        model = onnx.load(folder / "bright.onnx")
+        chance = np.random.default_rng(0)
+        shape = (1, 3, 48, 64)
+        some = [chance.uniform(-1, 1, shape).astype(np.float32) for _ in range(8)]
+        openvino.to_int8(model, folder / "a.xml", tensors=some)
+        from edge_seg.backends import open_backend
+        open_backend("openvino", folder / "a.xml").close()
+        assert not calls, calls
+    """)
+    home = tmp_path / "home"
+    home.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={"HOME": str(home), "PATH": "/usr/bin:/bin"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == "" and done.stderr == ""
+    assert list(home.iterdir()) == [], "nothing is written into the user's home"
