@@ -585,7 +585,7 @@ def test_bad_data_ends_with_a_sentence_and_code_2(
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
-        (["--shape", "huge"], "lite, base, wide"),
+        (["--shape", "huge"], "lite, base, fine, wide"),
         (["--lr", "nan"], "setting lr"),
         (["--batch", "0"], "setting batch"),
         (["--batch", "1", "--side", "32"], "more than one sample"),

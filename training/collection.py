@@ -128,6 +128,17 @@ def find(folder: Path, *, teacher: Path | None = None, scene: SceneRule = own_sc
     )
 
 
+def to_teach(folder: Path) -> list[Path]:
+    """The pictures a teacher's masks are of use for: those trained on, and `unlabeled/`.
+
+    Raises DatasetError as `find` does, and where two pictures share a name.
+    """
+    pictures = [pair.image for pair in find(folder).train]
+    pictures += _files(folder / "unlabeled", PICTURE_SUFFIXES)
+    _check_names(pictures)
+    return pictures
+
+
 def _check_names(files: list[Path]) -> None:
     """A teacher's masks are found by name: one picture would silently get another's."""
     seen: dict[str, Path] = {}

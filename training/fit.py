@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from edge_seg.bundle import write_whole
 from edge_seg.errors import DatasetError, EdgeSegError
-from edge_seg.training import checkpoint, curves
+from edge_seg.training import checkpoint, curves, growth
 from edge_seg.training.augment import Renderer
 from edge_seg.training.loss import sample_losses, to_grid
 from edge_seg.training.network import PortraitNet, to_input
@@ -39,6 +40,8 @@ BEST = "checkpoint.safetensors"
 WARM = "warm.safetensors"
 CLIP = 5.0  # of the gradient's norm
 TRACE = 50  # steps between two points of TensorBoard's curves
+# How long a process waits for the others: a run at the lowest priority may be stopped for hours.
+PATIENCE = timedelta(days=2)
 
 
 class TrainingStopped(EdgeSegError, RuntimeError):
@@ -73,7 +76,8 @@ def join() -> Place:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE)
     return Place(rank, world, device)
 
 
@@ -210,9 +214,15 @@ class Run:
         return True
 
     def start_from(self, path: Path) -> None:
-        """Warm start: take the weights of a checkpoint, and nothing else."""
-        tensors, _ = checkpoint.load_tensors(path)
-        tensors = checkpoint.part(tensors, "averaged.") or tensors
+        """Warm start: take the weights of a checkpoint, grown where the recipe's shape is larger.
+
+        Raises DatasetError where the checkpoint's network does not fit into this one.
+        """
+        begun, facts = checkpoint.load_network(path)
+        if facts["recipe"]["shape"] == self.recipe.shape:
+            tensors = begun.state_dict()
+        else:
+            tensors = growth.grown(begun, self.network, where=str(path))
         checkpoint.fill(self.network, tensors, str(path))
         checkpoint.fill(self.averaged, tensors, str(path))
         self.tuning = True

@@ -41,6 +41,7 @@ VERBS = (
     "run",
     "bench",
     "eval",
+    "teach",
     "train",
     "export",
     "boards",
@@ -105,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         if args.debug:
             raise
-        extra = "train" if args.verb in ("train", "export") else "convert"
+        extra = "train" if args.verb in ("teach", "train", "export") else "convert"
         return _say(
             f"wanted a package that is not installed: {error}; "
             f'workshop verbs need: pip install "edge-seg[{extra}]"',

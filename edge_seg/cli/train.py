@@ -52,7 +52,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "-o", dest="out", type=Path, required=True, metavar="RUN", help="run folder"
     )
     parser.add_argument("--recipe", type=Path, metavar="FILE.json", help="settings; flags win")
-    parser.add_argument("--shape", help="network shape: lite, base or wide")
+    parser.add_argument(
+        "--shape",
+        help="network shape: lite, base, fine or wide; with --from, a larger one grows from it",
+    )
     parser.add_argument("--side", type=int, metavar="PX", help="input side, a multiple of 32")
     parser.add_argument(
         "--steps", type=int, metavar="N", help="length of the run, schedule and all"
