@@ -93,7 +93,9 @@ def _open(teacher: Teacher, folder: Path) -> EdgeSegmenter:
 
 
 def _segment(segmenter: EdgeSegmenter) -> Segment:
-    return lambda frame: segmenter.segment(frame)
+    import numpy as np
+
+    return lambda frame: np.asarray(segmenter.segment(frame), dtype=np.float32)
 
 
 def _measure(labels: Path, listed: list[Teacher], voices: list[tuple[Segment, float]]) -> None:
