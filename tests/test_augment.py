@@ -105,6 +105,23 @@ def test_motion_blur_keeps_brightness() -> None:
         assert kernel.sum() == pytest.approx(1.0) and np.count_nonzero(kernel) > 2
 
 
+def test_what_stands_before_the_person_is_not_the_person(tmp_path: Path, plain: None) -> None:
+    """A green room's piece over the lower edge: no person there, and it counts."""
+    person, room = entry("labelled"), entry("room")
+    room.picture[:] = (0, 255, 0)
+    render_store([person, room], tmp_path)
+    samples = Renderer(PictureStore(tmp_path), seed=5, mixture=Mixture(0.0, 0.0, 0.0))
+    hidden = 0
+    for number in range(200):
+        picture, target, weight = samples.sample(number, 64)
+        green = (picture[:, :, 1] > 250) & (picture[:, :, 0] < 5)
+        hidden += bool(green.any())
+        assert not target[green].any() and (weight[green] == 255).all()
+        assert green.sum() <= 0.5 * green.size and (not green.any() or green[-1].any())
+    # Binomial, 200 draws at 0.1: five standard deviations are 21.
+    assert 2 < hidden < 41
+
+
 def test_crops_are_upright_and_landscape() -> None:
     generator = np.random.default_rng(0)
     boxes = [augment.crop_box(generator, 120, 90) for _ in range(400)]

@@ -130,6 +130,8 @@ class Renderer:
             picture, planes = self._composite(rng, size)
         else:
             picture, planes = self._photograph(rng, size, kind)
+        if len(self._groups["room"]) and _chance(rng, 0.1):
+            self._hide(rng, picture, planes)
         picture = degrade(rng, recolour(rng, picture))
         rgb = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
         return rgb, np.ascontiguousarray(planes[:, :, 0]), np.ascontiguousarray(planes[:, :, 1])
@@ -152,6 +154,30 @@ class Renderer:
         turn = math.radians(rng.normal(0.0, 7.0)) if _chance(rng, 0.5) else 0.0
         matrix = _matrix(box, size, turn=turn, flip=_chance(rng, 0.5))
         return _warp(picture, planes, matrix, size)
+
+    def _hide(self, rng: Rng, picture: Picture, planes: Planes) -> None:
+        """Lay a piece of a room over the lower edge, in place: the desk, the back of a chair.
+
+        What stands before a person is not the person; without such samples a network takes
+        everything between the person and the frame's lower edge for one.
+        """
+        size = picture.shape[0]
+        shape = front_shape(rng, size)
+        scene, room = self._store[_pick(rng, self._groups["room"])]
+        height, width = scene.shape[:2]
+        side = min(height, width) * rng.uniform(0.15, 0.9)  # a small piece is nearly one colour
+        box = (
+            rng.uniform(side / 2, width - side / 2),
+            rng.uniform(side / 2, height - side / 2),
+            side,
+            side,
+        )
+        matrix = _matrix(box, size, turn=rng.uniform(0.0, 2 * math.pi), flip=False)
+        piece, _ = _warp(scene, room, matrix, size)
+        cover = cv2.GaussianBlur(shape, (3, 3), 0).astype(np.float32)[:, :, None] / 255
+        picture[:] = np.rint(picture + cover * (piece.astype(np.float32) - picture))
+        planes[:, :, 0] = np.rint(planes[:, :, 0] * (1 - cover[:, :, 0]))
+        planes[:, :, 1][shape > 0] = 255
 
     def _composite(self, rng: Rng, size: int) -> tuple[Picture, Planes]:
         """One, two or three persons laid over a room, far ones first."""
@@ -204,10 +230,27 @@ class Renderer:
         return np.clip(person.astype(np.float32) * gain, 0, 255), alpha
 
 
+def front_shape(rng: Rng, size: int) -> Plane:
+    """What stands before the person: a table across the frame, or a chair's back at one side.
+
+    uint8 (S, S), 255 inside; touches the lower edge, covers at most half of the frame.
+    """
+    shape = np.zeros((size, size), np.uint8)
+    if _chance(rng, 0.5):
+        left, right = rng.uniform(0.65, 1.0, 2) * size
+        corners = [(0, left), (size, right), (size, size), (0, size)]
+        cv2.fillPoly(shape, [np.rint(corners).astype(np.int32)], 255)
+        return shape
+    centre = (int(rng.uniform(0.0, 1.0) * size), size)
+    axes = (int(rng.uniform(0.1, 0.3) * size), int(rng.uniform(0.15, 0.5) * size))
+    cv2.ellipse(shape, centre, axes, 0, 0, 360, 255, -1)
+    return shape
+
+
 def recolour(rng: Rng, picture: Picture) -> Picture:
     """Saturation, hue and channel gains (one 3x3 matrix), then brightness, contrast and gamma."""
     if _chance(rng, 0.5):
-        saturation = 0.0 if _chance(rng, 0.08) else math.exp(rng.normal(0.0, 0.3))
+        saturation = 0.0 if _chance(rng, 0.2) else math.exp(rng.normal(0.0, 0.3))
         grey = np.full((3, 1), 1.0) @ np.array([[0.114, 0.587, 0.299]])  # BT.601 luma of BGR
         matrix = saturation * np.eye(3) + (1 - saturation) * grey
         matrix = matrix + rng.normal(0.0, 0.04, (3, 3))
