@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install edge-seg[train]")
 
-from edge_seg.training.loss import sample_losses, to_grid  # noqa: E402
+from edge_seg.training.loss import lovasz_hinge, sample_losses, to_grid  # noqa: E402
 from edge_seg.training.recipe import Recipe  # noqa: E402
 
 
@@ -72,3 +72,41 @@ def test_empty_rooms_pull_down_and_pictures_without_labels_do_nothing(scl: float
     nothing = sample_losses(logits, grid(0.0), grid(0.0), recipe=recipe)
     nothing.sum().backward()
     assert nothing.item() == 0.0 and not logits.grad.any()
+
+
+def jaccard_loss(wrong: list[int], persons: set[int]) -> float:
+    """1 - IoU when just these pixels are misclassified."""
+    said = persons ^ set(wrong)
+    return 1 - len(said & persons) / len(said | persons) if said | persons else 0.0
+
+
+def test_the_lovasz_hinge_is_its_definition() -> None:
+    """Against a direct computation with Python sets, pixel by pixel."""
+    torch.manual_seed(3)
+    logits = torch.randn(4, 1, 3, 4) * 2
+    truth = torch.rand(4, 1, 3, 4) > 0.5
+    truth[2] = False
+    counted = torch.rand(4, 1, 3, 4) > 0.2
+    counted[3] = False
+    found = lovasz_hinge(logits, truth, counted)
+    for index in range(4):
+        values = logits[index].flatten().tolist()
+        valid = [i for i in range(12) if counted[index].flatten()[i]]
+        persons = {i for i in valid if truth[index].flatten()[i]}
+        errors = {i: 1 - values[i] * (1 if i in persons else -1) for i in valid}
+        order = sorted(valid, key=lambda i: -errors[i])
+        wanted = 0.0
+        for rank, pixel in enumerate(order):
+            more = jaccard_loss(order[: rank + 1], persons)
+            wanted += max(errors[pixel], 0.0) * (more - jaccard_loss(order[:rank], persons))
+        assert float(found[index]) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_the_lovasz_hinge_is_in_the_loss_when_asked_for() -> None:
+    torch.manual_seed(4)
+    logits, target = torch.randn(2, 1, 4, 4), (torch.rand(2, 1, 4, 4) > 0.5).float()
+    weight = torch.ones_like(target)
+    plain = sample_losses(logits, target, weight, recipe=Recipe())
+    more = sample_losses(logits, target, weight, recipe=Recipe(lovasz=0.5))
+    wanted = plain + 0.5 * lovasz_hinge(logits, target >= 0.5, weight > 0)
+    torch.testing.assert_close(more, wanted)

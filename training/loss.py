@@ -1,4 +1,4 @@
-"""The loss of a batch: cross-entropy against coverage, overlap, and SCL where asked for.
+"""The loss of a batch: cross-entropy against coverage, overlap, SCL and Lovasz where asked for.
 
 Everything is computed on the grid of the logits. The target there is the share of a cell that is
 person, so that the probabilities, resized bilinearly as the runtime does, cross 0.5 at the
@@ -24,7 +24,7 @@ def to_grid(planes: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def sample_losses(logits: Tensor, target: Tensor, weight: Tensor, *, recipe: Recipe) -> Tensor:
-    """Cross-entropy, plus overlap, plus SCL where the recipe asks for it, per sample.
+    """Cross-entropy, plus overlap, plus SCL and Lovasz where the recipe asks for them, per sample.
 
     logits, target (0..1), weight (0..1): float [N, 1, h, w]. Returns [N], finite for samples of
     only background and for samples without any counted pixel (0 there).
@@ -40,7 +40,31 @@ def sample_losses(logits: Tensor, target: Tensor, weight: Tensor, *, recipe: Rec
     if recipe.scl:
         label = torch.where(weight > 0, (target >= 0.5).to(torch.uint8), IGNORE)
         loss = loss + recipe.scl * connectivity_loss(probability, label)
+    if recipe.lovasz:
+        loss = loss + recipe.lovasz * lovasz_hinge(logits, target >= 0.5, weight > 0)
     return loss
+
+
+def lovasz_hinge(logits: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
+    """The Lovasz hinge of the person's IoU, per sample (Berman et al., CVPR 2018).
+
+    logits: float [N, 1, h, w]; truth, counted: bool of the same size. Returns [N]: hinge errors
+    1 - logit * (+1 person, -1 not), in falling order, times the growth of the Jaccard loss as
+    each pixel in turn is taken for wrong. Without a person every counted pixel's growth is that of
+    the worst one alone.
+    """
+    flat = [plane.flatten(1) for plane in (logits, truth, counted)]
+    values, positive, valid = flat[0], flat[1].to(logits.dtype), flat[2]
+    errors = torch.where(valid, 1 - values * (2 * positive - 1), torch.full_like(values, -1e9))
+    positive = positive * valid
+    errors, order = errors.sort(dim=1, descending=True)
+    sorted_positive = positive.gather(1, order)
+    persons = sorted_positive.sum(dim=1, keepdim=True)
+    both = persons - sorted_positive.cumsum(dim=1)
+    either = persons + (1 - sorted_positive).cumsum(dim=1)
+    jaccard = 1 - both / either
+    growth = torch.cat([jaccard[:, :1], jaccard[:, 1:] - jaccard[:, :-1]], dim=1)
+    return (functional.relu(errors) * growth.detach()).sum(dim=1)
 
 
 def _edges(target: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ LIMITS = {
     "overlap": (0.0, math.inf),
     "edge": (0.0, math.inf),
     "scl": (0.0, math.inf),
+    "lovasz": (0.0, math.inf),
 }
 
 
@@ -37,7 +38,8 @@ class Recipe:
     ema: averaging of the weights, per step.
     bf16: convolutions in bfloat16: twice as fast where the CPU or GPU has it, slower where not.
     unlabelled, composites, rooms: shares of the samples; the rest are labelled photographs.
-    overlap, edge, scl: weights of the soft-IoU term, of pixels on contours, and of SCL.
+    overlap, edge, scl, lovasz: weights of the soft-IoU term, of pixels on contours, of SCL, and of
+        the Lovasz hinge.
     """
 
     shape: str = "base"
@@ -52,6 +54,7 @@ class Recipe:
     overlap: float = 0.5
     edge: float = 2.0
     scl: float = 0.0
+    lovasz: float = 0.0
     unlabelled: float = 0.22
     composites: float = 0.22
     rooms: float = 0.05
