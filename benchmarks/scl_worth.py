@@ -1,0 +1,253 @@
+"""What SCL is worth: CE, CE+Lovasz and CE+SCL from one warm start, three seeds, paired.
+
+    python benchmarks/scl_worth.py --data DIR --teacher MASKS -o out/scl [--jobs 2]
+    python benchmarks/scl_worth.py ... --sweep 0.02,0.05,0.1,0.2     lambda first, on a seed apart
+
+Every run of a seed sees the same samples in the same order and begins from the same weights: the
+network that ships, trained on with CE alone at the experiment's side. Differences are taken per
+seed against CE. Two intervals of 95 % are printed, because they answer two questions:
+
+    over seeds      t with (seeds - 1) degrees of freedom: would another run say the same?
+    over pictures   bootstrap of val.txt's pictures, seeds averaged: would another val.txt?
+
+`seen` is half the first interval's width: a smaller effect could not have been seen. A run that
+was judged is not run again, one that was stopped goes on: the same command resumes. `--data` needs
+val.txt; hard_negatives.txt beside the backgrounds adds the empty rooms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SIDE, BATCH = 160, 32
+STEPS, WARM_STEPS = 800, 400  # of 32: 25,600 and 12,800 pictures
+FIRST_SEED, SWEEP_SEED = 101, 100
+LOSSES = ("ce", "lovasz", "scl")
+FIGURES = {"miou": "mIoU", "person_iou": "person IoU", "boundary_f": "boundary F", "sc": "SC"}
+FIGURES |= {"specks": "specks", "room_share": "rooms", "room_alarms": "room alarms"}
+T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571}  # Student's t
+DRAWS = 2000
+
+
+def settings(args: argparse.Namespace, loss: str, seed: int) -> dict[str, Any]:
+    """The recipe of a run: nothing but the named term differs between losses."""
+    terms = {"ce": {}, "lovasz": {"lovasz": args.lovasz}, "scl": {"scl": args.scl}}[loss]
+    steps = args.warm_steps if seed < SWEEP_SEED else args.steps
+    return {
+        "shape": "base",
+        "sizes": [[0, SIDE]],
+        "batch": BATCH,
+        "steps": steps,
+        "lr": 5e-4,
+        "warmup": min(50, steps // 4),
+        "decay_from": steps // 4,
+        "ema": 0.99,
+        "overlap": 0.0,  # CE alone is CE alone
+        "seed": seed,
+        "save_every": 100,
+        "judge_every": steps + 1,  # judged once, by `judged`
+        **terms,
+    }
+
+
+def name_of(loss: str, seed: int, weight: float | None = None) -> str:
+    """The folder of a run."""
+    return f"{loss}{'' if weight is None else f'-{weight:g}'}-{seed}"
+
+
+# -- one run, in a process of its own --------------------------------------------------------------
+
+
+def one(args: argparse.Namespace) -> None:
+    """Train and judge one run; write result.json into its folder."""
+    import torch
+
+    from edge_seg.bundle import DEFAULT_BUNDLE, write_whole
+    from edge_seg.training.augment import Renderer, mixture_of
+    from edge_seg.training.collection import find, open_store
+    from edge_seg.training.fit import WARM, Place, Run
+    from edge_seg.training.recipe import Recipe
+
+    torch.set_num_threads(1)
+    loss, seed, folder = args.one[0], int(args.one[1]), Path(args.one[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = Recipe.from_dict(settings(args, loss, seed))
+    run = Run(folder, recipe, place=Place(0, 1, torch.device("cpu")))
+    if not run.resume():
+        warm = args.out / "warm" / WARM
+        run.start_from(DEFAULT_BUNDLE / WARM if seed < SWEEP_SEED else warm)
+        run.tuning = False  # the start is judged by its own run
+    files = find(args.data, teacher=args.teacher)
+    store = open_store(files, args.out / "pictures", side=SIDE * 10 // 7)
+    renderer = Renderer(store, seed=seed, mixture=mixture_of(recipe))
+    if run.step < recipe.steps:
+        run.fit(renderer, lambda network, side: {"miou": 0.0})  # judged below
+    result = judged(run.averaged, files)
+    write_whole(folder / "result.json", json.dumps(result))
+
+
+def judged(network: Any, files: Any) -> dict[str, Any]:
+    """Per picture of val: areas, boundary F, SC, specks; and the shares of the empty rooms."""
+    from edge_seg.calibration.dataset import load_image, load_pair
+    from edge_seg.metrics import Quality, binary
+    from edge_seg.training.judge import Judge
+
+    judge = Judge(files.val, files.hard_rooms)
+    pictures = []
+    for frame, label in map(load_pair, files.val):
+        quality = Quality()
+        quality.add(judge._mask(network, frame, SIDE, label.shape), label)  # noqa: SLF001
+        row = asdict(quality.areas) | {
+            "boundary_f": quality.boundary[0],
+            "sc": quality.sc[0],
+            "specks": quality.speck_counts[0],
+        }
+        pictures.append(row)
+    rooms = []
+    for path in files.hard_rooms:
+        room = load_image(path)
+        mask = judge._mask(network, room, SIDE, room.shape[:2])  # noqa: SLF001
+        rooms.append(float(binary(mask, mask.shape).mean()))
+    return {"pictures": pictures, "rooms": rooms}
+
+
+# -- what came of it -------------------------------------------------------------------------------
+
+
+def figures(result: dict[str, Any], picked: np.ndarray | None = None) -> dict[str, float]:
+    """Figures over the pictures (or those picked, with repetition), in percent; specks are a count.
+
+    Empty rooms are never resampled.
+    """
+    from edge_seg.metrics import Areas, empty_rooms
+
+    names = ("both", "only_predicted", "only_true", "neither", "boundary_f", "sc", "specks")
+    table = np.array([[row[name] for name in names] for row in result["pictures"]], np.float64)
+    table = table if picked is None else table[picked]
+    areas = Areas(*(int(n) for n in table[:, :4].sum(axis=0)))
+    found = {"miou": 100 * areas.miou, "person_iou": 100 * areas.person_iou}
+    found |= {"boundary_f": 100 * table[:, 4].mean(), "sc": 100 * table[:, 5].mean()}
+    found |= {"specks": table[:, 6].mean()}
+    if result["rooms"]:
+        share, alarms = empty_rooms(result["rooms"])
+        found |= {"room_share": 100 * share, "room_alarms": 100 * alarms}
+    return {name: float(value) for name, value in found.items()}
+
+
+def over_seeds(differences: list[float]) -> tuple[float, float]:
+    """Mean, and half the width of its 95 % interval (infinite for one seed)."""
+    n = len(differences)
+    if n < 2:
+        return float(np.mean(differences)), float("inf")
+    half = T_975.get(n - 1, 1.96) * float(np.std(differences, ddof=1)) / n**0.5
+    return float(np.mean(differences)), half
+
+
+def over_pictures(pairs: list[tuple[dict[str, Any], dict[str, Any]]], figure: str) -> list[float]:
+    """The 95 % interval of the mean difference, by resampling pictures."""
+    random = np.random.default_rng(0)
+    count = len(pairs[0][0]["pictures"])
+    draws = []
+    for _ in range(DRAWS):
+        picked = random.integers(0, count, count)
+        draws.append(
+            np.mean([figures(a, picked)[figure] - figures(b, picked)[figure] for a, b in pairs])
+        )
+    return [float(x) for x in np.percentile(draws, [2.5, 97.5])]
+
+
+def report(args: argparse.Namespace, seeds: list[int]) -> None:
+    """Print every run, then the paired differences; write summary.json."""
+    results = {
+        (loss, seed): json.loads((args.out / name_of(loss, seed) / "result.json").read_text())
+        for loss in LOSSES
+        for seed in seeds
+    }
+    rows = {f"{loss} {seed}": figures(result) for (loss, seed), result in results.items()}
+    present = [name for name in FIGURES if name in rows[f"ce {seeds[0]}"]]
+    print("run".ljust(12), *(FIGURES[n].rjust(11) for n in present))
+    for name, row in rows.items():
+        print(name.ljust(12), *(f"{row[n]:11.2f}" for n in present))
+    summary: dict[str, Any] = {"settings": settings(args, "scl", seeds[0]), "runs": rows}
+    for loss in LOSSES[1:]:
+        print(f"\n{loss} against ce, {len(seeds)} seeds: mean, seeds' interval, pictures', seen")
+        for name in present:
+            pairs = [(results[loss, seed], results["ce", seed]) for seed in seeds]
+            mean, half = over_seeds([figures(a)[name] - figures(b)[name] for a, b in pairs])
+            rooms = name.startswith("room")
+            low, high = (mean, mean) if rooms else over_pictures(pairs, name)
+            between = "" if rooms else f"[{low:+.2f}, {high:+.2f}]"
+            interval = f"[{mean - half:+.2f}, {mean + half:+.2f}]"
+            print(f"{FIGURES[name]:12}{mean:+7.2f}  {interval:18}{between:18}{half:.2f}")
+            key = f"{loss} - ce: {name}"
+            summary[key] = {"mean": mean, "half": half, "pictures": [low, high]}
+    (args.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+
+# -- the experiment --------------------------------------------------------------------------------
+
+
+def launch(args: argparse.Namespace, loss: str, seed: int, *, weight: float | None = None) -> None:
+    """Run one, unless its result is there; a failure ends the experiment."""
+    folder = args.out / ("warm" if seed < SWEEP_SEED else name_of(loss, seed, weight))
+    if (folder / "result.json").is_file():
+        return
+    scl = args.scl if weight is None else weight
+    words = [sys.executable, __file__, "--data", args.data, "-o", args.out]
+    words += ["--teacher", args.teacher] if args.teacher else []
+    words += ["--steps", args.steps, "--warm-steps", args.warm_steps]
+    words += ["--scl", scl, "--lovasz", args.lovasz, "--one", loss, seed, folder]
+    subprocess.run([str(word) for word in words], check=True)
+    print(f"done: {folder.name}", flush=True)
+
+
+def together(args: argparse.Namespace, calls: list[dict[str, Any]]) -> None:
+    """Launch runs, --jobs at a time."""
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for future in [pool.submit(launch, args, **call) for call in calls]:
+            future.result()
+
+
+def main() -> None:
+    """Warm start, then the sweep or the nine runs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path)
+    parser.add_argument("-o", dest="out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--warm-steps", type=int, default=WARM_STEPS)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each")
+    parser.add_argument("--scl", type=float, default=0.1, help="lambda")
+    parser.add_argument("--lovasz", type=float, default=0.5)
+    parser.add_argument("--sweep", help="lambdas of SCL to try, on a seed of their own")
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        one(args)
+        return
+    launch(args, "ce", SWEEP_SEED - 1)
+    if args.sweep:
+        weights = [0.0, *(float(text) for text in args.sweep.split(","))]
+        together(args, [{"loss": "scl", "seed": SWEEP_SEED, "weight": w} for w in weights])
+        for weight in weights:
+            folder = args.out / name_of("scl", SWEEP_SEED, weight)
+            found = figures(json.loads((folder / "result.json").read_text()))
+            print(f"lambda {weight:g}:", *(f"{FIGURES[n]} {v:.2f}" for n, v in found.items()))
+        return
+    seeds = list(range(FIRST_SEED, FIRST_SEED + args.seeds))
+    together(args, [{"loss": loss, "seed": seed} for seed in seeds for loss in LOSSES])
+    report(args, seeds)
+
+
+if __name__ == "__main__":
+    main()
