@@ -617,6 +617,28 @@ def test_a_run_folder_that_is_a_file_and_a_run_not_judged_are_refused(
 
 
 @pytest.mark.slow
+def test_a_larger_shape_grows_from_a_smaller_run(
+    toys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--from RUN --shape LARGER begins with what the smaller network can do, and goes on alone."""
+    small = fit.Run(tmp_path / "small", Recipe.from_dict(SMALL | {"shape": "base"}), place=ALONE)
+    (tmp_path / "small").mkdir()
+    checkpoint.save_tensors(small.folder / fit.BEST, small.averaged.state_dict(), small.facts())
+    before = Judge(find(toys).val, [])(small.averaged.eval(), 64)
+    line = ["train", "--data", str(toys), "-o", str(tmp_path / "large")]
+    more = ["--from", str(small.folder), "--shape", "fine", "--steps", "2", "--batch", "2"]
+    assert main([*line, *more]) == 0
+    rows = (tmp_path / "large/history.jsonl").read_text().splitlines()
+    assert json.loads(rows[0])["miou"] == pytest.approx(before["miou"], abs=0.02)
+    assert main(line) == 0  # no word of the smaller one is needed to go on
+    network, facts = checkpoint.load_network(tmp_path / "large" / fit.WARM)
+    assert network.shape.fine and facts["recipe"]["shape"] == "fine"
+    capsys.readouterr()
+    assert main([*line[:-1], str(tmp_path / "no"), *more[:2], "--shape", "lite"]) == 2
+    assert "fits into" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_train_fine_tune_and_export_through_the_commands(
     toys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -646,12 +668,13 @@ def test_train_fine_tune_and_export_through_the_commands(
     assert [d.dim_value for d in graph.graph.output[0].type.tensor_type.shape.dim] == [1, 1, 16, 16]
 
 
-def test_an_exported_network_answers_as_it_did(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", ["lite", "fine"])
+def test_an_exported_network_answers_as_it_did(tmp_path: Path, shape: str) -> None:
     runtime = pytest.importorskip("onnxruntime")
     from edge_seg.spec import load_spec
     from edge_seg.training.export import export
 
-    run = fit.Run(tmp_path, Recipe.from_dict(SMALL), place=ALONE)
+    run = fit.Run(tmp_path, Recipe.from_dict(SMALL | {"shape": shape}), place=ALONE)
     checkpoint.save_tensors(tmp_path / fit.BEST, run.averaged.state_dict(), run.facts())
     contract = export(tmp_path / fit.BEST, tmp_path / "net.onnx")
     spec, answer = load_spec(contract)

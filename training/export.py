@@ -1,7 +1,8 @@
 """A trained network as ONNX: static batch 1, opset 17, float32, one logit map out.
 
 picture  float32 [1, 3, S, S], RGB, (x / 255 - 0.5) / 0.5, the frame stretched to the square
-logits   float32 [1, 1, S/4, S/4], person where > 0, resized bilinearly by the runtime
+logits   float32 [1, 1, S/4, S/4] (S/2 with a fine head), person where > 0, resized bilinearly by
+         the runtime
 """
 
 from __future__ import annotations
@@ -40,12 +41,25 @@ def to_onnx(network: PortraitNet, path: Path, *, side: int) -> None:
                 opset_version=OPSET,
                 dynamo=False,
             )
+            _name_order(beside)
             onnx.checker.check_model(str(beside), full_check=True)
     except OSError as error:
         raise OutputError(
             f"{path}: wanted to write the network there, found: {error.strerror or error}; free "
             "space or choose another -o"
         ) from error
+
+
+def _name_order(path: Path) -> None:
+    """Let a fine head's DepthToSpace say DCR, which is TFLite's order, where torch says CRD.
+
+    Of one channel they are the same; CRD would become a GATHER of four channels by their own order.
+    """
+    model = onnx.load(str(path))
+    for node in model.graph.node:
+        if node.op_type == "DepthToSpace":
+            next(a for a in node.attribute if a.name == "mode").s = b"DCR"
+    onnx.save(model, str(path))
 
 
 def export(checkpoint: Path, path: Path) -> Path:
