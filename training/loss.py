@@ -68,10 +68,15 @@ def lovasz_hinge(logits: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
 
 
 def _edges(target: Tensor) -> Tensor:
-    kernel = 2 * EDGE_REACH + 1
-    high = functional.max_pool2d(target, kernel, 1, EDGE_REACH)
-    low = -functional.max_pool2d(-target, kernel, 1, EDGE_REACH)
+    high, low = _highest(target), -_highest(-target)
     return (high - low > 0.5).to(target.dtype)
+
+
+def _highest(plane: Tensor) -> Tensor:
+    """The highest value within EDGE_REACH; rows, then columns: a third of a square's time."""
+    kernel = 2 * EDGE_REACH + 1
+    rows = functional.max_pool2d(plane, (1, kernel), 1, (0, EDGE_REACH))
+    return functional.max_pool2d(rows, (kernel, 1), 1, (EDGE_REACH, 0))
 
 
 def _overlap(probability: Tensor, target: Tensor, weight: Tensor) -> Tensor:
