@@ -73,7 +73,7 @@ def _edges(target: Tensor) -> Tensor:
 
 
 def _highest(plane: Tensor) -> Tensor:
-    """The highest value within EDGE_REACH; rows, then columns: a third of a square's time."""
+    """The highest value within EDGE_REACH; rows, then columns: half of a square's time."""
     kernel = 2 * EDGE_REACH + 1
     rows = functional.max_pool2d(plane, (1, kernel), 1, (0, EDGE_REACH))
     return functional.max_pool2d(rows, (kernel, 1), 1, (EDGE_REACH, 0))
