@@ -17,6 +17,8 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from edge_seg.errors import ConversionError
 
 Array = NDArray[Any]
+STANDARD = ("", "ai.onnx")
+REDUCE_AXES_OPSET = 18  # from here on ReduceMin takes its axes as an input
 
 
 class Graph:
@@ -43,6 +45,11 @@ class Graph:
         self.shapes = _static_shapes(model)
         self.shapes.update({name: value.shape for name, value in self.constants.items()})
 
+    @property
+    def opset(self) -> int:
+        """The version of the standard operators."""
+        return int(next(o.version for o in self._model.opset_import if o.domain in STANDARD))
+
     def to_model(self) -> ModelProto:
         """Return the graph as a model: unused nodes and constants gone, shapes inferred again."""
         self._prune()
@@ -59,7 +66,7 @@ class Graph:
                 if name in used
             ],
         )
-        opsets = [o for o in self._model.opset_import if o.domain in ("", "ai.onnx")]
+        opsets = [o for o in self._model.opset_import if o.domain in STANDARD]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=self._model.ir_version)
         return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
 
@@ -176,6 +183,14 @@ def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
             value = helper.get_attribute_value(item)
             return value.decode() if isinstance(value, bytes) else value
     return default
+
+
+def reduce_min(graph: Graph, name: str, output: str, *, axis: int) -> NodeProto:
+    """Return a node that takes the least over one axis and keeps the rank, as the opset has it."""
+    if graph.opset < REDUCE_AXES_OPSET:
+        return helper.make_node("ReduceMin", [name], [output], name=output, axes=[axis], keepdims=1)
+    axes = graph.constant(np.array([axis], dtype=np.int64), "axes")
+    return helper.make_node("ReduceMin", [name, axes], [output], name=output, keepdims=1)
 
 
 def constant_value(node: NodeProto) -> Array:

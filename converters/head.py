@@ -1,12 +1,21 @@
 """The head of a network reduced to one channel: the logit of "person", exactly.
 
-    Softmax over two classes   l_person - l_other            p = sigmoid(l_person - l_other)
-    Sigmoid                    the channel before it
-    none, one logit            the channel
-    none, two logits           l_person - l_other: what the softmax left out would give
+    Sigmoid                       the channel before it
+    none, one logit               the channel
+    Softmax over two classes      x_person - x_other
+    none, two logits              the same: what the softmax left out would give
+    Softmax over more, or logits  min over the others of (x_person - x_other)
 
-The reduction is linear, so it folds into the last convolution, or stands before the last
-upsampling, which then works on one channel instead of two.
+Several channels without an activation are exclusive classes: the graph cannot tell them from
+independent ones, and those are told by ending in a Sigmoid.
+
+The differences are linear, so they fold into the last convolution, or stand before the last
+upsampling, which then works on one channel less. With more than two classes the least of them is
+the person's lead over the strongest other class. Its sigmoid is p_person / (p_person + p_rival):
+1/2 exactly where the person becomes the likeliest class, which is the mask such networks are
+measured by (argmax), and from 1/2 on never less than the softmax's own p_person. That one would be
+x_person - logsumexp(others): below 1/2 where three classes share a pixel and the person leads, and
+Exp and Log have no int8 form.
 """
 
 from __future__ import annotations
@@ -16,13 +25,16 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from edge_seg.converters.graph import Array, Graph, attribute
+from edge_seg.converters.graph import Array, Graph, attribute, reduce_min
 from edge_seg.converters.rewrites import fold_constants
 from edge_seg.errors import ConversionError
 from edge_seg.spec import OutputSpec
 
 OUTPUT_NAME = "logit"
 TRANSPARENT = {"Identity", "Dropout", "Cast"}
+SELECTIONS = {"Slice", "Gather", "Split"}
+LAYOUT = TRANSPARENT | SELECTIONS | {"Transpose"}
+ACTIVATIONS = {"Softmax", "Sigmoid"}
 
 
 @dataclass
@@ -30,12 +42,14 @@ class _Head:
     """Where the walk from the output upwards stands.
 
     name: the tensor. axes: which of its axes are N, C, H, W. channel: the person's index in it.
+    shown: the indices in it of all channels that the network returns.
     activation: "Softmax" | "Sigmoid" | "" met on the way.
     """
 
     name: str
     axes: tuple[int, int, int, int]
     channel: int
+    shown: list[int]
     activation: str = ""
 
 
@@ -54,7 +68,7 @@ def single_logit(model: ModelProto, output: OutputSpec) -> ModelProto:
         pass
     weights = _combination(graph, head, output)
     name = _as_nchw(graph, head)
-    logit = _reduced(graph, name, weights)
+    logit = _least(graph, _reduced(graph, name, weights), len(weights))
     height, width = _spatial(graph, name)
     if graph.producer(logit) is None:
         raise ConversionError("wanted a network, found its output to be its input; check the file")
@@ -64,6 +78,17 @@ def single_logit(model: ModelProto, output: OutputSpec) -> ModelProto:
         helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, [1, 1, height, width])
     ]
     return fold_constants(graph.to_model())
+
+
+def last_activation(model: ModelProto) -> str:
+    """Return "Softmax" or "Sigmoid" where the network ends in one, layout and selection aside;
+    "" where it ends in something else.
+    """
+    makers = {name: node for node in model.graph.node for name in node.output}
+    node = makers.get(model.graph.output[0].name)
+    while node is not None and node.op_type in LAYOUT:
+        node = makers.get(node.input[0])
+    return node.op_type if node is not None and node.op_type in ACTIVATIONS else ""
 
 
 def _check_static(graph: Graph) -> None:
@@ -97,9 +122,7 @@ def _start(graph: Graph, output: OutputSpec) -> _Head:
         )
     name = graph.outputs[0].name
     shape = graph.shapes.get(name)
-    producer = graph.producer(name)
-    if producer is not None and producer.op_type == "ArgMax":
-        _refuse_arg_max(producer)
+    _refuse_hard_labels(graph, name)
     if shape is None or len(shape) != 4 or shape[0] != 1:
         raise ConversionError(
             f"output {name!r}: wanted (1, channels, height, width), found {shape}; "
@@ -113,14 +136,20 @@ def _start(graph: Graph, output: OutputSpec) -> _Head:
             f"output {name!r}: wanted the person in channel {output.channel}, found {channels} "
             "channel(s); correct `channel` in the spec"
         )
-    return _Head(name, axes, output.channel)
+    return _Head(name, axes, output.channel, list(range(channels)))
 
 
-def _refuse_arg_max(node: NodeProto) -> None:
-    raise ConversionError(
-        f"node {node.name or node.output[0]!r}: wanted probabilities or logits, found ArgMax, "
-        "which leaves hard labels without a soft edge; export the model without its last ArgMax"
-    )
+def _refuse_hard_labels(graph: Graph, name: str) -> None:
+    """Refuse an ArgMax at the end, whatever the rank and type of the labels it was cast to."""
+    node = graph.producer(name)
+    while node is not None and node.op_type in TRANSPARENT:
+        node = graph.producer(node.input[0])
+    if node is not None and node.op_type == "ArgMax":
+        raise ConversionError(
+            f"node {node.name or node.output[0]!r}: wanted probabilities or logits, found ArgMax, "
+            "which leaves hard labels without a soft edge; export the model without its last "
+            "ArgMax (PaddleSeg: export.py --output_op softmax)"
+        )
 
 
 def _step_up(graph: Graph, head: _Head) -> bool:
@@ -129,8 +158,6 @@ def _step_up(graph: Graph, head: _Head) -> bool:
     if node is None:
         return False
     kind = node.op_type
-    if kind == "ArgMax":
-        _refuse_arg_max(node)
     if kind in TRANSPARENT:
         head.name = node.input[0]
         return True
@@ -140,9 +167,9 @@ def _step_up(graph: Graph, head: _Head) -> bool:
         head.axes = (n, c, h, w)
         head.name = node.input[0]
         return True
-    if kind in ("Slice", "Gather", "Split"):
+    if kind in SELECTIONS:
         return _over_selection(graph, head, node)
-    if kind in ("Softmax", "Sigmoid") and not head.activation:
+    if kind in ACTIVATIONS and not head.activation:
         rank = len(graph.shapes[node.input[0]])
         if kind == "Softmax" and attribute(node, "axis", -1) % rank != head.axes[1]:
             raise ConversionError(
@@ -166,7 +193,8 @@ def _over_selection(graph: Graph, head: _Head, node: NodeProto) -> bool:
     same = all(kept.shape[a] == shape[a] for a in range(4) if a != head.axes[1])
     if not same:
         return False
-    head.channel = int(np.moveaxis(kept, head.axes[1], 0)[head.channel].flat[0])
+    before = [int(one.flat[0]) for one in np.moveaxis(kept, head.axes[1], 0)]
+    head.channel, head.shown = before[head.channel], [before[c] for c in head.shown]
     head.name = node.input[0]
     return True
 
@@ -199,10 +227,7 @@ def _selected(graph: Graph, node: NodeProto, ids: Array, output: str) -> Array |
 
 
 def _combination(graph: Graph, head: _Head, output: OutputSpec) -> Array:
-    """Return the weights, one per channel, of the person's logit."""
-    channels = graph.shapes[head.name][head.axes[1]]
-    weights = np.zeros(channels, dtype=np.float32)
-    weights[head.channel] = 1.0
+    """Return the weights (rows, channels) of which the person's logit is the least row."""
     if (output.activation == "probability") != bool(head.activation):
         node = graph.producer(head.name)
         last = head.activation or (node.op_type if node is not None else "its input")
@@ -211,16 +236,28 @@ def _combination(graph: Graph, head: _Head, output: OutputSpec) -> Array:
             f"output: wanted a network that ends in {_ending(output)}, found that it ends in "
             f"{last}; set activation = {other!r} in the spec, or export the model again"
         )
-    # Two channels without an activation are two exclusive classes, one logit each.
-    if head.activation == "Sigmoid" or (not head.activation and channels != 2):
-        return weights
-    if channels != 2:
-        raise ConversionError(
-            f"wanted a Softmax over 2 classes, found {channels}: with more, the person's logit is "
-            "no linear function of theirs; export the model with two classes or a Sigmoid"
-        )
-    weights[1 - head.channel] = -1.0
+    channels = graph.shapes[head.name][head.axes[1]]
+    rivals = [c for c in _rivals(head, channels) if c != head.channel]
+    weights = np.zeros((max(1, len(rivals)), channels), dtype=np.float32)
+    weights[:, head.channel] = 1.0
+    for row, rival in enumerate(rivals):
+        weights[row, rival] = -1.0
     return weights
+
+
+def _rivals(head: _Head, channels: int) -> list[int]:
+    """Return the channels among which the person's is one of several exclusive classes."""
+    if head.activation == "Sigmoid":
+        return []
+    if not head.activation:
+        return head.shown
+    if channels > 2 and len(set(head.shown)) < channels:
+        raise ConversionError(
+            f"wanted all {channels} classes of the last Softmax in the output, found "
+            f"{len(head.shown)}: the person's probability alone does not tell where it is the "
+            "likeliest class; export the model with every class"
+        )
+    return list(range(channels))
 
 
 def _ending(output: OutputSpec) -> str:
@@ -242,12 +279,12 @@ def _spatial(graph: Graph, name: str) -> tuple[int, int]:
 
 
 def _reduced(graph: Graph, name: str, weights: Array) -> str:
-    """Add `sum_c weights[c] * x[c]`, as far up as it commutes; return its name."""
-    if len(weights) == 1 and weights[0] == 1.0:
+    """Add `sum_c weights[row, c] * x[c]` per row, as far up as it commutes; return its name."""
+    if weights.shape == (1, 1) and weights[0, 0] == 1.0:
         return name
     node = graph.producer(name)
     if node is not None and node.op_type == "Resize" and _resizes_space(graph, node):
-        return _resized(graph, node, _reduced(graph, node.input[0], weights))
+        return _resized(graph, node, _reduced(graph, node.input[0], weights), len(weights))
     if node is not None and node.op_type == "Conv" and _foldable(graph, node):
         weight = graph.constants[node.input[1]]
         inputs = [node.input[0], graph.constant(_mixed(weights, weight), "weight")]
@@ -257,14 +294,23 @@ def _reduced(graph: Graph, name: str, weights: Array) -> str:
         made = graph.add("Conv", inputs, "logit")
         graph.nodes[-1].attribute.extend(node.attribute)
         return made
-    kernel = graph.constant(weights.reshape(1, -1, 1, 1), "difference")
+    kernel = graph.constant(weights[:, :, None, None], "difference")
     return graph.add("Conv", [name, kernel], "logit", kernel_shape=[1, 1])
 
 
 def _mixed(weights: Array, values: Array) -> Array:
-    """Return sum_c weights[c] * values[c], summed in double precision, keeping the axis."""
+    """Return sum_c weights[row, c] * values[c] per row, summed in double precision."""
     mixed = np.tensordot(weights.astype(np.float64), values.astype(np.float64), axes=1)
-    return mixed[None].astype(np.float32)
+    return mixed.astype(np.float32)
+
+
+def _least(graph: Graph, name: str, rows: int) -> str:
+    """Add the least of the channels; ReduceMin is the one such operator that int8 TFLite has."""
+    if rows == 1:
+        return name
+    least = graph.fresh("least")
+    graph.nodes.append(reduce_min(graph, name, least, axis=1))
+    return least
 
 
 def _foldable(graph: Graph, conv: NodeProto) -> bool:
@@ -278,13 +324,13 @@ def _resizes_space(graph: Graph, node: NodeProto) -> bool:
     return bool(settled and before and after and before[:2] == after[:2])
 
 
-def _resized(graph: Graph, node: NodeProto, name: str) -> str:
-    """Add a Resize like `node` for one channel."""
+def _resized(graph: Graph, node: NodeProto, name: str, channels: int) -> str:
+    """Add a Resize like `node` for another number of channels."""
     inputs = [name, *node.input[1:]]
     if len(inputs) > 3 and inputs[3]:
         sizes = graph.constants[inputs[3]].copy()
         if len(sizes) == 4:
-            sizes[1] = 1
+            sizes[1] = channels
         inputs[3] = graph.constant(sizes, "sizes")
     made = graph.add("Resize", inputs, "upsampled")
     graph.nodes[-1].attribute.extend(node.attribute)

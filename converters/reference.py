@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edge_seg.backends.onnxruntime import OnnxRuntimeBackend
+from edge_seg.converters.head import last_activation
 from edge_seg.converters.onnx import original
 from edge_seg.errors import ConversionError
 from edge_seg.pixels import Codec, sigmoid
@@ -26,9 +27,11 @@ class Reference:
         with tempfile.TemporaryDirectory(prefix="edge-seg-") as folder:
             # ONNX Runtime gets the file with its batch settled: a symbolic one has no shape.
             file = Path(folder) / path.name
-            onnx.save(original(path), file)
+            model = original(path)
+            onnx.save(model, file)
             self._backend = OnnxRuntimeBackend(file, threads=2)
         self._channel, self._logit = output.channel, output.activation == "logit"
+        self._independent = last_activation(model) == "Sigmoid"
         self._codec = Codec(
             input, OutputSpec("logit", 0), eats=self._backend.input, returns=self._backend.output
         )
@@ -39,11 +42,14 @@ class Reference:
         if answer.shape[0] > answer.shape[2]:  # channels last: the short axis, as head.py has it
             answer = answer.transpose(2, 0, 1)
         person = answer[self._channel]
-        if not self._logit:
+        others = np.delete(answer, self._channel, axis=0)
+        if self._logit:
+            lead = person - others.max(axis=0) if len(others) else person
+            return np.asarray(sigmoid(lead), dtype=np.float32)
+        if self._independent or len(others) < 2:
             return person
-        # A softmax over two classes is a sigmoid of the difference of their logits.
-        logit = person - answer[1 - self._channel] if len(answer) == 2 else person
-        return np.asarray(sigmoid(logit), dtype=np.float32)
+        # Of more than two classes: sure as far as the strongest other one lets it be (head.py).
+        return np.asarray(person / (person + others.max(axis=0)), dtype=np.float32)
 
     def close(self) -> None:
         """Free the session."""

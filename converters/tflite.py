@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from edge_seg.bundle import whole_file
 from edge_seg.converters import environment, guards
 from edge_seg.converters.environment import Progress
-from edge_seg.converters.graph import Graph
+from edge_seg.converters.graph import Graph, reduce_min
 from edge_seg.converters.rewrites import first_line
 from edge_seg.converters.scales import widen_scales
 from edge_seg.errors import ConversionError, OutputError
@@ -82,12 +82,25 @@ def _channels_last(model: ModelProto) -> ModelProto:
     graph = Graph(model)
     name = graph.outputs[0].name
     height, width = graph.shapes[name][2:]
-    inner = graph.fresh(name)
-    graph.rename(name, inner)
-    graph.nodes.append(helper.make_node("Transpose", [inner], [name], perm=[0, 2, 3, 1]))
+    last = graph.producer(name)
+    if last is not None and last.op_type == "ReduceMin":
+        _reduce_last_axis(graph, last)
+    else:
+        inner = graph.fresh(name)
+        graph.rename(name, inner)
+        graph.nodes.append(helper.make_node("Transpose", [inner], [name], perm=[0, 2, 3, 1]))
     shape = [1, height, width, 1]
     graph.outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]
     return graph.to_model()
+
+
+def _reduce_last_axis(graph: Graph, node: NodeProto) -> None:
+    """Turn before the least over the classes (head.py), not behind it, where onnx2tf turns the
+    whole map to channels-first and back.
+    """
+    graph.remove(node)
+    turned = graph.add("Transpose", [node.input[0]], "turned", perm=[0, 2, 3, 1])
+    graph.nodes.append(reduce_min(graph, turned, node.output[0], axis=3))
 
 
 def _check_float(path: Path, model: ModelProto) -> None:

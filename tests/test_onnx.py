@@ -320,13 +320,6 @@ def test_the_callers_model_is_left_alone() -> None:
     assert model.SerializeToString() == before
 
 
-def test_three_classes_are_refused_with_the_reason() -> None:
-    b = Builder()
-    model = b.model(b.op("Softmax", b.conv("picture", 3, 3, 3), axis=1))
-    with pytest.raises(ConversionError, match="2 classes, found 3"):
-        single_logit(model, PROBABILITY)
-
-
 def test_hard_labels_are_refused_with_the_reason() -> None:
     b = Builder()
     labels = b.op("ArgMax", b.conv("picture", 3, 2, 3), axis=1, keepdims=1)
