@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from edge_seg.bundle import whole_file
-from edge_seg.converters import environment, guards
+from edge_seg.converters import environment, guards, moves
 from edge_seg.converters.environment import Progress
 from edge_seg.converters.graph import Graph, reduce_min
 from edge_seg.converters.rewrites import first_line
@@ -46,7 +46,7 @@ def to_float(model: ModelProto, out: Path, *, progress: Progress = quiet) -> Non
 
     model: NCHW input of 3 channels, output (1, 1, h, w). Sets up onnx2tf on first use.
     """
-    interpreter = environment.python(progress)
+    interpreter = environment.python(progress, environment.ONNX2TF)
     progress("converting to float TFLite", 0, 0)
     with tempfile.TemporaryDirectory(prefix="edge-seg-") as name:
         folder = Path(name)
@@ -152,6 +152,7 @@ def to_int8(
     try:
         content = bytearray(_quantized(source, samples, input, progress))
         mended = widen_scales(content, source)
+        content = bytearray(moves.in_integers(bytes(content)))
     except ConversionError:
         raise
     except Exception as error:  # the quantizer raises whatever its parts raise

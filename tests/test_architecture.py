@@ -94,6 +94,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("backends.onnxruntime", "converters.*"),
     "onnx": ("converters.*", "training.export", "training.onnx"),
     "google": ("converters.*",),  # protobuf, which onnx brings
+    "flatbuffers": ("converters.*",),  # which ai-edge-litert brings
     "ai_edge_quantizer": ("converters.*",),
     "openvino": ("backends.openvino", "converters.openvino"),
     "nncf": ("converters.openvino",),

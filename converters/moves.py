@@ -1,0 +1,96 @@
+"""Operators that only move values, kept in integers where the quantizer left them in float.
+
+ai-edge-quantizer has no rule for DEPTH_TO_SPACE, so it puts DEQUANTIZE before and QUANTIZE behind
+it. The operator computes nothing: the codes may be moved themselves, with their scale.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+MOVES = {"DEPTH_TO_SPACE"}
+IDENTIFIER = b"TFL3"
+INLINE = 1  # a buffer's offset above this means that its data lies behind the flatbuffer
+
+
+def in_integers(content: bytes) -> bytes:
+    """Return a quantized TFLite whose moving operators take and give int8 codes.
+
+    Only where nothing else changes: the float ends have no other reader, and the codes behind have
+    the codes' scale before, or are the network's answer (which then takes over that scale).
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
+    if len(model.subgraphs) != 1:
+        return content
+    kinds = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+    codes = [kinds[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in model.operatorCodes]
+    graph = model.subgraphs[0]
+    found = [move for move in _moves(graph, lambda op: codes[op.opcodeIndex]) if move.safe(graph)]
+    if not found:
+        return content
+    for move in found:
+        move.apply(graph)
+    for buffer in model.buffers:
+        if buffer.offset > INLINE:  # packing keeps only what is inside
+            inside = content[buffer.offset : buffer.offset + buffer.size]
+            buffer.data, buffer.offset, buffer.size = np.frombuffer(inside, np.uint8), 0, 0
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    return bytes(builder.Output())
+
+
+@dataclass(frozen=True)
+class _Move:
+    """DEQUANTIZE, a moving operator, QUANTIZE: nothing else reads what lies between them."""
+
+    before: Any
+    operator: Any
+    behind: Any
+
+    def _ends(self, graph: Any) -> tuple[Any, Any]:
+        return graph.tensors[self.before.inputs[0]], graph.tensors[self.behind.outputs[0]]
+
+    def safe(self, graph: Any) -> bool:
+        """Whether the codes behind may have the scale of the codes before."""
+        codes, moved = self._ends(graph)
+        index = self.behind.outputs[0]
+        read = any(index in op.inputs for op in graph.operators)
+        return codes.type == moved.type and (not read or _scale(codes) == _scale(moved))
+
+    def apply(self, graph: Any) -> None:
+        """Join the ends; drop the two conversions."""
+        codes, moved = self._ends(graph)
+        moved.quantization = copy.deepcopy(codes.quantization)
+        self.operator.inputs = [self.before.inputs[0], *self.operator.inputs[1:]]
+        self.operator.outputs = list(self.behind.outputs)
+        graph.operators = [
+            op for op in graph.operators if op is not self.before and op is not self.behind
+        ]
+
+
+def _moves(graph: Any, kind: Callable[[Any], str]) -> list[_Move]:
+    """The moving operators that stand between two conversions of their own."""
+    found = []
+    for operator in graph.operators:
+        if kind(operator) not in MOVES:
+            continue
+        enters, leaves = operator.inputs[0], operator.outputs[0]
+        makers = [op for op in graph.operators if enters in op.outputs]
+        readers = [op for op in graph.operators if leaves in op.inputs]
+        alone = sum(enters in op.inputs for op in graph.operators) == 1
+        kinds = [kind(op) for op in (*makers, *readers)]
+        if alone and leaves not in graph.outputs and kinds == ["DEQUANTIZE", "QUANTIZE"]:
+            found.append(_Move(makers[0], operator, readers[0]))
+    return found
+
+
+def _scale(tensor: Any) -> tuple[list[float], list[int]]:
+    return list(tensor.quantization.scale), list(tensor.quantization.zeroPoint)
