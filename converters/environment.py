@@ -1,6 +1,6 @@
-"""onnx2tf in an environment of its own: its pins clash with everything else of ours.
+"""Tools in environments of their own: their pins clash with everything else of ours.
 
-`python(progress)` returns the interpreter of a virtual environment under the cache folder
+`python(progress, tool)` returns the interpreter of a virtual environment under the cache folder
 (EDGE_SEG_CACHE, default ~/.cache/edge-seg), made on first use in under a minute and reused while
 the pins are the same. Two processes do not make it at once; a half-made one is made anew.
 """
@@ -18,70 +18,116 @@ import sys
 import time
 import venv
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge_seg.errors import ConversionError
 
 Progress = Callable[[str, int, int], None]
 
+
+@dataclass(frozen=True)
+class Tool:
+    """What lives in one environment. pins: all of it, installed with --no-deps. check: Python
+    that imports what will be used, run once.
+    """
+
+    name: str
+    pins: tuple[str, ...]
+    check: str
+
+    @property
+    def version(self) -> str:
+        """The version of the tool itself."""
+        return next(pin for pin in self.pins if pin.startswith(f"{self.name}==")).partition("==")[2]
+
+
 # What `onnx2tf -tb flatbuffer_direct` imports, and no more (no TensorFlow, no torch). Installed
 # with --no-deps --ignore-requires-python: its own pins ask for Python 3.12 and for packages it
 # does not use here. Run on Python 3.10, 3.11, 3.12 and 3.13.
-ONNX2TF = "2.6.9"
-PINS = (
-    f"onnx2tf=={ONNX2TF}",
-    "onnx==1.23.2",
-    "onnxsim==0.6.5",
-    "onnxoptimizer==0.4.2",
-    "sne4onnx==2.0.1",
-    "sng4onnx==2.0.1",
-    "ai-edge-litert==2.3.0; python_version >= '3.11'",
-    "ai-edge-litert==2.1.2; python_version < '3.11'",
-    "numpy==2.4.6; python_version >= '3.11'",
-    "numpy==2.2.6; python_version < '3.11'",
-    "ml_dtypes==0.6.0; python_version >= '3.11'",
-    "ml_dtypes==0.5.4; python_version < '3.11'",
-    "protobuf==7.36.2",
-    "flatbuffers==25.12.19",
-    "typing_extensions==4.16.0",
-    "psutil==7.2.2",
-    "tqdm==4.70.1",
+ONNX2TF = Tool(
+    "onnx2tf",
+    (
+        "onnx2tf==2.6.9",
+        "onnx==1.23.2",
+        "onnxsim==0.6.5",
+        "onnxoptimizer==0.4.2",
+        "sne4onnx==2.0.1",
+        "sng4onnx==2.0.1",
+        "ai-edge-litert==2.3.0; python_version >= '3.11'",
+        "ai-edge-litert==2.1.2; python_version < '3.11'",
+        "numpy==2.4.6; python_version >= '3.11'",
+        "numpy==2.2.6; python_version < '3.11'",
+        "ml_dtypes==0.6.0; python_version >= '3.11'",
+        "ml_dtypes==0.5.4; python_version < '3.11'",
+        "protobuf==7.36.2",
+        "flatbuffers==25.12.19",
+        "typing_extensions==4.16.0",
+        "psutil==7.2.2",
+        "tqdm==4.70.1",
+    ),
+    "import onnx2tf; from onnx2tf import main",
+)
+# paddle2onnx 2 reads PaddlePaddle 3's programs, and links against PaddlePaddle for it: 200 MB to
+# fetch, 860 MB on the disk. Of the two packages' requirements, what `import` needs and no more
+# (paddle2onnx asks for onnx <= 1.17). Neither has a wheel of both for Python 3.13.
+PADDLE2ONNX = Tool(
+    "paddle2onnx",
+    (
+        "paddlepaddle==3.3.1",
+        "paddle2onnx==2.1.0",
+        "numpy==2.4.6; python_version >= '3.11'",
+        "numpy==2.2.6; python_version < '3.11'",
+        "protobuf==7.36.2",
+        "httpx==0.28.1",
+        "idna==3.20",
+        "opt_einsum==3.3.0",
+        "packaging==26.3",
+        "pillow==13.0.0",
+        "safetensors==0.8.0",
+        "setuptools==84.2.1",
+        "typing_extensions==4.16.0",
+    ),
+    "import paddle2onnx.paddle2onnx_cpp2py_export",
 )
 MARKER = "complete"
 PIP_SECONDS = 600
 LOCK_SECONDS = 900
-CHECK = "import onnx2tf; from onnx2tf import main"
 
 
 def cache_folder() -> Path:
-    """Return where the environment lives; not created here."""
+    """Return where the environments live; not created here."""
     named = os.environ.get("EDGE_SEG_CACHE")
     return Path(named) if named else Path.home() / ".cache" / "edge-seg"
 
 
-def python(progress: Progress) -> Path:
-    """Return the environment's interpreter, making the environment where it is missing.
+def python(progress: Progress, tool: Tool) -> Path:
+    """Return the interpreter of a tool's environment, making the environment where it is missing.
 
     progress(message, done, total) is called per step. Raises ConversionError with the last lines
     of pip where that fails (no network, a full disk).
     """
-    digest = hashlib.sha256("\n".join([*PINS, sys.version]).encode()).hexdigest()
-    folder = cache_folder() / f"onnx2tf-{digest[:12]}"
-    interpreter = folder / "bin" / "python"
+    digest = hashlib.sha256("\n".join([*tool.pins, sys.version]).encode()).hexdigest()
+    folder = cache_folder() / f"{tool.name}-{digest[:12]}"
     if _complete(folder, digest):
-        return interpreter
+        return interpreter(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.with_suffix(".lock"), progress):
+        with _locked(folder.with_suffix(".lock"), tool, progress):
             if not _complete(folder, digest):  # another process may have made it meanwhile
-                _make(folder, interpreter, progress)
+                _make(folder, tool, progress)
                 (folder / MARKER).write_text(digest)
     except OSError as error:
         raise ConversionError(
-            f"{folder}: wanted to set up onnx2tf there, found: {error.strerror or error}; "
+            f"{folder}: wanted to set up {tool.name} there, found: {error.strerror or error}; "
             "free space, or name another folder in EDGE_SEG_CACHE"
         ) from error
-    return interpreter
+    return interpreter(folder)
+
+
+def interpreter(folder: Path) -> Path:
+    """Return where an environment has its Python."""
+    return folder / "bin" / "python"
 
 
 def _complete(folder: Path, digest: str) -> bool:
@@ -90,11 +136,11 @@ def _complete(folder: Path, digest: str) -> bool:
         made = (folder / MARKER).read_text() == digest
     except OSError:
         return False
-    return made and (folder / "bin" / "python").exists()
+    return made and interpreter(folder).exists()
 
 
 @contextlib.contextmanager
-def _locked(path: Path, progress: Progress) -> Iterator[None]:
+def _locked(path: Path, tool: Tool, progress: Progress) -> Iterator[None]:
     """Hold a lock file; wait for another process that holds it, up to LOCK_SECONDS."""
     with open(path, "w") as file:
         deadline = time.monotonic() + LOCK_SECONDS
@@ -105,35 +151,36 @@ def _locked(path: Path, progress: Progress) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise ConversionError(
-                        f"{path}: wanted to set up onnx2tf, found another process doing so for "
+                        f"{path}: wanted to set up {tool.name}, found another process doing so for "
                         f"{LOCK_SECONDS} s; end it, or name another folder in EDGE_SEG_CACHE"
                     ) from None
-                progress("waiting for another process that sets up onnx2tf", 0, 0)
+                progress(f"waiting for another process that sets up {tool.name}", 0, 0)
                 time.sleep(1.0)
         yield
 
 
-def _make(folder: Path, interpreter: Path, progress: Progress) -> None:
-    total = len(PINS) + 2
-    progress("setting up onnx2tf (once): environment", 0, total)
+def _make(folder: Path, tool: Tool, progress: Progress) -> None:
+    total = len(tool.pins) + 2
+    what = f"setting up {tool.name} (once)"
+    progress(f"{what}: environment", 0, total)
     shutil.rmtree(folder, ignore_errors=True)
     try:
         venv.EnvBuilder(with_pip=True, symlinks=True).create(folder)
     except (subprocess.CalledProcessError, SystemExit) as error:
         raise ConversionError(
-            f"{folder}: wanted a virtual environment for onnx2tf, found that this Python cannot "
-            f"make one ({error}); install its venv module (Debian: apt install python3-venv), or "
+            f"{folder}: wanted a virtual environment for {tool.name}, found that this Python "
+            f"cannot make one ({error}); install its venv module (Debian: apt install python3-venv), or "
             "free space on that disk"
         ) from error
-    pip = [str(interpreter), "-m", "pip", "install", "--no-deps", "--ignore-requires-python"]
+    python = str(interpreter(folder))
+    pip = [python, "-m", "pip", "install", "--no-deps", "--ignore-requires-python"]
     quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
-    for done, pin in enumerate(PINS, start=1):
-        name = pin.partition("=")[0]
-        progress(f"setting up onnx2tf (once): {name}", done, total)
+    for done, pin in enumerate(tool.pins, start=1):
+        progress(f"{what}: {pin.partition('=')[0]}", done, total)
         _run([*pip, *quiet, pin], f"install {pin.partition(';')[0]}", PIP_SECONDS)
-    progress("setting up onnx2tf (once): trying it", total - 1, total)
-    _run([str(interpreter), "-c", CHECK], "start onnx2tf", PIP_SECONDS)
-    progress("setting up onnx2tf (once): done", total, total)
+    progress(f"{what}: trying it", total - 1, total)
+    _run([python, "-c", tool.check], f"start {tool.name}", PIP_SECONDS)
+    progress(f"{what}: done", total, total)
 
 
 def _run(command: list[str], what: str, seconds: float) -> None:

@@ -95,7 +95,7 @@ class Workpiece:
         """Return how an artifact of this target is made: versions and rewritings."""
         tools = {tool: metadata.version(tool) for tool in TOOLS[target]}
         if target == "tflite":
-            tools = {"onnx2tf": environment.ONNX2TF, **tools}
+            tools = {"onnx2tf": environment.ONNX2TF.version, **tools}
         return {
             "edge_seg": __version__,
             "python": platform.python_version(),

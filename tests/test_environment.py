@@ -6,12 +6,15 @@ import fcntl
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edge_seg.converters import environment
 from edge_seg.errors import ConversionError
+
+TOOL = environment.ONNX2TF
 
 
 def quiet(message: str, done: int, total: int) -> None:
@@ -76,7 +79,7 @@ def test_two_processes_do_not_make_it_at_once(
     with open(tmp_path / lock, "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(ConversionError, match="found another process doing so"):
-            environment.python(lambda message, done, total: said.append(message))
+            environment.python(lambda message, done, total: said.append(message), TOOL)
     assert "waiting for another process that sets up onnx2tf" in said
 
 
@@ -85,13 +88,13 @@ def _lock_names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     with monkeypatch.context() as patch:
         patch.setattr(environment, "_make", _interrupted)
         with pytest.raises(KeyboardInterrupt):
-            environment.python(quiet)
+            environment.python(quiet, TOOL)
     return [p.name for p in environment.cache_folder().iterdir() if p.suffix == ".lock"]
 
 
-def _interrupted(folder: Path, interpreter: Path, progress: environment.Progress) -> None:
+def _interrupted(folder: Path, tool: environment.Tool, progress: environment.Progress) -> None:
     (folder / "bin").mkdir(parents=True)
-    interpreter.touch()
+    environment.interpreter(folder).touch()
     raise KeyboardInterrupt
 
 
@@ -102,8 +105,8 @@ def test_a_half_made_environment_is_made_anew(
     _lock_names(monkeypatch)  # interrupted half-way, its interpreter already there
     made: list[Path] = []
     monkeypatch.setattr(environment, "_make", lambda folder, *_: made.append(folder))
-    environment.python(quiet)
-    environment.python(quiet)  # now complete: reused
+    environment.python(quiet, TOOL)
+    environment.python(quiet, TOOL)  # now complete: reused
     assert len(made) == 1
 
 
@@ -113,16 +116,16 @@ def test_other_pins_are_another_environment(
     monkeypatch.setenv("EDGE_SEG_CACHE", str(tmp_path))
     made: list[Path] = []
 
-    def make(folder: Path, interpreter: Path, progress: environment.Progress) -> None:
+    def make(folder: Path, tool: environment.Tool, progress: environment.Progress) -> None:
         made.append(folder)
-        interpreter.parent.mkdir(parents=True)
-        interpreter.touch()
+        (folder / "bin").mkdir(parents=True)
+        environment.interpreter(folder).touch()
 
     monkeypatch.setattr(environment, "_make", make)
-    environment.python(quiet)
-    monkeypatch.setattr(environment, "PINS", (*environment.PINS, "more==1"))
-    environment.python(quiet)
-    assert len(set(made)) == 2
+    environment.python(quiet, TOOL)
+    environment.python(quiet, replace(TOOL, pins=(*TOOL.pins, "more==1")))
+    environment.python(quiet, environment.PADDLE2ONNX)
+    assert len(set(made)) == 3
 
 
 def test_a_cache_that_cannot_be_written_is_an_error_in_words(
@@ -131,11 +134,12 @@ def test_a_cache_that_cannot_be_written_is_an_error_in_words(
     (tmp_path / "file").touch()
     monkeypatch.setenv("EDGE_SEG_CACHE", str(tmp_path / "file" / "below"))
     with pytest.raises(ConversionError, match="EDGE_SEG_CACHE"):
-        environment.python(quiet)
+        environment.python(quiet, TOOL)
 
 
 def test_every_pin_is_exact() -> None:
-    assert all("==" in pin for pin in environment.PINS)
+    for tool in (environment.ONNX2TF, environment.PADDLE2ONNX):
+        assert all("==" in pin for pin in tool.pins)
 
 
 @pytest.mark.slow
@@ -152,14 +156,14 @@ def test_pip_without_a_network_is_an_error_in_words(
     with pytest.raises(
         ConversionError, match=r"(?s)wanted to install onnx2tf==.*check the network"
     ):
-        environment.python(quiet)
+        environment.python(quiet, TOOL)
 
 
 @pytest.mark.slow
 def test_it_is_made_once_with_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGE_SEG_CACHE", str(tmp_path))
     steps: list[tuple[str, int, int]] = []
-    interpreter = environment.python(lambda *step: steps.append(step))
+    interpreter = environment.python(lambda *step: steps.append(step), TOOL)
     done = [step[1] for step in steps]
     assert done == sorted(done) and done[-1] == steps[-1][2]
     ended = environment.run(
@@ -168,7 +172,7 @@ def test_it_is_made_once_with_progress(tmp_path: Path, monkeypatch: pytest.Monke
         seconds=120,
         what="ask",
     )
-    assert ended.stdout.split()[-1] == environment.PINS[0].partition("==")[2]
+    assert ended.stdout.split()[-1] == environment.ONNX2TF.version
     steps.clear()
-    assert environment.python(lambda *step: steps.append(step)) == interpreter
+    assert environment.python(lambda *step: steps.append(step), TOOL) == interpreter
     assert steps == []
