@@ -31,6 +31,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "bundle": ("errors", "spec"),
     "pixels": ("errors", "spec"),
     "smoothing": ("errors", "spec", "pixels"),
+    "baselines": ("errors", "smoothing"),
     "board": ("errors", "spec", "bundle"),
     "backends": ("errors", "spec"),
     "backends.*": ("errors", "spec", "backends"),
@@ -41,6 +42,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "recording": ("errors",),
     "compositing": ("errors",),
     "metrics": ("errors",),
+    "stability": ("errors", "metrics"),
     "segmenter": (
         *("errors", "spec", "bundle", "pixels", "smoothing", "backends", "board"),
         *("supervision", "camera"),
@@ -78,8 +80,10 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
         *(
             "pixels",
             "smoothing",
+            "baselines",
             "compositing",
             "metrics",
+            "stability",
             "camera",
             "pictures",
             "recording",

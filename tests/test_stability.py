@@ -1,0 +1,308 @@
+"""Temporal figures on constructed sequences whose values are known, at several frame rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_seg.errors import FrameError
+from edge_seg.stability import Comparison, Figures, Stability, compare, motion_between
+
+SIZE = (40, 60)
+RATES = (30.0, 15.0, 10.0, 5.0)
+Soft = NDArray[np.float32]
+Label = NDArray[np.uint8]
+each_rate = pytest.mark.parametrize("fps", RATES)
+
+
+def person(left: int = 10, width: int = 20) -> Label:
+    """A person who fills the lower three quarters of columns left .. left + width."""
+    label = np.zeros(SIZE, np.uint8)
+    label[10:, max(0, left) : max(0, left + width)] = 1
+    return label
+
+
+def judged(
+    masks: Sequence[NDArray[np.floating]],
+    labels: Sequence[Label],
+    fps: float,
+    raw: Sequence[NDArray[np.floating]] | None = None,
+) -> Figures:
+    judge = Stability()
+    for i, (mask, label) in enumerate(zip(masks, labels, strict=True)):
+        judge.add(mask, label, 100 + i / fps, raw=None if raw is None else raw[i])
+    return judge.figures()
+
+
+def soft(label: Label) -> Soft:
+    return label.astype(np.float32)
+
+
+def still(fps: float, seconds: float = 3.0) -> list[Label]:
+    return [person()] * round(seconds * fps)
+
+
+def walking(fps: float, seconds: float = 3.0, speed: float = 12.0) -> list[Label]:
+    """A person who walks `speed` px a second."""
+    return [person(5 + int(speed * i / fps)) for i in range(round(seconds * fps))]
+
+
+# --- known values --------------------------------------------------------------------------------
+
+
+@each_rate
+def test_the_truth_itself_is_perfect_still_or_walking(fps: float) -> None:
+    for labels in (still(fps), walking(fps)):
+        masks = [soft(label) for label in labels]
+        found = judged(masks, labels, fps, raw=masks)
+        assert found.miou == 1 and found.boundary_f == 1 and found.mae == 0 and found.steady == 1
+        assert (found.dtssd, found.flicker, found.flips, found.dropouts) == (0, 0, 0, 0)
+        assert found.ghosting in (None, 0) and found.lag in (None, 0)
+
+
+@each_rate
+def test_white_noise_has_the_same_flicker_at_every_rate(fps: float) -> None:
+    rng = np.random.default_rng(0)
+    labels = still(fps)
+    masks = [np.where(x == 1, 0.8, 0.2) + rng.choice([-0.1, 0.1], SIZE) for x in labels]
+    found = judged(masks, labels, fps)
+    # Two independent values of +-0.1 differ by 0.2 in half of the cases.
+    assert found.flicker == pytest.approx(10.0, rel=0.05)
+    assert found.dtssd == pytest.approx(100 * np.sqrt(0.5 * 0.04), rel=0.05)
+    assert found.mae == pytest.approx(20.0, abs=0.2) and found.flips == 0
+
+
+@each_rate
+def test_a_step_of_the_whole_mask_counts_once(fps: float) -> None:
+    labels = still(fps)
+    half = len(labels) // 2
+    masks = [np.full(SIZE, 0.1 if i < half else 0.4) for i in range(len(labels))]
+    found = judged(masks, labels, fps)
+    pairs = len(labels) - 1
+    assert found.flicker == pytest.approx(30 / pairs, rel=1e-3)
+    assert found.dtssd == pytest.approx(30 / pairs, rel=1e-3)
+    assert found.flips == 0
+
+
+@each_rate
+def test_a_ramp_flickers_by_its_slope(fps: float) -> None:
+    labels = still(fps)
+    masks = [np.full(SIZE, 0.1 + 0.2 * i / fps) for i in range(len(labels))]  # 0.2 a second
+    found = judged(masks, labels, fps)
+    assert found.flicker == pytest.approx(20 / fps, rel=1e-3)
+    assert found.dtssd == pytest.approx(20 / fps, rel=1e-3)
+
+
+@each_rate
+def test_a_one_frame_blink_is_two_flips_and_one_dropout(fps: float) -> None:
+    labels = still(fps)
+    masks = [soft(label) for label in labels]
+    masks[len(masks) // 2] = np.zeros(SIZE, np.float32)
+    found = judged(masks, labels, fps)
+    share = labels[0].mean()
+    pairs = len(labels) - 1
+    assert found.flips == pytest.approx(2 * share / (pairs / fps))
+    assert found.flicker == pytest.approx(100 * 2 * share / pairs)
+    assert found.dropouts == 1
+
+
+def test_a_person_who_does_not_come_back_is_no_dropout() -> None:
+    labels = still(10)
+    masks = [soft(x) if i < 15 else soft(x) * 0 for i, x in enumerate(labels)]
+    assert judged(masks, labels, 10).dropouts == 0
+    leaving = [x if i < 15 else x * 0 for i, x in enumerate(labels)]  # the truth leaves as well
+    assert judged([soft(x) for x in leaving], leaving, 10).dropouts == 0
+
+
+def delayed(masks: Sequence[Soft], frames: int) -> list[Soft]:
+    return [masks[max(0, i - frames)] for i in range(len(masks))]
+
+
+@each_rate
+@pytest.mark.parametrize("frames", [0, 1, 2])
+def test_the_lag_of_a_known_delay_is_that_delay(fps: float, frames: int) -> None:
+    labels = walking(fps, seconds=4.0, speed=6.0)
+    blurred = [cv2.GaussianBlur(soft(x), (0, 0), 1.5) for x in labels]  # a network is not sharp
+    found = judged(delayed(blurred, frames), labels, fps, raw=blurred)
+    assert found.lag == pytest.approx(frames * 1000 / fps, rel=0.12, abs=1)
+
+
+@pytest.mark.parametrize("fps", [30.0, 15.0])
+def test_the_lag_of_an_average_is_its_mean_delay(fps: float) -> None:
+    labels = walking(fps, seconds=4.0, speed=6.0)
+    masks = [soft(x) for x in labels]
+    averaged, state = [], masks[0]
+    for mask in masks:
+        state = 0.5 * state + 0.5 * mask  # 0.5 / (1 - 0.5) = one frame
+        averaged.append(state)
+    found = judged(averaged, labels, fps, raw=masks)
+    assert found.lag == pytest.approx(1000 / fps, rel=0.1)
+
+
+@each_rate
+def test_a_mask_left_behind_is_a_ghost(fps: float) -> None:
+    labels = walking(fps)
+    masks = [soft(x) for x in labels]
+    held = delayed(masks, 1)
+    assert judged(masks, labels, fps).ghosting == 0
+    found = judged(held, labels, fps).ghosting
+    # Columns left in the last 200 ms count for 200 ms; the last mask still shows the newest.
+    seen = max(1, int(0.2 * fps + 1e-9) + 1)
+    assert found is not None and 100 / seen * 0.4 < found <= 100
+    assert judged([soft(x) for x in still(fps)], still(fps), fps).ghosting is None
+
+
+@each_rate
+def test_a_moving_edge_is_not_static(fps: float) -> None:
+    labels = walking(fps)
+    masks = [soft(x) for x in labels]
+    for i in range(0, len(masks), 2):  # every second frame is wrong at the moving edges alone
+        masks[i] = cv2.dilate(masks[i], np.ones((1, 3), np.uint8))
+    found = judged(masks, labels, fps)
+    assert found.dtssd is not None and found.dtssd > 1
+    # The edge passes 12 px a second: at 10 fps and below the pixels beside it change truth within
+    # 200 ms; the ones it will reach only later do count.
+    assert found.flicker is not None and found.flicker < found.dtssd / 3
+
+
+def test_steady_wants_every_frame_of_half_a_second_right() -> None:
+    labels = still(10, seconds=3.0)
+    masks = [soft(x) for x in labels]
+    masks[15] = 1 - masks[15]
+    # Judged from frame 5 to 29; frames 15 to 20 look back on frame 15.
+    assert judged(masks, labels, 10).steady == pytest.approx(1 - 6 / 25)
+
+
+def test_ignored_pixels_count_nowhere() -> None:
+    labels = [x.copy() for x in still(10)]
+    rng = np.random.default_rng(1)
+    masks = [soft(x) for x in labels]
+    for label, mask in zip(labels, masks, strict=True):
+        label[:, 30:] = 255
+        mask[:, 30:] = rng.random((SIZE[0], 30))
+    found = judged(masks, labels, 10)
+    assert (found.dtssd, found.flicker, found.flips, found.mae) == (0, 0, 0, 0)
+
+
+# --- the flow ------------------------------------------------------------------------------------
+
+
+def texture(shift: int) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(3)
+    base = cv2.GaussianBlur(rng.integers(0, 256, (80, 160, 3)).astype(np.uint8), (0, 0), 2)
+    wide = cv2.normalize(base, None, 0, 255, cv2.NORM_MINMAX)
+    return np.ascontiguousarray(wide[:, 10 + shift : 130 + shift])
+
+
+def test_masks_that_follow_the_picture_are_consistent_and_frozen_ones_are_not() -> None:
+    labels = []
+    for i in range(8):
+        label = np.zeros((80, 120), np.uint8)
+        label[20:, 60 - 2 * i : 90 - 2 * i] = 1  # what moves left by 2 px a frame
+        labels.append(label)
+    figures = []
+    for follow in (True, False):
+        judge = Stability()
+        for i, label in enumerate(labels):
+            motion = motion_between(texture(2 * i - 2), texture(2 * i)) if i else None
+            judge.add(soft(label if follow else labels[0]), label, i / 10, motion=motion)
+        figures.append(judge.figures())
+    follows, frozen = figures
+    assert follows.warped is not None and frozen.warped is not None
+    assert follows.warped < 4  # a tenth of a pixel of flow at an edge
+    # Two columns at each of two edges, 60 of 80 rows, 120 columns: sqrt(4/120 * 0.75) = 16 %.
+    assert frozen.warped == pytest.approx(16, rel=0.15)
+
+
+# --- what only looks still must not look good ----------------------------------------------------
+
+
+def noisy(labels: Sequence[Label]) -> list[Soft]:
+    """A usable network: blurred, noisy, and wrong in a blob that comes and goes."""
+    rng = np.random.default_rng(2)
+    made = []
+    for i, label in enumerate(labels):
+        mask = cv2.GaussianBlur(soft(label), (0, 0), 1) + rng.normal(0, 0.05, SIZE)
+        if i % 3 == 0:
+            mask[2:6, 2:6] = 0.8
+        made.append(np.clip(mask, 0, 1).astype(np.float32))
+    return made
+
+
+Cheat = Callable[[list[Soft]], list[Soft]]
+CHEATS: dict[str, Cheat] = {
+    "empty": lambda masks: [np.zeros_like(m) for m in masks],
+    "full": lambda masks: [np.ones_like(m) for m in masks],
+    "frozen": lambda masks: [masks[0]] * len(masks),
+    "half the contrast": lambda masks: [0.25 + 0.5 * m for m in masks],
+    "one frame late": lambda masks: delayed(masks, 1),
+}
+
+
+def compared(make: Cheat, labels: Sequence[Label], fps: float) -> Comparison:
+    raw = noisy(labels)
+    return compare(judged(make(raw), labels, fps, raw=raw), judged(raw, labels, fps, raw=raw))
+
+
+@each_rate
+@pytest.mark.parametrize("cheat", CHEATS)
+def test_what_only_looks_still_does_not_look_good(cheat: str, fps: float) -> None:
+    found = compared(CHEATS[cheat], walking(fps), fps)
+    assert not found.better and found.paid
+    assert str(found).startswith("not better: ")
+
+
+@pytest.mark.parametrize("cheat", ["empty", "half the contrast"])
+def test_nor_on_a_still_clip(cheat: str) -> None:
+    found = compared(CHEATS[cheat], still(30), 30)
+    assert found.flicker is not None and found.flicker < 0.6  # this alone would mislead
+    assert not found.better
+
+
+@each_rate
+def test_the_truth_is_better_than_the_noisy_masks(fps: float) -> None:
+    labels = walking(fps)
+    raw = noisy(labels)
+    ideal = judged([soft(x) for x in labels], labels, fps, raw=raw)
+    found = compare(ideal, judged(raw, labels, fps, raw=raw))
+    assert found.better and not found.paid
+    assert "dtSSD 0.00x" in str(found)
+
+
+def test_raw_against_itself_gains_nothing() -> None:
+    found = compared(lambda masks: masks, walking(10), 10)
+    assert not found.better and not found.paid and found.dtssd == 1
+
+
+# --- wrong input ---------------------------------------------------------------------------------
+
+
+def test_wrong_input_is_named() -> None:
+    judge = Stability()
+    with pytest.raises(FrameError, match="no frame"):
+        judge.figures()
+    with pytest.raises(FrameError, match="floats"):
+        judge.add(np.zeros(SIZE, np.uint8), person(), 0.0)
+    judge.add(np.zeros(SIZE), person(), 0.0)
+    for time in (0.0, -1.0, float("nan")):
+        with pytest.raises(FrameError, match="grow"):
+            judge.add(np.zeros(SIZE), person(), time)
+    with pytest.raises(FrameError, match="one size"):
+        judge.add(np.zeros(SIZE), person()[:20], 1.0)
+
+
+def test_a_clip_of_one_frame_has_accuracy_and_no_stability() -> None:
+    found = judged([soft(person())], [person()], 30)
+    assert found.miou == 1 and found.n == 1
+    assert found.dtssd is None and found.flicker is None and found.lag is None
+    assert compare(found, found).better is False
+
+
+def test_a_small_mask_is_judged_at_the_label_size() -> None:
+    labels = still(10)
+    masks = [soft(cv2.resize(x, (30, 20), interpolation=cv2.INTER_AREA)) for x in labels]
+    assert judged(masks, labels, 10).miou > 0.97
