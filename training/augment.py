@@ -195,8 +195,8 @@ class Renderer:
         matrix = _matrix(box, size, turn=0.0, flip=_chance(rng, 0.5))
         scene, _ = _warp(picture, planes, matrix, size)
         canvas, mask = scene.astype(np.float32), np.zeros((size, size), np.float32)
-        persons = int(rng.choice([1, 2, 3], p=[0.65, 0.25, 0.1]))
-        tallness = np.sort(rng.uniform(0.45 if persons > 1 else 0.55, 1.15, persons))
+        persons = int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))
+        tallness = np.sort(rng.uniform(0.4 if persons > 1 else 0.55, 1.15, persons))
         for tall in tallness:
             person, alpha = self._person(rng, size, tall=float(tall), aspect=aspect)
             cover = alpha[:, :, None]
@@ -211,7 +211,7 @@ class Renderer:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """A person `tall` frame heights high, and its alpha 0..1, on an S x S square."""
         cutouts = self._groups["cutout"]
-        whole = len(cutouts) > 0 and (not len(self._groups["labelled"]) or _chance(rng, 0.2))
+        whole = len(cutouts) > 0 and (not len(self._groups["labelled"]) or _chance(rng, 0.4))
         group = cutouts if whole else self._groups["labelled"]
         picture, planes = self._store[_pick(rng, group)]
         height, width = picture.shape[:2]
