@@ -169,8 +169,8 @@ def _make(folder: Path, tool: Tool, progress: Progress) -> None:
     except (subprocess.CalledProcessError, SystemExit) as error:
         raise ConversionError(
             f"{folder}: wanted a virtual environment for {tool.name}, found that this Python "
-            f"cannot make one ({error}); install its venv module (Debian: apt install python3-venv), or "
-            "free space on that disk"
+            f"cannot make one ({error}); install its venv module (Debian: apt install "
+            "python3-venv), or free space on that disk"
         ) from error
     python = str(interpreter(folder))
     pip = [python, "-m", "pip", "install", "--no-deps", "--ignore-requires-python"]
