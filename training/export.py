@@ -15,8 +15,10 @@ import onnx
 import torch
 
 from edge_seg.bundle import whole_file, write_whole
-from edge_seg.errors import OutputError
+from edge_seg.errors import DatasetError, OutputError
+from edge_seg.spec import InputSpec, OutputSpec
 from edge_seg.training.checkpoint import load_network
+from edge_seg.training.fit import BEST
 from edge_seg.training.network import PortraitNet, input_spec, output_spec
 
 OPSET = 17  # torch's TorchScript exporter knows it, and so does every converter downstream
@@ -62,16 +64,42 @@ def _name_order(path: Path) -> None:
     onnx.save(model, str(path))
 
 
-def export(checkpoint: Path, path: Path) -> Path:
-    """Write a checkpoint's averaged network as ONNX, and its contract beside it as TOML.
+def checkpoint_of(source: Path) -> Path:
+    """Return the best checkpoint of a run's folder; a checkpoint file is itself.
 
-    Returns the TOML's path. Raises DatasetError (no such checkpoint), OutputError.
+    Raises DatasetError where the run has not been judged yet.
     """
-    network, facts = load_network(checkpoint)
+    if not source.is_dir():
+        return source
+    best = source / BEST
+    if not best.is_file():
+        raise DatasetError(
+            f"{source}: wanted a run that has been judged, found no {BEST}; let "
+            "edge-seg train reach its first judgement, or name a checkpoint file"
+        )
+    return best
+
+
+def export_run(source: Path, path: Path) -> tuple[InputSpec, OutputSpec]:
+    """Write a run's best network as ONNX; return its contract.
+
+    source: a run's folder, or a checkpoint file. Raises DatasetError (nothing to export),
+    OutputError.
+    """
+    network, facts = load_network(checkpoint_of(source))
     side = int(facts["recipe"]["sizes"][-1][1])
     to_onnx(network, path, side=side)
+    return input_spec(side), output_spec()
+
+
+def export(source: Path, path: Path) -> Path:
+    """Write a run's best network (or a checkpoint file's) as ONNX, its contract beside it as TOML.
+
+    Returns the TOML's path. Raises as `export_run` does.
+    """
+    eats, returns = export_run(source, path)
     contract = path.with_suffix(".toml")
-    tables = {"input": input_spec(side).to_dict(), "output": output_spec().to_dict()}
+    tables = {"input": eats.to_dict(), "output": returns.to_dict()}
     lines = [f"# what {path.name} takes and gives: edge-seg convert --spec reads it"]
     for name, table in tables.items():
         lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]

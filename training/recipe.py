@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from edge_seg.errors import DatasetError
 
+NAME = "recipe.json"  # in every run's folder, before its first step
 # setting: (least, what it must stay below)
 LIMITS = {
     "batch": (1, 1 << 20),
@@ -25,6 +27,11 @@ LIMITS = {
     "scl": (0.0, math.inf),
     "lovasz": (0.0, math.inf),
 }
+
+
+def is_run(source: Path) -> bool:
+    """Tell a run's folder, or a checkpoint file of one, from other things to be converted."""
+    return source.suffix == ".safetensors" or (source / NAME).is_file()
 
 
 @dataclass(frozen=True)

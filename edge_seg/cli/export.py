@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edge_seg.errors import DatasetError
-
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb to the command line."""
@@ -26,17 +24,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Export, and say what comes next."""
     from edge_seg.training.export import export
-    from edge_seg.training.fit import BEST
 
-    checkpoint = args.run_folder
-    if checkpoint.is_dir():
-        checkpoint = checkpoint / BEST
-        if not checkpoint.is_file():
-            raise DatasetError(
-                f"{args.run_folder}: wanted a run that has been judged, found no {BEST}; let "
-                "edge-seg train reach its first judgement, or name a checkpoint file"
-            )
-    spec = export(checkpoint, args.out)
+    spec = export(args.run_folder, args.out)
     print(f"{args.out}: takes what {spec} says")
     print(f"next: edge-seg convert {args.out} --spec {spec} --int8 --calibration ... -o BUNDLE")
     return 0

@@ -1,0 +1,68 @@
+"""A training run as a source for `convert`: its best network, and that one's contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from edge_seg.converters import onnx as reader  # noqa: E402
+from edge_seg.converters.head import single_logit  # noqa: E402
+from edge_seg.errors import DatasetError  # noqa: E402
+from edge_seg.training import checkpoint, fit, recipe  # noqa: E402
+from edge_seg.training.export import export_run  # noqa: E402
+from edge_seg.training.recipe import Recipe  # noqa: E402
+from tests.tiny_onnx import random_picture, run  # noqa: E402
+
+SETTINGS = {"shape": "lite", "sizes": [[0, 64]], "steps": 4, "warmup": 1, "decay_from": 2}
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> fit.Run:
+    """A run of no steps, whose folder looks as `edge-seg train` leaves it."""
+    made = fit.Run(
+        tmp_path / "run", Recipe.from_dict(SETTINGS), place=fit.Place(0, 1, torch.device("cpu"))
+    )
+    made.folder.mkdir()
+    (made.folder / "recipe.json").write_text("{}")
+    checkpoint.save_tensors(made.folder / fit.BEST, made.averaged.state_dict(), made.facts())
+    return made
+
+
+def test_a_run_is_a_source_like_any_other(trained: fit.Run, tmp_path: Path) -> None:
+    """What comes out is read, reduced and answers as the network that was trained."""
+    eats, returns = export_run(trained.folder, tmp_path / "net.onnx")
+    logit = single_logit(reader.load(tmp_path / "net.onnx", eats), returns)
+    picture = random_picture(logit)
+    with torch.no_grad():
+        truth = trained.averaged.eval()(torch.from_numpy(picture)).numpy()
+    assert np.ptp(truth) > 0
+    np.testing.assert_allclose(run(logit, picture), truth, atol=1e-4)
+
+
+def test_a_checkpoint_file_is_one_too(trained: fit.Run, tmp_path: Path) -> None:
+    """The small state that is kept with a project: weights in half precision."""
+    checkpoint.save_warm(trained.folder / fit.WARM, trained.averaged, trained.facts())
+    export_run(trained.folder / fit.WARM, tmp_path / "warm.onnx")
+    export_run(trained.folder, tmp_path / "best.onnx")
+    picture = np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 64)).astype(np.float32)
+    answers = [run(onnx.load(tmp_path / f"{name}.onnx"), picture) for name in ("warm", "best")]
+    np.testing.assert_allclose(*answers, atol=0.05)
+
+
+def test_a_run_that_was_never_judged_says_what_to_do(trained: fit.Run, tmp_path: Path) -> None:
+    (trained.folder / fit.BEST).unlink()
+    with pytest.raises(DatasetError, match="let edge-seg train reach its first judgement"):
+        export_run(trained.folder, tmp_path / "net.onnx")
+
+
+def test_it_is_told_from_other_sources(trained: fit.Run, tmp_path: Path, fake_bundle: Path) -> None:
+    assert recipe.is_run(trained.folder)
+    assert recipe.is_run(trained.folder / fit.BEST)
+    assert not recipe.is_run(fake_bundle)
+    assert not recipe.is_run(tmp_path / "net.onnx")
