@@ -31,6 +31,8 @@ MAX_FILE = 512 << 20  # bytes; protobuf itself ends at 2 GB
 MAX_WEIGHTS = 1 << 30  # bytes claimed by all constants together
 MAX_TENSOR = 1 << 30  # bytes of any one tensor the graph would compute
 OPSET = 13  # the oldest the rewrites know: Softmax per axis, Split and Pad by inputs
+RESIZE_MODES = 11  # the opset since which Resize says how it samples; before, it was so:
+OLD_RESIZE = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 STANDARD = ("", "ai.onnx")
 CONTROL = {"If", "Loop", "Scan", "SequenceMap"}
 # Element types whose size is not whole bytes are given one byte: a bound, not a size.
@@ -288,12 +290,28 @@ def _modern(model: ModelProto) -> ModelProto:
     if version >= OPSET:
         return model
     try:
-        return onnx.version_converter.convert_version(model, OPSET)
+        raised = onnx.version_converter.convert_version(model, OPSET)
     except Exception as error:  # the C++ converter raises RuntimeError and others alike
         raise ConversionError(
             f"wanted opset {OPSET} or later, found {version}, which could not be brought up to "
             f"date ({_short(error)}); export the model with opset 17"
         ) from error
+    if version < RESIZE_MODES:
+        _keep_old_resizes(raised)
+    return raised
+
+
+def _keep_old_resizes(model: ModelProto) -> None:
+    """Say aloud where a Resize of opset 10, or an Upsample, takes its samples: x / scale, rounded
+    down. The version converter leaves it to the new default, half a pixel beside.
+    """
+    for node in model.graph.node:
+        if node.op_type != "Resize":
+            continue
+        said = {a.name for a in node.attribute}
+        for name, value in OLD_RESIZE.items():
+            if name not in said:
+                node.attribute.append(helper.make_attribute(name, value))
 
 
 def _check_activations(model: ModelProto) -> None:

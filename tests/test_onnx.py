@@ -144,6 +144,52 @@ def test_an_old_opset_is_brought_up_to_date_unchanged(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(loaded, picture), run(model, picture))
 
 
+def of_opset(opset: int, mode: str) -> ModelProto:
+    """A network whose operators are spelled as that opset spells them, where spellings changed."""
+    b = Builder()
+    x = b.conv("picture", 3, 8, 3)
+    parts = [b.constant(v) for v in np.random.default_rng(0).uniform(0.5, 1.5, (4, 8))]
+    x = b.op("BatchNormalization", x, *parts)
+    ends, border = [[0], [6], [1]], [0, 0, 1, 1, 0, 0, 1, 1]
+    if opset < 10:
+        x = b.op("Slice", x, starts=ends[0], ends=ends[1], axes=ends[2])
+    else:
+        x = b.op("Slice", x, *(b.constant(end, np.int64) for end in ends))
+    if opset < 11:
+        x = b.op("Clip", b.op("Pad", x, pads=border, value=0.5), min=0.0, max=6.0)
+    else:
+        x = b.op("Pad", x, b.constant(border, np.int64), b.constant(0.5))
+        x = b.op("Clip", x, b.constant(0.0), b.constant(6.0))
+    x = b.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2])
+    gate = b.op("ReduceMean", x, axes=[2, 3], keepdims=0)
+    x = b.op("Mul", x, b.op("Unsqueeze", b.op("Unsqueeze", gate, axes=[2]), axes=[3]))
+    x = b.conv(x, 6, 2, 1)
+    scales = b.constant([1, 1, 2, 2] if mode == "linear" else [1, 1, 2, 1.3])
+    if opset < 11:
+        x = b.op("Upsample" if opset < 10 else "Resize", x, scales, mode=mode)
+    else:
+        x = b.op("Resize", x, b.constant([]), scales, mode=mode)
+    turned = b.op("Softmax", b.op("Transpose", x, perm=[0, 2, 3, 1]), axis=3)
+    return b.model(b.op("Transpose", turned, perm=[0, 3, 1, 2]), opset=opset)
+
+
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+@pytest.mark.parametrize("opset", [9, 10, 11, 12])
+def test_every_old_spelling_is_brought_up_to_date_unchanged(
+    tmp_path: Path, opset: int, mode: str
+) -> None:
+    """Up to opset 10 a Resize samples elsewhere than the new default: half a pixel beside."""
+    model = of_opset(opset, mode)
+    loaded = reader.load(save(model, tmp_path))
+    picture = random_picture(model)
+    truth = run(model, picture)
+    assert loaded.opset_import[0].version == reader.OPSET
+    assert np.ptp(truth[:, 1]) > 0.1
+    np.testing.assert_array_equal(run(loaded, picture), truth)
+    logit = run(single_logit(loaded, PROBABILITY), picture)
+    np.testing.assert_allclose(sigmoid(logit)[:, 0], truth[:, 1], atol=2e-6)
+
+
 # --- the input -----------------------------------------------------------------------------------
 
 
