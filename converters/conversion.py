@@ -100,7 +100,8 @@ def convert(
         bundle = replace(bundle, artifacts=tuple(a for a in judged if a.name in kept))
         bundle, compared = _timed(bundle, progress)
         _clear(folder, bundle)
-        if hasattr(job.calibration, 'to_dict'): _write_calibration(folder, job.calibration)
+        if hasattr(job.calibration, "to_dict"):
+            _write_calibration(folder, job.calibration)
         save_manifest(bundle)
     refused = tuple(a.target for a in attempts if a.target not in passed)
     return Conversion(ModelBundle.load(target), rows, refused, compared)

@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg import yuv
 from edge_seg.errors import CameraError, CameraLost, DatasetError, FrameError
 from edge_seg.pictures import PICTURE_SUFFIXES, in_natural_order, read_list, read_picture
 
@@ -152,13 +153,23 @@ def open_source(
     return _video(path, format)
 
 
-def orient(frame: Picture, *, rotate: int = 0, mirror: bool = False) -> Picture:
+def orient(
+    frame: Picture, *, rotate: int = 0, mirror: bool = False, format: str = "bgr"
+) -> Picture:
     """Turn a frame clockwise by 0, 90, 180 or 270 degrees, then mirror it left to right."""
     if rotate not in (0, *TURNS):
         raise FrameError(f"wanted a rotation of 0, 90, 180 or 270 degrees, found {rotate}")
+    if not rotate and not mirror:
+        return frame
+    if format in yuv.PLANAR:
+        return yuv.join([_turn(p, rotate, mirror) for p in yuv.planes(frame, format)])
+    return _turn(frame, rotate, mirror)
+
+
+def _turn(plane: Picture, rotate: int, mirror: bool) -> Picture:
     if rotate:
-        frame = cv2.rotate(frame, TURNS[rotate])
-    return cv2.flip(frame, 1) if mirror else frame
+        plane = cv2.rotate(plane, TURNS[rotate])
+    return cv2.flip(plane, 1) if mirror else plane
 
 
 def _folder(path: Path, format: str, fps: float | None) -> Source:

@@ -1,6 +1,6 @@
 """From camera pixels to a network's tensor and back, the same code for calibrator and runtime.
 
-    frame    uint8 (H, W, 3), "bgr" or "rgb" by argument        camera pixels
+    frame    uint8 (H, W, 3) "bgr" or "rgb", (3H/2, W) "nv12" or "yuv420"   camera pixels
     picture  uint8 (h, w, 3), the network's size and colour     prepare(frame)
     tensor   what a backend eats and returns                    Codec.encode(picture)
     mask     float32 0..1 or uint8 0..255, probability          Codec.decode(tensor), restore()
@@ -18,13 +18,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg import yuv
 from edge_seg.errors import BundleError, FrameError
 from edge_seg.spec import InputSpec, OutputSpec, TensorSpec
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.float32] | NDArray[np.uint8]
 
-FORMATS = ("bgr", "rgb")
+FORMATS = ("bgr", "rgb", *yuv.PLANAR)
 MAX_FRAME_PIXELS = 1 << 26  # 64 megapixels: twice an 8K frame
 MAX_FRAME_SIDE = (1 << 15) - 2  # cv2.warpAffine counts in 16 bits
 HIGHEST_BIT = np.uint8(0x80)
@@ -49,7 +50,10 @@ def check_frame(frame: object) -> Picture:
         raise FrameError(f"{wanted}, found {type(frame).__name__}; pass a numpy array")
     found = f"found {frame.dtype} {frame.shape}"
     if frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 1):
-        raise FrameError(f"{wanted}, {found}: grey; use cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)")
+        raise FrameError(
+            f"{wanted}, {found}: grey (use cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)), "
+            f"or a camera's own planes (say which: format= one of {yuv.PLANAR})"
+        )
     if frame.ndim == 3 and frame.shape[2] == 4:
         raise FrameError(f"{wanted}, {found}: with alpha; pass frame[:, :, :3]")
     if frame.ndim != 3 or frame.shape[2] != 3:
@@ -58,12 +62,29 @@ def check_frame(frame: object) -> Picture:
         raise FrameError(f"{wanted}, {found}; pass pixels 0..255 as uint8")
     if frame.size == 0:
         raise FrameError(f"{wanted}, {found}: empty; the camera delivered no pixels")
-    if frame.shape[0] * frame.shape[1] > MAX_FRAME_PIXELS or max(frame.shape) > MAX_FRAME_SIDE:
-        raise FrameError(
-            f"{wanted} of at most {MAX_FRAME_PIXELS} pixels and {MAX_FRAME_SIDE} a side, {found}; "
-            "reduce it before segmenting"
-        )
+    _check_limits(frame, frame.shape[0], frame.shape[1])
     return frame
+
+
+def frame_size(frame: object, format: str = "bgr") -> tuple[int, int]:
+    """Return (height, width) of a frame in `format`. Raises FrameError where it is no frame."""
+    if format not in FORMATS:
+        raise FrameError(f"wanted a frame format in {FORMATS}, found {format!r}")
+    if format not in yuv.PLANAR:
+        checked = check_frame(frame)
+        return checked.shape[0], checked.shape[1]
+    height, width = yuv.size_of(frame, format)
+    assert isinstance(frame, np.ndarray)
+    _check_limits(frame, height, width)
+    return height, width
+
+
+def _check_limits(frame: Picture, height: int, width: int) -> None:
+    if height * width > MAX_FRAME_PIXELS or max(height, width) > MAX_FRAME_SIDE:
+        raise FrameError(
+            f"wanted a frame of at most {MAX_FRAME_PIXELS} pixels and {MAX_FRAME_SIDE} a side, "
+            f"found {frame.dtype} {frame.shape}; reduce it before segmenting"
+        )
 
 
 def place(height: int, width: int, spec: InputSpec) -> Placement:
@@ -82,16 +103,23 @@ def place(height: int, width: int, spec: InputSpec) -> Placement:
 def prepare(frame: Picture, spec: InputSpec, *, format: str = "bgr") -> tuple[Picture, Placement]:
     """Fit a frame into the network's picture: resize, colour order, bars.
 
-    frame: uint8 (H, W, 3) in `format` ("bgr" | "rgb"). Returns uint8 (h, w, 3) in the network's
-    colour order, and where the frame lies in it. Raises FrameError.
+    frame: uint8, (H, W, 3) "bgr" | "rgb" or (3H/2, W) "nv12" | "yuv420". Returns uint8 (h, w, 3)
+    in the network's colour order, and where the frame lies in it. Raises FrameError.
+
+    Planes are shrunk before they become colours, which no full-size picture is made for: 0.6x the
+    time of converting first (benchmarks/camera_formats.py). Where colours leave the range, and are
+    cut to it, the order of the two shows: by a few levels at most in photographs.
     """
-    if format not in FORMATS:
-        raise FrameError(f"wanted a frame format in {FORMATS}, found {format!r}")
-    check_frame(frame)
-    placement = place(frame.shape[0], frame.shape[1], spec)
-    inner = shrink(frame, (placement.height, placement.width))
-    if format != spec.color:
-        inner = cv2.cvtColor(inner, cv2.COLOR_BGR2RGB)  # swaps either way
+    height, width = frame_size(frame, format)
+    placement = place(height, width, spec)
+    size = (placement.height, placement.width)
+    if format in yuv.PLANAR:
+        small = [shrink(plane, size) for plane in yuv.planes(frame, format)]
+        inner = yuv.to_color(small, spec.color)
+    else:
+        inner = shrink(frame, size)
+        if format != spec.color:
+            inner = cv2.cvtColor(inner, cv2.COLOR_BGR2RGB)  # swaps either way
     if inner.shape[:2] == (spec.height, spec.width):
         return (inner if inner is not frame else frame.copy()), placement
     picture = np.full((spec.height, spec.width, 3), spec.pad, dtype=np.uint8)

@@ -74,7 +74,7 @@ class EdgeSegmenter:
 
         bundle: a directory, a loaded ModelBundle, or None for the default network that ships.
         board: a name or alias, a path to a board.toml, a Board, or "auto" (detect).
-        format: "bgr" or "rgb", the channel order of the frames you will pass.
+        format: of the frames you will pass: "bgr", "rgb", "nv12" or "yuv420".
         threads: overrides the runtime's number of threads. smoother: None (off) or a Smoother.
 
         Raises BundleError, UnknownBoard, and BackendUnavailable listing every refusal.
@@ -129,20 +129,24 @@ class EdgeSegmenter:
         out: Mask | None = None,
         dtype: str = "float32",
         clock: Callable[[str], None] | None = None,
+        format: str | None = None,
     ) -> Mask:
         """Return the mask of a frame: the probability of "person" per pixel.
 
-        frame: uint8 (H, W, 3) in the segmenter's format. timestamp: seconds, any origin, needed
-        by a smoother. size: (height, width) of the mask when it is not the frame's. out: a buffer
-        of that size and dtype to write into. dtype: "float32" (0..1) or "uint8" (0..255).
-        clock: called with a stage's name when that stage ends (used by `bench`).
+        frame: uint8 (H, W, 3), or (3H/2, W) where the format is "nv12" or "yuv420". timestamp:
+        seconds, any origin, needed by a smoother. size: (height, width) of the mask when it is not
+        the frame's: a camera's small stream gives the mask of its large one. out: a buffer of that
+        size and dtype to write into. dtype: "float32" (0..1) or "uint8" (0..255). clock: called
+        with a stage's name when that stage ends (used by `bench`). format: of this frame, where it
+        is not the segmenter's.
 
         Raises FrameError (a frame that is not one), BackendFailure.
         """
         if dtype not in DTYPES:
             raise FrameError(f"wanted a mask dtype in {DTYPES}, found {dtype!r}")
         tick = clock or _no_clock
-        picture, placement = pixels.prepare(frame, self.spec, format=self.format)
+        format = self.format if format is None else format
+        picture, placement = pixels.prepare(frame, self.spec, format=format)
         tick("prepare")
         tensor = self._codec.encode(picture)
         tick("encode")
@@ -153,7 +157,7 @@ class EdgeSegmenter:
             tick("decode")
         else:
             mask = self._smooth(answer, picture, timestamp, dtype, tick)
-        wanted = frame.shape[:2] if size is None else _check_size(size)
+        wanted = pixels.frame_size(frame, format) if size is None else _check_size(size)
         full = pixels.restore(mask, placement, self.spec, size=wanted, out=out)
         tick("restore")
         return full

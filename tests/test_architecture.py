@@ -29,7 +29,8 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "errors": (),
     "spec": ("errors",),
     "bundle": ("errors", "spec"),
-    "pixels": ("errors", "spec"),
+    "yuv": ("errors",),
+    "pixels": ("errors", "spec", "yuv"),
     "smoothing": ("errors", "spec", "pixels"),
     "baselines": ("errors", "smoothing"),
     "board": ("errors", "spec", "bundle"),
@@ -37,7 +38,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "backends.*": ("errors", "spec", "backends"),
     "supervision": ("errors",),
     "pictures": ("errors",),
-    "camera": ("errors", "pictures"),
+    "camera": ("errors", "pictures", "yuv"),
     "machine": (),
     "recording": ("errors",),
     "compositing": ("errors",),
@@ -79,6 +80,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "cv2": (
         *(
             "pixels",
+            "yuv",
             "smoothing",
             "baselines",
             "compositing",

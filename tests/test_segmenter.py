@@ -129,7 +129,7 @@ def test_the_colour_order_is_the_one_that_was_said(fake_board: Path, tmp_path: P
 
 def test_a_format_that_is_none_is_refused_before_anything_opens(tmp_path: Path) -> None:
     with pytest.raises(FrameError, match="bgr"):
-        EdgeSegmenter.open(tmp_path / "no such bundle", format="nv12")
+        EdgeSegmenter.open(tmp_path / "no such bundle", format="grey")
 
 
 # --- which runtime -------------------------------------------------------------------------------

@@ -1,0 +1,116 @@
+"""Frames as video hardware makes them: brightness at full size, colour at a quarter of it.
+
+    nv12     uint8 (3H/2, W): H rows of luma, then H/2 rows of U and V in turn
+    yuv420   uint8 (3H/2, W): H rows of luma, then all of U, then all of V, each (H/2, W/2)
+
+H and W are even. Colours are ITU-R BT.601 in video range (16..235), which is what OpenCV, V4L2 and
+GStreamer mean by these names unless they say something else; a camera that can choose is told to
+give it (edge_seg/camera).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_seg.errors import FrameError
+
+Picture = NDArray[np.uint8]
+
+PLANAR = ("nv12", "yuv420")
+_WHOLE = {
+    ("nv12", "bgr"): cv2.COLOR_YUV2BGR_NV12,
+    ("nv12", "rgb"): cv2.COLOR_YUV2RGB_NV12,
+    ("yuv420", "bgr"): cv2.COLOR_YUV2BGR_I420,
+    ("yuv420", "rgb"): cv2.COLOR_YUV2RGB_I420,
+}
+
+
+def _matrix() -> NDArray[np.float64]:
+    """Return the 3x4 matrix from (Y, U, V, 1) to (B, G, R): BT.601, 2.5.1 to 2.5.4, 8 bit."""
+    red, blue = 0.299, 0.114
+    green = 1.0 - red - blue
+    luma, chroma = 255 / 219, 255 / 224
+    to_red, to_blue = 2 * (1 - red) * chroma, 2 * (1 - blue) * chroma
+    rows = np.array(
+        [
+            [luma, to_blue, 0.0],
+            [luma, -to_blue * blue / green, -to_red * red / green],
+            [luma, 0.0, to_red],
+        ]
+    )
+    return np.column_stack([rows, -rows @ (16.0, 128.0, 128.0)])
+
+
+_TO_BGR = _matrix()
+_TO = {"bgr": _TO_BGR, "rgb": np.ascontiguousarray(_TO_BGR[::-1])}
+
+
+def size_of(frame: object, format: str) -> tuple[int, int]:
+    """Return (H, W) of an "nv12" or "yuv420" frame. Raises FrameError where it is none."""
+    wanted = f"wanted a frame of uint8 (3 * height / 2, width), {format!r}"
+    if not isinstance(frame, np.ndarray):
+        raise FrameError(f"{wanted}, found {type(frame).__name__}; pass a numpy array")
+    found = f"found {frame.dtype} {frame.shape}"
+    if frame.ndim != 2 or frame.dtype != np.uint8:
+        raise FrameError(f"{wanted}, {found}; say format= as the frame is")
+    rows, width = frame.shape
+    # Two rows of luma need one of colour, so the height is even where this divides.
+    if rows < 3 or width < 2 or rows % 3 or width % 2:
+        raise FrameError(f"{wanted} with even sides, {found}; is a row of it padded?")
+    return rows // 3 * 2, width
+
+
+def planes(frame: Picture, format: str) -> list[Picture]:
+    """Return [Y (H, W), UV (H/2, W/2, 2)] of "nv12", [Y, U, V] of "yuv420": views where it can."""
+    height, width = size_of(frame, format)
+    luma, chroma = frame[:height], frame[height:]
+    if format == "nv12":
+        return [luma, chroma.reshape(height // 2, width // 2, 2)]
+    u, v = chroma.reshape(2, height // 2, width // 2)
+    return [luma, u, v]
+
+
+def join(parts: list[Picture]) -> Picture:
+    """Return the frame that `planes` took apart; a new array."""
+    height, width = parts[0].shape
+    frame = np.empty((height // 2 * 3, width), dtype=np.uint8)
+    frame[:height] = parts[0]
+    rest = frame[height:].reshape(-1)
+    np.concatenate([part.reshape(-1) for part in parts[1:]], out=rest)
+    return frame
+
+
+def to_color(parts: list[Picture], color: str) -> Picture:
+    """Return uint8 (h, w, 3) in `color` ("bgr" | "rgb") of planes brought to one size."""
+    return cv2.transform(cv2.merge(parts), _TO[color])
+
+
+def whole_to_color(frame: Picture, format: str, color: str) -> Picture:
+    """Return the full-size frame, uint8 (H, W, 3) in `color`; for display, not for the network."""
+    size_of(frame, format)
+    return cv2.cvtColor(np.ascontiguousarray(frame), _WHOLE[format, color])
+
+
+def unpad(buffer: Picture, format: str, size: tuple[int, int], stride: int) -> Picture:
+    """Return the frame of (height, width) in a buffer whose rows are `stride` bytes apart.
+
+    A "yuv420" buffer's colour rows are half as far apart. What follows the last row is ignored.
+    Raises FrameError where the buffer is too short or the stride too small.
+    """
+    height, width = size
+    data = buffer.reshape(-1)
+    needed = stride * height // 2 * 3
+    if stride < width or stride % 2 or data.size < needed:
+        raise FrameError(
+            f"wanted {format!r} of {width}x{height} in rows of {stride} bytes ({needed} in all), "
+            f"found {data.size} bytes; read the stream's format back from the camera"
+        )
+    rows = data[:needed].reshape(-1, stride)
+    if stride == width:
+        return rows.copy()
+    if format == "nv12":
+        return np.ascontiguousarray(rows[:, :width])
+    u, v = rows[height:].reshape(2, height // 2, stride // 2)[:, :, : width // 2]
+    return join([rows[:height, :width], np.ascontiguousarray(u), np.ascontiguousarray(v)])
