@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.errors import CameraLost, OutputError
+from edge_seg.errors import BackendFailure, CameraLost, OutputError
 
 Picture = NDArray[np.uint8]
 
@@ -40,8 +40,9 @@ LOOK_EVERY = 30  # frames between two looks at the free space
 class VideoFile:
     """A WebM video being written beside its name.
 
-    Leaving the `with` block finishes it and gives it its name: also on Ctrl-C and where a camera
-    is lost, because what they cut short cannot be had again. Any other error removes it, and
+    Leaving the `with` block finishes it and gives it its name: also on Ctrl-C, SIGTERM (where it
+    raises KeyboardInterrupt, as the command line's does) and where a camera or the last runtime is
+    lost, because what they cut short cannot be had again. Any other error removes it, and
     what lay under the name before stays.
 
     frames: number written so far, then number in the finished file.
@@ -119,11 +120,11 @@ class VideoFile:
     def finish(self, *, interrupted: bool = False) -> None:
         """Close the file, count its frames, and give it its name.
 
-        Ctrl-C waits until it is done. interrupted: any number of whole frames is right (Ctrl-C
-        falls between a write and its count). Raises OutputError, leaving nothing, where frames
-        are missing on the disk.
+        Ctrl-C and SIGTERM wait until it is done. interrupted: any number of whole frames is
+        right (they fall between a write and its count). Raises OutputError, leaving nothing, where
+        frames are missing on the disk.
         """
-        with _ctrl_c_later():
+        with _signals_later():
             self._finish(interrupted)
 
     def _finish(self, interrupted: bool) -> None:
@@ -169,7 +170,7 @@ class VideoFile:
     ) -> None:
         if error is None:
             self.finish()
-        elif isinstance(error, (KeyboardInterrupt, CameraLost)):
+        elif isinstance(error, (KeyboardInterrupt, CameraLost, BackendFailure)):
             self.finish(interrupted=True)
         else:
             self.discard()
@@ -254,19 +255,21 @@ def _umask() -> int:
 
 
 @contextlib.contextmanager
-def _ctrl_c_later() -> Iterator[None]:
-    """Hold Ctrl-C back for the block; raise KeyboardInterrupt after it."""
+def _signals_later() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back for the block; let the first of them act after it."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python interrupts its main thread only
         return
     came: list[int] = []
-    old = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    old = [signal.signal(number, lambda number, frame: came.append(number)) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, old)
+        for number, handler in zip(numbers, old, strict=True):
+            signal.signal(number, handler)
     if came:
-        raise KeyboardInterrupt
+        signal.raise_signal(came[0])
 
 
 @contextlib.contextmanager

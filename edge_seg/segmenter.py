@@ -3,12 +3,14 @@
     prepare -> encode -> infer -> decode -> (smooth) -> restore
 
 `open` walks the board's runtimes in order, turns every refusal into a sentence, says aloud when
-it did not get its first choice, and raises one error with all of them when nothing works.
+it did not get its first choice, and raises one error with all of them when nothing works. A runtime
+that fails later gives way to the next in the same manner (edge_seg/supervision.py).
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +23,11 @@ from edge_seg import pixels
 from edge_seg.backends import BACKENDS, Backend, entry, open_backend
 from edge_seg.board import Board, Runtime
 from edge_seg.bundle import Artifact, ModelBundle
-from edge_seg.errors import BackendUnavailable, BundleError, FrameError
+from edge_seg.counters import Counters, Latency
+from edge_seg.engine import Engine
+from edge_seg.errors import BackendUnavailable, FrameError, MaskLate
 from edge_seg.pixels import Mask, Picture
-from edge_seg.spec import InputSpec, OutputSpec
+from edge_seg.supervision import Choice, Policy, Supervisor
 
 if TYPE_CHECKING:
     from edge_seg.smoothing import Smoother
@@ -36,29 +40,27 @@ class EdgeSegmenter:
     """A network on a board, ready for frames.
 
     Not to be called from two threads at once; two segmenters do not disturb each other.
-    Use `EdgeSegmenter.open`; the constructor takes a backend that is already open.
+    Use `EdgeSegmenter.open`, or `EdgeSegmenter.on` for a backend that is already open.
+
+    latency: how long calls of `segment` took (edge_seg.counters.Latency).
     """
 
     def __init__(
         self,
-        input: InputSpec,
-        output: OutputSpec,
+        engines: Supervisor[Engine],
         *,
-        backend: Backend,
         format: str = "bgr",
         smoother: Smoother | None = None,
+        board: Board | None = None,
     ) -> None:
         _check_format(format)
-        self.spec = input
         self.format = format
-        self.backend = backend
         self.smoother = smoother
-        self.board: Board | None = None
-        self.runtime: Runtime | None = None
-        self.artifact: Artifact | None = None
-        self.reason = ""
-        self._codec = pixels.Codec(input, output, eats=backend.input, returns=backend.output)
-        self._closed = False
+        self.board = board
+        self.latency = Latency()
+        self._engines = engines
+        self._engine = engines.engine
+        self.spec = self._engine.spec
 
     @classmethod
     def open(
@@ -69,6 +71,7 @@ class EdgeSegmenter:
         format: str = "bgr",
         threads: int | None = None,
         smoother: Smoother | None = None,
+        policy: Policy | None = None,
     ) -> EdgeSegmenter:
         """Open a bundle with the first of the board's runtimes that works here.
 
@@ -76,6 +79,8 @@ class EdgeSegmenter:
         board: a name or alias, a path to a board.toml, a Board, or "auto" (detect).
         format: of the frames you will pass: "bgr", "rgb", "nv12" or "yuv420".
         threads: overrides the runtime's number of threads. smoother: None (off) or a Smoother.
+        policy: when to give a runtime up (supervision.Policy); None: retry failures once, find
+        frozen outputs, wait for as long as a call takes.
 
         Raises BundleError, UnknownBoard, and BackendUnavailable listing every refusal.
 
@@ -84,41 +89,62 @@ class EdgeSegmenter:
         _check_format(format)
         loaded = bundle if isinstance(bundle, ModelBundle) else ModelBundle.load(bundle)
         chosen = board_module.resolve(board)
-        refusals: list[str] = []
-        for asked in chosen.runtimes:
-            runtime = asked.with_threads(threads)
-            try:
-                segmenter = cls._on(loaded, runtime, format=format)
-            except (BackendUnavailable, BundleError) as refusal:
-                refusals.append(f"{runtime}: {refusal}")
-                continue
-            segmenter.board, segmenter.smoother = chosen, smoother
-            if refusals:
-                segmenter.reason = "; ".join(refusals)
-                log.warning("%s: running on %s, because %s", chosen.name, runtime, segmenter.reason)
-            return segmenter
-        listed = "\n".join(f"  - {r}" for r in refusals)
-        raise BackendUnavailable(
-            f"wanted a runtime of board {chosen.name!r} for bundle {loaded.name!r}, "
-            f"found none that works here:\n{listed}\n"
-            f"see `edge-seg doctor --board {chosen.name}`"
-        )
+        runtimes = [runtime.with_threads(threads) for runtime in chosen.runtimes]
+        try:
+            engines = Supervisor([_choice(loaded, runtime) for runtime in runtimes], policy)
+        except BackendUnavailable as refusals:
+            raise BackendUnavailable(
+                f"wanted a runtime of board {chosen.name!r} for bundle {loaded.name!r}, "
+                f"found none that works here:\n{refusals}\n"
+                f"see `edge-seg doctor --board {chosen.name}`"
+            ) from refusals
+        segmenter = cls(engines, format=format, smoother=smoother, board=chosen)
+        if segmenter.degraded:
+            told = (chosen.name, segmenter.runtime, segmenter.reason)
+            log.warning("%s: running on %s, because %s", *told)
+        return segmenter
 
     @classmethod
-    def _on(cls, bundle: ModelBundle, runtime: Runtime, *, format: str) -> EdgeSegmenter:
-        backend, artifact = open_runtime(bundle, runtime)
-        try:
-            segmenter = cls(bundle.input, bundle.output, backend=backend, format=format)
-        except BundleError:  # an artifact that is not of the bundle's form
-            backend.close()
-            raise
-        segmenter.runtime, segmenter.artifact = runtime, artifact
-        return segmenter
+    def on(
+        cls, engine: Engine, *, format: str = "bgr", smoother: Smoother | None = None
+    ) -> EdgeSegmenter:
+        """Return a segmenter on one open engine, which it owns; nothing else takes its place.
+
+        Raises BackendUnavailable where the engine fails its first call.
+        """
+        alone = Policy(retries=0, stuck=0)
+        only = Choice(str(engine.runtime or "engine"), lambda: engine)
+        return cls(Supervisor([only], alone), format=format, smoother=smoother)
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """The runtime in use; of the last mask, where none is."""
+        return self._engine.runtime
+
+    @property
+    def artifact(self) -> Artifact | None:
+        """The artifact in use."""
+        return self._engine.artifact
+
+    @property
+    def backend(self) -> Backend:
+        """The backend in use."""
+        return self._engine.backend
 
     @property
     def degraded(self) -> bool:
-        """True where the board's first runtime was refused; `reason` says why."""
-        return bool(self.reason)
+        """True where the board's first runtime was refused or given up; `reason` says why."""
+        return self._engines.degraded
+
+    @property
+    def reason(self) -> str:
+        """Why the runtime is not the board's first; "" where it is."""
+        return self._engines.reason
+
+    @property
+    def counters(self) -> Counters:
+        """How often what went wrong since opening."""
+        return self._engines.counters
 
     def segment(
         self,
@@ -140,27 +166,34 @@ class EdgeSegmenter:
         with a stage's name when that stage ends (used by `bench`). format: of this frame, where it
         is not the segmenter's.
 
-        Raises FrameError (a frame that is not one), BackendFailure.
+        Raises FrameError (a frame that is not one), BackendFailure (no runtime of the board works;
+        the next call may try again), MaskLate (with a deadline: go on with the next frame).
         """
+        began = time.perf_counter()
         if dtype not in DTYPES:
             raise FrameError(f"wanted a mask dtype in {DTYPES}, found {dtype!r}")
         tick = clock or _no_clock
         format = self.format if format is None else format
         picture, placement = pixels.prepare(frame, self.spec, format=format)
         tick("prepare")
-        tensor = self._codec.encode(picture)
-        tick("encode")
-        answer = self.backend.infer(tensor)
-        tick("infer")
+        engine, answer = self._engines.run(picture, tick)
+        if engine is not self._engine:
+            self._changed(engine)
         if self.smoother is None:
-            mask = self._codec.decode(answer, dtype)
+            mask = engine.decode(answer, dtype)
             tick("decode")
         else:
             mask = self._smooth(answer, picture, timestamp, dtype, tick)
         wanted = pixels.frame_size(frame, format) if size is None else _check_size(size)
         full = pixels.restore(mask, placement, self.spec, size=wanted, out=out)
         tick("restore")
+        self.latency.add(time.perf_counter() - began)
         return full
+
+    def _changed(self, engine: Engine) -> None:
+        self._engine = engine
+        if self.smoother is not None:
+            self.smoother.reset()  # it may have an output of another size
 
     def _smooth(
         self,
@@ -171,7 +204,7 @@ class EdgeSegmenter:
         tick: Callable[[str], None],
     ) -> Mask:
         assert self.smoother is not None
-        soft = np.asarray(self._codec.decode(answer), dtype=np.float32)
+        soft = np.asarray(self._engine.decode(answer), dtype=np.float32)
         tick("decode")
         mask: Mask = self.smoother.update(soft, picture, timestamp)
         if dtype == "uint8":
@@ -185,19 +218,22 @@ class EdgeSegmenter:
         """Yield (frame, mask) for every frame of a source, in the segmenter's format.
 
         source: anything `edge_seg.camera.open_source` takes (a file, folder, list, camera index).
-        Raises CameraError where the source cannot be opened.
+        With a deadline (Policy), frames whose mask was late are left out; `counters.lost` has them.
+        Raises CameraError where the source cannot be opened, CameraLost, BackendFailure.
         """
         from edge_seg.camera import open_source
 
         with open_source(source, format=self.format) as opened:
             for shot in opened:
-                yield shot.frame, self.segment(shot.frame, shot.timestamp, dtype=dtype)
+                try:
+                    mask = self.segment(shot.frame, shot.timestamp, dtype=dtype)
+                except MaskLate:
+                    continue
+                yield shot.frame, mask
 
     def close(self) -> None:
         """Free the backend; may be called twice."""
-        if not self._closed:
-            self._closed = True
-            self.backend.close()
+        self._engines.close()
 
     def __enter__(self) -> EdgeSegmenter:
         return self
@@ -232,11 +268,18 @@ def open_artifact(
             "upgrade edge-seg"
         )
     backend = open_backend(readers[0], bundle.file(artifact), {"threads": threads})
-    try:
-        return EdgeSegmenter(bundle.input, bundle.output, backend=backend, format=format)
-    except BundleError:
-        backend.close()
-        raise
+    engine = Engine(bundle.input, bundle.output, backend=backend, artifact=artifact)
+    return EdgeSegmenter.on(engine, format=format)
+
+
+def _choice(bundle: ModelBundle, runtime: Runtime) -> Choice[Engine]:
+    def open() -> Engine:
+        backend, artifact = open_runtime(bundle, runtime)
+        return Engine(
+            bundle.input, bundle.output, backend=backend, runtime=runtime, artifact=artifact
+        )
+
+    return Choice(str(runtime), open)
 
 
 def _check_format(format: str) -> None:

@@ -21,11 +21,13 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.errors import BackendFailure, BackendUnavailable, BundleError, MaskLate
+from edge_seg.counters import Counters
+from edge_seg.errors import BackendFailure, BackendUnavailable, EdgeSegError, MaskLate
 
 log = logging.getLogger("edge_seg")
 Picture = NDArray[np.uint8]
 Answer = NDArray[np.generic]
+Tick = Callable[[str], None]  # told the name of a stage when that ends
 
 CHANGED = 3.0  # levels of 255, mean over a picture: more than a sensor's noise, less than a person
 STRIDE = 8  # pictures are compared on every eighth pixel: 0.01 ms
@@ -40,7 +42,7 @@ class Engine(Protocol):
         """Of the pictures, uint8."""
         ...
 
-    def run(self, picture: Picture) -> Answer:
+    def run(self, picture: Picture, tick: Tick | None = None) -> Answer:
         """Return the network's answer to a small picture. Raises BackendFailure."""
         ...
 
@@ -69,7 +71,8 @@ class Policy:
     retries: further calls of a runtime that failed. pause: seconds before the first of them and
         before the first new attempt when all have failed; doubled every time.
     stuck: identical answers to changed pictures before a runtime is examined; 0 for never.
-    abandoned: hung calls left behind before giving up for good: each keeps a thread and memory.
+    abandoned: hung calls left behind, each with a thread and memory, before giving up until one
+        of them ends.
     return_after: seconds after which runtimes before the present one are tried again; None: never.
     """
 
@@ -79,18 +82,6 @@ class Policy:
     stuck: int = 50
     abandoned: int = 3
     return_after: float | None = None
-
-
-@dataclass
-class Counters:
-    """How often what happened since opening. lost: frames that got an error for an answer."""
-
-    failures: int = 0
-    hangs: int = 0
-    stuck: int = 0
-    switches: int = 0
-    returns: int = 0
-    lost: int = 0
 
 
 @dataclass
@@ -119,6 +110,8 @@ class Supervisor(Generic[E]):
         self.reason = ""
         self._choices, self._clock, self._sleep = list(choices), clock, sleep
         self._closed = False
+        self._index = -1
+        self._left_behind: list[_Seat[E]] = []
         self._pauses = 0
         self._not_before = 0.0
         self._order = range(len(self._choices))
@@ -139,12 +132,13 @@ class Supervisor(Generic[E]):
 
     @property
     def degraded(self) -> bool:
-        """True where the present runtime is not the first choice."""
-        return self._seat is None or self._seat.index > 0
+        """True where the present runtime is not the first choice, or there is none."""
+        return self._index > 0 or (self._seat is None and not self._closed)
 
-    def run(self, picture: Picture) -> tuple[E, Answer]:
+    def run(self, picture: Picture, tick: Tick | None = None) -> tuple[E, Answer]:
         """Return the engine that answered and its answer.
 
+        tick: told the stages "encode" and "infer" as they end; with a deadline "infer" is both.
         Raises MaskLate (no answer to this picture in time; the next may have one),
         BackendFailure (every runtime failed; attempts go on with later calls).
         """
@@ -152,7 +146,7 @@ class Supervisor(Generic[E]):
         try:
             while True:
                 seat = self._ready(limit)
-                answer = self._attempt(seat, picture, limit)
+                answer = self._attempt(seat, picture, limit, tick)
                 if answer is not None:
                     self._pauses = 0
                     return seat.engine, answer
@@ -160,14 +154,16 @@ class Supervisor(Generic[E]):
             self.counters.lost += 1
             raise
 
-    def _attempt(self, seat: _Seat[E], picture: Picture, limit: float | None) -> Answer | None:
+    def _attempt(
+        self, seat: _Seat[E], picture: Picture, limit: float | None, tick: Tick | None
+    ) -> Answer | None:
         """Call once, and again where it failed; None where the runtime was given up."""
         for again in range(self.policy.retries + 1):
             left = self._left(limit)
             if left == 0.0:
                 raise MaskLate(f"wanted a mask in time, found: {self.reason}; try the next frame")
             try:
-                answer = seat.call(picture, left)
+                answer = seat.call(picture, left, tick)
             except _Hung as hung:
                 self.counters.hangs += 1
                 self._leave(f"no answer in {1e3 * hung.seconds:.0f} ms", hung=True)
@@ -193,9 +189,10 @@ class Supervisor(Generic[E]):
         self._look_back()
         if self._seat is not None:
             return self._seat
-        if self.counters.hangs >= self.policy.abandoned:
+        self._left_behind = [left for left in self._left_behind if left.busy]
+        if len(self._left_behind) >= self.policy.abandoned:
             raise BackendFailure(
-                f"wanted a runtime that answers, found {self.counters.hangs} calls that hang: "
+                f"wanted a runtime that answers, found {len(self._left_behind)} calls that hang: "
                 f"{self.reason}; restart the process"
             )
         if self._opening is None:
@@ -245,7 +242,12 @@ class Supervisor(Generic[E]):
         """Give the present runtime up; the ones after it come next."""
         assert self._seat is not None
         seat, self._seat = self._seat, None
-        seat.end(hung=hung)
+        seat.end()
+        if hung:
+            self._left_behind.append(seat)
+        if self._opening is not None:  # an earlier choice looked at again: it starts over
+            self._opening.cancel()
+            self._opening = None
         said = f"{self._choices[seat.index].name}: {why}"
         self.reason = "; ".join(filter(None, (self.reason, said)))
         self._order = range(seat.index + 1, len(self._choices))
@@ -278,7 +280,7 @@ class Supervisor(Generic[E]):
             said = [seat.call(p, self._left(limit)) for p in silhouettes(seat.engine.shape)]
         except (_Hung, BackendFailure):
             return True
-        return all(np.array_equal(answer, other) for other in said)
+        return all(answer.tobytes() == other.tobytes() for other in said)
 
     def _left(self, limit: float | None) -> float | None:
         return None if limit is None else max(0.0, limit - self._clock())
@@ -315,16 +317,24 @@ class _Seat(Generic[E]):
         self.tells_apart = opened.tells_apart
         self._worker = _Worker(opened.engine) if threaded else None
 
-    def call(self, picture: Picture, seconds: float | None) -> Answer:
+    def call(self, picture: Picture, seconds: float | None, tick: Tick | None = None) -> Answer:
         if self._worker is None:
-            return self.engine.run(picture)
-        return self._worker.call(picture, seconds)
+            return self.engine.run(picture, tick)
+        answer = self._worker.call(picture, seconds)
+        if tick is not None:
+            tick("infer")
+        return answer
 
-    def end(self, *, hung: bool = False) -> None:
-        if self._worker is not None:
-            self._worker.end()
-        elif not hung:
+    @property
+    def busy(self) -> bool:
+        """True while a call runs on in its thread."""
+        return self._worker is not None and self._worker.alive
+
+    def end(self) -> None:
+        if self._worker is None:
             self.engine.close()
+        else:
+            self._worker.end()
 
 
 class Watch:
@@ -332,15 +342,16 @@ class Watch:
 
     def __init__(self, limit: int) -> None:
         self._limit, self._count = limit, 0
-        self._answer: Answer | None = None
+        self._answer = b""
         self._seen: NDArray[np.int16] | None = None
 
     def suspects(self, picture: Picture, answer: Answer) -> bool:
         """Take note of an answer; True where the runtime should be examined."""
         if not self._limit:
             return False
-        if self._answer is None or not np.array_equal(answer, self._answer):
-            self._answer, self._count, self._seen = answer, 0, None
+        said = answer.tobytes()  # compared to the first byte that differs; NaNs are equal, too
+        if said != self._answer:
+            self._answer, self._count, self._seen = said, 0, None
             return False
         seen = picture[::STRIDE, ::STRIDE].astype(np.int16)
         if self._seen is None or self._seen.shape != seen.shape:
@@ -379,6 +390,11 @@ class _Worker:
         self._number = 0
         self._thread = threading.Thread(target=self._work, name="edge_seg-backend", daemon=True)
         self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """True until the thread has closed the engine."""
+        return self._thread.is_alive()
 
     def call(self, picture: Picture, seconds: float | None) -> Answer:
         self._number += 1
@@ -433,15 +449,18 @@ class _Opening(Generic[E]):
             self._done.set()
 
     def _open(self, index: int) -> bool:
-        choice = self.choices[index]
+        choice, engine = self.choices[index], None
         try:
             engine = choice.open()
             one, other = (engine.run(picture) for picture in silhouettes(engine.shape))
-        except (BackendUnavailable, BundleError, BackendFailure) as refusal:
-            self.refusals.append(f"{choice.name}: {refusal}")
+        except Exception as refusal:  # a vendor's library may raise anything while it loads
+            if engine is not None:
+                engine.close()
+            kind = "" if isinstance(refusal, EdgeSegError) else f"{type(refusal).__name__}: "
+            self.refusals.append(f"{choice.name}: {kind}{refusal}")
             return False
         with self._lock:
-            self.opened = _Opened(index, engine, not np.array_equal(one, other))
+            self.opened = _Opened(index, engine, one.tobytes() != other.tobytes())
             if self._cancelled:
                 engine.close()
         return True

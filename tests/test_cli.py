@@ -82,7 +82,7 @@ def test_help_lists_every_verb_and_the_exit_codes(capsys: pytest.CaptureFixture[
         main(["--help"])
     text = capsys.readouterr().out
     assert all(f"    {verb} " in text for verb in VERBS)
-    assert "130" in text
+    assert "130" in text and "143" in text
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -299,8 +299,9 @@ def test_no_runtime_at_all(
     assert not list(tmp_path.glob("*.webm"))
 
 
-def test_ctrl_c_finishes_the_file_and_says_how_much_it_holds(
-    fake_bundle: Path, fake_board: Path, tmp_path: Path
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_finish_the_file_and_say_how_much_it_holds(
+    number: signal.Signals, code: int, fake_bundle: Path, fake_board: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "many" / "frames"
     folder.mkdir(parents=True)
@@ -317,9 +318,9 @@ def test_ctrl_c_finishes_the_file_and_says_how_much_it_holds(
     deadline = time.monotonic() + 60
     while not (masks / "00004.png").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     _, said = running.communicate(timeout=60)
-    assert running.returncode == 130
+    assert running.returncode == code
     held = frames_in(out)
     assert 4 <= held < 600
     assert f"holds the {held} frames" in said and "Traceback" not in said

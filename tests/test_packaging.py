@@ -25,7 +25,13 @@ FILES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")
 RUNTIME_TESTS = (
     *("test_pixels.py", "test_bundle.py", "test_spec.py", "test_segmenter.py"),
     *("test_metrics.py", "test_evaluation.py", "test_backends.py", "test_board.py"),
-    *("test_camera.py", "test_yuv.py", "test_compositing.py", "test_recording.py", "test_smoothing.py"),
+    *(
+        "test_camera.py",
+        "test_yuv.py",
+        "test_compositing.py",
+        "test_recording.py",
+        "test_smoothing.py",
+    ),
     *("test_bench.py", "test_doctor.py", "test_cli.py"),
 )
 PYTHONS = ("3.10", "3.12", "3.13")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_seg.counters import Counters
 from edge_seg.errors import BackendFailure, BackendUnavailable, MaskLate
-from edge_seg.supervision import Choice, Counters, Policy, Supervisor, Watch, silhouettes
+from edge_seg.supervision import Choice, Policy, Supervisor, Watch, silhouettes
 
 SHAPE = (48, 64, 3)
 PROBES = 2  # calls that opening takes
@@ -52,7 +54,9 @@ class Bright:
     shape: tuple[int, int, int] = SHAPE
     last: NDArray[np.generic] | None = None
 
-    def run(self, picture: NDArray[np.uint8]) -> NDArray[np.generic]:
+    def run(
+        self, picture: NDArray[np.uint8], tick: Callable[[str], None] | None = None
+    ) -> NDArray[np.generic]:
         device = self.device
         device.calls += 1
         if device.hanging:

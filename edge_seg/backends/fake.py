@@ -4,12 +4,19 @@ Its artifact is a JSON file {"height": h, "width": w, "dtype": "float32"|"int8"}
 "person" where a picture is brighter than the middle: logit = 8 * mean of the tensor over each cell
 of 4x4 pixels (those at the right and bottom edge may be smaller). It has physics, not
 expectations: change the pixels and the mask changes.
+
+Its hardware can be made to break, from a board file or from outside while a program runs:
+
+    options = { fault = "lost", after = 100 }    after 100 calls it is "lost", "hangs" or "sticks"
+    options = { device = "/tmp/npu" }            a file that stands for the device: without it the
+                                                 device is unplugged; what it says is its fault
 """
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +28,7 @@ from edge_seg.spec import MAX_SIDE, TensorSpec
 
 GAIN = 8.0
 CELL = 4
+FAULTS = ("", "lost", "hangs", "sticks")
 STEP = 1 / 127.5  # int8 input: real = STEP * (code + 1), the uint8 pixel XOR 0x80
 OUT_STEP = GAIN / 127.0
 
@@ -30,7 +38,15 @@ class FakeBackend:
 
     library = "fake 1"
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
+    def __init__(
+        self, path: Path, *, threads: int = 1, fault: str = "", after: int = 0, device: str = ""
+    ) -> None:
+        if fault not in FAULTS:
+            raise BackendUnavailable(f"fake: wanted a fault in {FAULTS}, found {fault!r:.40}")
+        self._fault, self._after, self._calls = fault, after, 0
+        self._device = Path(device) if device else None
+        if self._state() == "lost":
+            raise BackendUnavailable(f"fake: wanted the device {device}, found it unplugged")
         height, width, dtype = _read(Path(path))
         quantized = dtype == "int8"
         self.input = TensorSpec(
@@ -41,6 +57,7 @@ class FakeBackend:
         )
         self._open = True
         self._lock = threading.Lock()
+        self._last: Tensor | None = None
 
     @staticmethod
     def find_library() -> str:
@@ -53,6 +70,17 @@ class FakeBackend:
         with self._lock:
             if not self._open:
                 raise BackendFailure("fake: wanted an open backend, found it closed; open again")
+        self._calls += 1
+        while self._state() == "hangs":
+            time.sleep(0.005)
+        if self._state() == "lost":
+            raise BackendFailure("fake: device lost")
+        if self._state() == "sticks" and self._last is not None:
+            return self._last.copy()
+        self._last = self._answer(tensor)
+        return self._last.copy()
+
+    def _answer(self, tensor: Tensor) -> Tensor:
         real = tensor.astype(np.float32)
         if self.input.quantized:
             real = self.input.scale * (real - self.input.zero_point)
@@ -60,6 +88,15 @@ class FakeBackend:
         if not self.output.quantized:
             return logit
         return np.clip(np.floor(logit / OUT_STEP + 0.5), -128, 127).astype(np.int8)
+
+    def _state(self) -> str:
+        """One of FAULTS, now."""
+        if self._device is not None:
+            try:
+                return self._device.read_text(encoding="utf-8").strip()
+            except OSError:
+                return "lost"
+        return self._fault if self._calls > self._after else ""
 
     def close(self) -> None:
         """Mark as closed."""

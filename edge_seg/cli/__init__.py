@@ -5,17 +5,21 @@ Each verb's module has `add_parser(subparsers)`, which sets `run=` to a function
 and the runtime's verbs work without the workshop's packages.
 
 Exit codes: 0 done · 1 started and could not finish · 2 the input is wrong · 3 a quality gate
-refused · 4 nothing on this machine can run it · 130 Ctrl-C.
+refused · 4 nothing on this machine can run it · 130 Ctrl-C · 143 SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from importlib import import_module
+from types import FrameType
 
 from edge_seg._version import __version__
 from edge_seg.errors import (
@@ -33,7 +37,8 @@ from edge_seg.errors import (
     UnknownBoard,
 )
 
-DONE, UNFINISHED, WRONG_INPUT, REFUSED, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 3, 4, 130
+DONE, UNFINISHED, WRONG_INPUT, REFUSED, CANNOT_RUN = 0, 1, 2, 3, 4
+INTERRUPTED, TERMINATED = 130, 143
 
 # In the order of --help. cli/<verb>.py, literally.
 VERBS = (
@@ -72,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="edge-seg",
         description="Person segmentation on small computers: convert, measure, run.",
         epilog="Exit codes: 0 done, 1 could not finish, 2 wrong input, 3 quality refused, "
-        "4 nothing here can run it, 130 interrupted.",
+        "4 nothing here can run it, 130 interrupted, 143 terminated.",
     )
     parser.add_argument("--version", action="version", version=f"edge-seg {__version__}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks and debug log lines")
@@ -90,15 +95,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Ours only: the libraries' debug lines would bury them.
     logging.getLogger("edge_seg").setLevel(logging.DEBUG if args.debug else logging.WARNING)
     try:
-        code: int = args.run(args)
+        with _sigterm_unwinds():
+            code: int = args.run(args)
         sys.stdout.flush()
         return code
     except EdgeSegError as error:
         if args.debug:
             raise
         return _say(str(error), exit_code(error))
-    except KeyboardInterrupt:
-        return _say("interrupted; nothing half-written is left", INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        return _say("interrupted; nothing half-written is left", interrupted(interrupt))
     except BrokenPipeError:
         # The reader went away (`| head`). Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -124,6 +130,32 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{error!s:.300}; please report it with what `edge-seg --debug ...` shows",
             UNFINISHED,
         )
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as a service manager sends it: everything ends as after Ctrl-C."""
+
+
+def interrupted(error: KeyboardInterrupt) -> int:
+    """Return the exit code of Ctrl-C, 130, or of SIGTERM, 143."""
+    return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+
+
+@contextlib.contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    """Let SIGTERM close cameras and finish files, which by itself it does not."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
 
 
 def _settle_opencv(*, quiet: bool) -> None:

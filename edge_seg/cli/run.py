@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_seg.cli import INTERRUPTED, arguments
+from edge_seg.cli import arguments, interrupted
 from edge_seg.cli.progress import frames_bar
-from edge_seg.errors import CameraLost
+from edge_seg.errors import BackendFailure, CameraLost
 
 if TYPE_CHECKING:
     from edge_seg.camera import Source
@@ -91,13 +91,13 @@ def run(args: argparse.Namespace) -> int:
             began = time.monotonic()
             done = _frames(args, source, segmenter, composite, video, masks)
             seconds = time.monotonic() - began
-    except (KeyboardInterrupt, CameraLost) as error:
+    except (KeyboardInterrupt, CameraLost, BackendFailure) as error:
         kept = _kept(args, video)
-        if isinstance(error, CameraLost):
+        if not isinstance(error, KeyboardInterrupt):
             print(f"edge-seg: {kept}", file=sys.stderr)
             raise
         print(f"edge-seg: interrupted; {kept}", file=sys.stderr)
-        return INTERRUPTED
+        return interrupted(error)
     _report(args, video, done, seconds, f"{segmenter.runtime}")
     if source.live and video is not None:
         _warn_of_pace(video, done / seconds)

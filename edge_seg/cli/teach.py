@@ -77,6 +77,7 @@ def _open(teacher: Teacher, folder: Path) -> EdgeSegmenter:
     """Open a teacher's most exact artifact, or its bare file."""
     from edge_seg.backends import BACKENDS, open_backend
     from edge_seg.bundle import ModelBundle
+    from edge_seg.engine import Engine
     from edge_seg.segmenter import EdgeSegmenter, open_artifact
 
     if teacher.input is not None and teacher.output is not None:
@@ -86,7 +87,7 @@ def _open(teacher: Teacher, folder: Path) -> EdgeSegmenter:
         kind = path.suffix.lower().lstrip(".")
         reader = next(name for name, row in BACKENDS.items() if row.format == kind)
         backend = open_backend(reader, path, {"threads": 1})
-        return EdgeSegmenter(teacher.input, teacher.output, backend=backend)
+        return EdgeSegmenter.on(Engine(teacher.input, teacher.output, backend=backend))
     bundle = ModelBundle.load(None if teacher.model == "default" else folder / teacher.model)
     exact = [a for a in bundle.artifacts if a.precision == "fp32"] or list(bundle.artifacts)
     return open_artifact(bundle, exact[0])

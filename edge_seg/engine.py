@@ -1,0 +1,67 @@
+"""An engine: one opened runtime of a bundle, its backend between the two tables that fit it.
+
+    picture  uint8 (h, w, 3)   -> run ->   answer, what the backend returns   -> decode ->   mask
+
+Runtimes of one bundle may eat and return other tensors (int8 beside fp32), so whoever changes the
+runtime changes the whole engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edge_seg import pixels
+from edge_seg.backends import Backend, Tensor
+from edge_seg.board import Runtime
+from edge_seg.bundle import Artifact
+from edge_seg.errors import BackendFailure, BundleError, EdgeSegError
+from edge_seg.pixels import Mask, Picture
+from edge_seg.spec import InputSpec, OutputSpec
+
+
+class Engine:
+    """Owns the backend: closes it, also where it does not fit the bundle (BundleError)."""
+
+    def __init__(
+        self,
+        input: InputSpec,
+        output: OutputSpec,
+        *,
+        backend: Backend,
+        runtime: Runtime | None = None,
+        artifact: Artifact | None = None,
+    ) -> None:
+        self.spec, self.backend = input, backend
+        self.runtime, self.artifact = runtime, artifact
+        self.shape = (input.height, input.width, 3)
+        try:
+            self._codec = pixels.Codec(input, output, eats=backend.input, returns=backend.output)
+        except BundleError:  # an artifact that is not of the bundle's form
+            backend.close()
+            raise
+
+    def run(self, picture: Picture, tick: Callable[[str], None] | None = None) -> Tensor:
+        """Return the network's answer to a small picture, uint8 of `shape`.
+
+        tick: called with "encode" and "infer" as they end. Raises FrameError, BackendFailure.
+        """
+        tensor = self._codec.encode(picture)
+        if tick is not None:
+            tick("encode")
+        try:
+            answer = self.backend.infer(tensor)
+        except EdgeSegError:
+            raise
+        except Exception as error:  # a vendor's library raises what it likes when a device goes
+            raise BackendFailure(f"{type(error).__name__}: {error}") from error
+        if tick is not None:
+            tick("infer")
+        return answer
+
+    def decode(self, answer: Tensor, dtype: str = "float32") -> Mask:
+        """Return the mask at the network's output size, float32 0..1 or uint8 0..255."""
+        return self._codec.decode(answer, dtype)
+
+    def close(self) -> None:
+        """Free the backend; may be called twice."""
+        self.backend.close()
