@@ -136,9 +136,11 @@ def _compile(core: Any, path: Path, device: str, settings: dict[str, Any]) -> An
                     f"{path}: wanted static shapes, found {end.partial_shape}; convert the model"
                 )
         compiled = core.compile_model(model, device, settings)
-    except RuntimeError as error:
-        if isinstance(error, BackendUnavailable):
-            raise
+    except BackendUnavailable:
+        raise
+    # Of a damaged file it quotes names in its messages: where they are no UTF-8, making the
+    # exception fails in its turn, with a UnicodeDecodeError (a ValueError).
+    except (RuntimeError, ValueError, TypeError) as error:
         raise BackendUnavailable(f"{path}: OpenVINO cannot open it: {_first(error)}") from error
     # On the CPU it answers "(CPU)" in some versions.
     runs_on = [str(d).strip("()") for d in compiled.get_property("EXECUTION_DEVICES")]
