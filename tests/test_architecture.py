@@ -36,6 +36,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "board": ("errors", "spec", "bundle"),
     "backends": ("errors", "spec"),
     "backends.*": ("errors", "spec", "backends"),
+    "backends.tflite": ("errors", "spec", "backends", "backends.tflite_file"),
     "counters": (),
     "engine": ("errors", "spec", "bundle", "pixels", "backends", "board"),
     "supervision": ("errors", "counters"),

@@ -5,6 +5,7 @@ Artifacts are NHWC. XNNPACK, the library's CPU kernels, is what both wheels use 
 
 from __future__ import annotations
 
+import math
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from edge_seg.backends import Tensor, check_tensor
+from edge_seg.backends.tflite_file import check_file
 from edge_seg.errors import BackendFailure, BackendUnavailable
 from edge_seg.spec import TensorSpec
 
-MAGIC = b"TFL3"  # flatbuffer file identifier, bytes 4..8 (schema.fbs of TensorFlow Lite)
+MAX_MEMORY = 2 << 30  # bytes of all tensors together: far above a network for a small board
 
 
 def load_interpreter() -> tuple[Any, str]:
@@ -44,8 +46,7 @@ class TFLiteBackend:
     def __init__(self, path: Path, *, threads: int = 1) -> None:
         make, self.library = load_interpreter()
         self._lock = threading.Lock()  # the interpreter is not thread-safe (tensorflow#26365)
-        self._interpreter = _open(make, Path(path), threads)
-        eats, returns = _single(self._interpreter, Path(path))
+        self._interpreter, eats, returns = _open(make, Path(path), threads)
         self.input, self.output = _spec(eats, path), _spec(returns, path)
         self._in, self._out = eats["index"], returns["index"]
 
@@ -64,7 +65,7 @@ class TFLiteBackend:
                 self._interpreter.set_tensor(self._in, tensor)
                 self._interpreter.invoke()
                 return np.asarray(self._interpreter.get_tensor(self._out))
-            except (RuntimeError, ValueError) as error:
+            except (RuntimeError, ValueError, MemoryError) as error:
                 raise BackendFailure(f"tflite: inference failed: {error}") from error
 
     def close(self) -> None:
@@ -73,16 +74,15 @@ class TFLiteBackend:
             self._interpreter = None
 
 
-def _open(make: Any, path: Path, threads: int) -> Any:
+def _open(make: Any, path: Path, threads: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Return an interpreter ready to run, and what it says of its input and its output."""
     try:
-        with open(path, "rb") as file:
-            head = file.read(8)
-        if head[4:] != MAGIC:
-            raise BackendUnavailable(f"{path}: wanted a TFLite file, found other bytes")
+        check_file(path)
         interpreter = make(model_path=str(path), num_threads=threads)
-        interpreter.allocate_tensors()
-        return interpreter
-    except (ValueError, RuntimeError, OSError, SystemError) as error:
+        interpreter.allocate_tensors()  # memory is claimed here, and taken in the first run
+        _check_memory(interpreter, path)
+        return interpreter, *_single(interpreter, path)
+    except (ValueError, RuntimeError, OSError, SystemError, MemoryError) as error:
         if isinstance(error, BackendUnavailable):
             raise
         # NumPy 2 beside tflite-runtime imports and fails here with SystemError (_ARRAY_API).
@@ -92,6 +92,19 @@ def _open(make: Any, path: Path, threads: int) -> Any:
             else "; the artifact is damaged or uses an operator this library lacks: convert again"
         )
         raise BackendUnavailable(f"{path}: TFLite cannot open it: {error}{hint}") from error
+
+
+def _check_memory(interpreter: Any, path: Path) -> None:
+    """Refuse what would fill a board's memory: sizes as the operators computed them."""
+    claimed = sum(
+        np.dtype(detail["dtype"]).itemsize * math.prod(int(n) for n in detail["shape"])
+        for detail in interpreter.get_tensor_details()
+    )
+    if claimed > MAX_MEMORY:
+        raise BackendUnavailable(
+            f"{path}: wanted tensors of up to {MAX_MEMORY >> 20} MB in all, found "
+            f"{claimed >> 20} MB; convert a network for a smaller picture"
+        )
 
 
 def _single(interpreter: Any, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
