@@ -43,7 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EDGE_SEG_CACHE", str(tmp_path / "cache"))
 
-    def refuse(progress: object) -> Path:
+    def refuse(progress: object, tool: object) -> Path:
         raise AssertionError("this should have been refused before the conversion began")
 
     monkeypatch.setattr(environment, "python", refuse)
@@ -167,10 +167,24 @@ def test_an_operator_of_a_vendor(folder: Path, convert: Say) -> None:
     assert "com.example.Conv" in convert()
 
 
-def test_a_head_of_many_classes(folder: Path, convert: Say) -> None:
+def test_a_head_of_many_classes_that_cannot_be_reduced_says_why(folder: Path, convert: Say) -> None:
+    """One that can be is converted by the channel its spec names: test_conversion.py."""
+    spec = (folder / "bright.toml").read_text()
     onnx.save(_network((1, 3, 48, 64), outs=19), folder / "bright.onnx")
+    (folder / "bright.toml").write_text(spec.replace("channel = 1", "channel = 19"))
     said = convert()
-    assert "Softmax over 2 classes, found 19" in said and "bright.onnx" in said
+    assert "bright.onnx: " in said and "correct `channel` in the spec" in said
+    assert "wanted the person in channel 19, found 19 channel(s)" in said
+    (folder / "bright.toml").write_text(spec)
+    b = Builder((1, 3, 48, 64))
+    labels = b.op("ArgMax", b.conv("picture", 3, 19), axis=1, keepdims=1)
+    onnx.save(b.model(b.op("Cast", labels, to=1)), folder / "bright.onnx")
+    assert "found ArgMax, which leaves hard labels" in convert()
+    b = Builder((1, 3, 48, 64))
+    ends = [b.constant([v], np.int64) for v in (14, 16, 1)]
+    kept = b.op("Slice", b.op("Softmax", b.conv("picture", 3, 19), axis=1), *ends)
+    onnx.save(b.model(kept), folder / "bright.onnx")
+    assert "wanted all 19 classes of the last Softmax" in convert()
 
 
 def test_a_model_that_is_not_there(convert: Say) -> None:

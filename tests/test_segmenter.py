@@ -217,11 +217,11 @@ def test_a_board_file_of_the_user_s_is_named_after_its_folder(
 
 
 def test_an_artifact_without_a_backend_is_refused(fake_bundle: Path) -> None:
-    path = fake_bundle / "net.xml"
-    path.write_text("<net/>")
+    path = fake_bundle / "net.rknn"  # as a later version's bundle could hold it
+    path.write_text("RKNN")
     bundle = ModelBundle.load(fake_bundle)
-    with pytest.raises(BackendUnavailable, match="openvino"):
-        open_artifact(bundle, describe(path, format="openvino", precision="fp16"))
+    with pytest.raises(BackendUnavailable, match="wanted a backend for rknn.*upgrade edge-seg"):
+        open_artifact(bundle, describe(path, format="rknn", precision="int8"))
 
 
 # --- closing, and two at once --------------------------------------------------------------------
