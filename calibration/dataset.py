@@ -56,6 +56,16 @@ def own_scene(image: Path) -> str:
     return image.as_posix()
 
 
+def clip_scene(image: Path) -> str:
+    """The rule for what lies on a disk anyhow: a frame of a clip folder (frames/ with masks/
+    beside it) belongs to that clip, every other picture is a scene of its own.
+    """
+    folder = image.parent
+    if folder.name == "frames" and (folder.parent / "masks").is_dir():
+        return folder.parent.resolve().as_posix()
+    return own_scene(image)
+
+
 def pp_humanseg14k_scene(image: Path) -> str:
     """The video of a PP-HumanSeg14K frame: its name without frame number and extension.
 
@@ -95,6 +105,15 @@ def scene_rule(pattern: str) -> SceneRule:
         return match.group(1)
 
     return rule
+
+
+def named_rule(name: str | None) -> SceneRule:
+    """Return the rule a user names: None (every picture its own scene), "pp-humanseg14k", or a
+    regular expression (`scene_rule`). Raises DatasetError.
+    """
+    if name is None:
+        return own_scene
+    return pp_humanseg14k_scene if name == "pp-humanseg14k" else scene_rule(name)
 
 
 def split_scenes(
@@ -162,14 +181,17 @@ def clip_pairs(folder: Path) -> list[Pair]:
     return read_folder(folder / "frames", folder / "masks", scene=lambda image: name)
 
 
-def pairs_of(source: Path) -> list[Pair]:
-    """Return the labelled pairs of a list file, a clip (frames/, masks/) or images/ and masks/."""
+def pairs_of(source: Path, *, scene: SceneRule = own_scene) -> list[Pair]:
+    """Return the labelled pairs of a list file, a clip (frames/, masks/) or images/ and masks/.
+
+    scene: the rule for a list and for images/; a clip is one scene whatever it says.
+    """
     if not source.is_dir():
-        return read_list(source)
+        return read_list(source, scene=scene)
     if (source / "frames").is_dir():
         return clip_pairs(source)
     if (source / "images").is_dir():
-        return read_folder(source / "images", source / "masks")
+        return read_folder(source / "images", source / "masks", scene=scene)
     raise DatasetError(
         f"{source}: wanted a list file, or a folder holding frames/ (or images/) and masks/, found "
         "neither; name one of those"

@@ -1,4 +1,4 @@
-"""The frames a quantiser sees: chosen from a source, prepared as the runtime prepares them.
+"""The frames a quantiser sees: picked from a source, prepared as the runtime prepares them.
 
     source   a list, a folder of pictures, a clip folder or a video file
     picture  uint8 (h, w, 3), the network's size and colour: `pixels.prepare` of a frame
@@ -9,28 +9,26 @@ Unreadable pictures are skipped, named and counted; too many of them, or too few
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_seg import pixels
-from edge_seg.calibration.dataset import PICTURE_SUFFIXES, load_image, read_list
-from edge_seg.camera import open_source
-from edge_seg.errors import DatasetError, FrameError
+from edge_seg.calibration import leaks
+from edge_seg.calibration.dataset import Pair, SceneRule, clip_scene
+from edge_seg.calibration.sampling import Candidate, Survey, choose, spread, survey
+from edge_seg.calibration.sources import Frame, Frames, open_frames
+from edge_seg.errors import DatasetError
 from edge_seg.spec import InputSpec
 
-Frame = NDArray[np.uint8]
-T = TypeVar("T")
-
-COUNT = 100  # frames; past about 100 the figures stop moving
+COUNT = 100  # frames; docs/calibration.md
 LEAST = 8  # fewer say nothing about the ranges of a network
 MOST = 1000  # prepared pictures are held in memory: 1000 of 398x224 take 1.1 GB as floats
 HELD_BACK = 50  # frames on which agreement is judged where there are no labels
 LEAST_HELD_BACK = 2
+HELD_SHARE = 5  # one scene in five is held back
 SKIP_SHARE = 0.1  # more unreadable pictures than this is not an accident
 
 
@@ -39,12 +37,19 @@ class CalibrationSet:
     """What the quantiser sees, and what may be judged on without labels.
 
     pictures: uint8 (h, w, 3) each. skipped: one sentence per unreadable picture. held_back:
-    frames, uint8 (H, W, 3) BGR, that the quantiser does not see.
+    frames, uint8 (H, W, 3) BGR, that the quantiser does not see. picked: what is known of each
+    picture's frame. considered: the frames that could have been picked. source, seed: as asked.
+    notes: what the user should know, in sentences.
     """
 
     pictures: list[Frame]
     skipped: list[str] = field(default_factory=list)
     held_back: list[Frame] = field(default_factory=list)
+    picked: list[Candidate] = field(default_factory=list)
+    considered: list[Candidate] = field(default_factory=list)
+    source: Path | None = None
+    seed: int = 0
+    notes: list[str] = field(default_factory=list)
 
     @property
     def sha256(self) -> str:
@@ -55,132 +60,128 @@ class CalibrationSet:
         return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class _Frames:
-    """What a source holds. files: one per frame, none for a video. read: yields (index, frame),
-    or the error in the frame's place, for indices in rising order.
-    """
-
-    count: int
-    files: list[Path]
-    read: Callable[[list[int]], Iterator[tuple[int, Frame | DatasetError]]]
-
-
-def spread(items: Sequence[T], count: int) -> list[T]:
-    """Return `count` items, evenly spaced over the sequence; all where there are no more."""
-    if count >= len(items):
-        return list(items)
-    return [items[int((i + 0.5) * len(items) / count)] for i in range(count)]
-
-
 def gather(
     source: Path,
     spec: InputSpec,
     *,
     count: int = COUNT,
+    seed: int = 0,
     hold_back: int = 0,
-    judged: frozenset[Path] = frozenset(),
-    progress: Callable[[int, int], None] | None = None,
+    judged: Sequence[Pair] = (),
+    scene: SceneRule = clip_scene,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CalibrationSet:
-    """Choose frames evenly over a source and prepare them.
+    """Pick frames of a source (sampling.py) and prepare them; they come in the source's order.
 
     count: frames for the quantiser, 8..1000, fewer where the source has fewer. hold_back: frames
-    kept from it to judge on. judged: resolved paths of the pictures that quality is measured on;
-    any of them in the source is a leak and refused. progress: called with (read, of how many).
+    kept from it to judge on, of scenes of their own. judged: what quality is measured on, with its
+    scenes; a frame of one of them in the source is a leak. scene: the rule for pictures.
+    progress: called with (done, of how many; 0 = unknown).
     Raises DatasetError (leak, too few frames, too many unreadable), CameraError.
     """
     if not LEAST <= count <= MOST:
         raise DatasetError(f"wanted {LEAST}..{MOST} calibration frames, found {count}; correct it")
-    frames = _frames(source)
-    _refuse_leak(source, frames.files, judged)
+    frames = open_frames(source, scene=scene)
+    leaks.refuse_shared_scenes(frames, judged)
     least = LEAST + (LEAST_HELD_BACK if hold_back else 0)
-    if frames.count < least:
+    if not frames.is_video:
+        _refuse_too_few(source, len(frames.pairs), least)
+    seen = survey(frames, progress=progress)
+    _refuse_unreadable(source, seen, least)
+    leaks.refuse_shared_content(source, seen.candidates, judged)
+    left, held, notes = hold_scenes_back(seen.candidates, hold_back, seed)
+    picked = sorted(choose(left, count, seed), key=lambda candidate: candidate.index)
+    made = CalibrationSet(
+        [], list(seen.unreadable), considered=left, source=source, seed=seed, notes=notes
+    )
+    _read(frames, made, spec, picked=picked, held=held)
+    _refuse_too_few(source, len(made.pictures), LEAST)
+    return made
+
+
+def hold_scenes_back(
+    candidates: list[Candidate], count: int, seed: int
+) -> tuple[list[Candidate], list[Candidate], list[str]]:
+    """Split off frames to judge on: (what may be picked, held back, notes).
+
+    One scene in five is held back whole, and of those about `count` frames kept, one of every
+    scene before a second. Where scenes do not go that far (one video) it is the source's last
+    fifth, and a note says so.
+    """
+    if not count:
+        return candidates, [], []
+    scenes: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        scenes.setdefault(candidate.scene, []).append(candidate)
+    random, left, held = np.random.default_rng(seed), len(candidates), list[str]()
+    for number in random.permutation(len(scenes)):
+        name = sorted(scenes)[number]
+        if len(held) < max(1, len(scenes) // HELD_SHARE) and left - len(scenes[name]) >= LEAST:
+            held.append(name)
+            left -= len(scenes[name])
+    kept = [c for name in held for c in scenes[name]]
+    if len(kept) < LEAST_HELD_BACK:
+        tail = max(LEAST_HELD_BACK, len(candidates) // HELD_SHARE)
+        note = (
+            "agreement is judged on the last fifth of the very scene that was calibrated on: it "
+            "flatters; add other scenes, or pass --labels"
+        )
+        return candidates[:-tail], spread(candidates[-tail:], min(count, tail)), [note]
+    rest = [candidate for candidate in candidates if candidate.scene not in set(held)]
+    return rest, _by_turns([scenes[name] for name in held], count, random), []
+
+
+def _by_turns(
+    scenes: list[list[Candidate]], count: int, random: np.random.Generator
+) -> list[Candidate]:
+    """Draw `count` frames at random, one of every scene before a second."""
+    shuffled = [[scene[i] for i in random.permutation(len(scene))] for scene in scenes]
+    longest = max(len(scene) for scene in shuffled)
+    return [s[turn] for turn in range(longest) for s in shuffled if turn < len(s)][:count]
+
+
+def _read(
+    frames: Frames,
+    made: CalibrationSet,
+    spec: InputSpec,
+    *,
+    picked: list[Candidate],
+    held: list[Candidate],
+) -> None:
+    """Read what was chosen and fill the set; what fails only now is skipped too."""
+    by_index = {candidate.index: candidate for candidate in picked}
+    wanted = sorted({*by_index, *(candidate.index for candidate in held)})
+    for index, frame in frames.read(wanted):
+        if isinstance(frame, DatasetError):
+            made.skipped.append(str(frame))
+        elif index in by_index:
+            made.pictures.append(pixels.prepare(frame, spec)[0])
+            made.picked.append(_hashed(by_index[index], frame))
+        else:
+            made.held_back.append(frame)
+
+
+def _hashed(candidate: Candidate, frame: Frame) -> Candidate:
+    """Give a frame of a video the hash of its pixels: it has no file of its own."""
+    if candidate.sha256:
+        return candidate
+    return replace(candidate, sha256=hashlib.sha256(frame.tobytes()).hexdigest())
+
+
+def _refuse_too_few(source: Path, found: int, least: int) -> None:
+    if found < least:
         raise DatasetError(
-            f"{source}: wanted at least {least} calibration frames, found {frames.count}; "
+            f"{source}: wanted at least {least} calibration frames, found {found}; "
             "name a larger folder (its own pictures count, not those of folders in it), list or "
             "clip"
         )
-    held = min(hold_back, max(LEAST_HELD_BACK, frames.count // 5))
-    chosen = spread(range(frames.count), min(count, frames.count - held))
-    taken = set(chosen)
-    rest = set(spread([i for i in range(frames.count) if i not in taken], held))
-    found = CalibrationSet([])
-    for done, (index, frame) in enumerate(frames.read(sorted(taken | rest)), start=1):
-        if index in taken:
-            _add(found, frame, spec)
-        elif not isinstance(frame, DatasetError):  # an unreadable one judges nothing
-            found.held_back.append(frame)
-        if progress is not None:
-            progress(done, len(taken) + len(rest))
-    _refuse_unreadable(source, found, len(chosen))
-    return found
 
 
-def _add(found: CalibrationSet, frame: Frame | DatasetError, spec: InputSpec) -> None:
-    if isinstance(frame, DatasetError):
-        found.skipped.append(str(frame))
-    else:
-        found.pictures.append(pixels.prepare(frame, spec)[0])
-
-
-def _refuse_unreadable(source: Path, found: CalibrationSet, wanted: int) -> None:
-    skipped = found.skipped
-    if len(skipped) > max(1, SKIP_SHARE * wanted) or len(found.pictures) < LEAST:
-        first = f", first: {skipped[0]}" if skipped else ""
+def _refuse_unreadable(source: Path, seen: Survey, least: int) -> None:
+    bad, looked_at = seen.unreadable, len(seen.candidates) + len(seen.unreadable)
+    if len(bad) > max(1, SKIP_SHARE * looked_at):
         raise DatasetError(
-            f"{source}: wanted {wanted} readable calibration pictures, found {len(skipped)} that "
-            f"are not{first}; repair or remove them"
+            f"{source}: wanted {looked_at} readable calibration pictures, found {len(bad)} that "
+            f"are not, first: {bad[0]}; repair or remove them"
         )
-
-
-def _frames(source: Path) -> _Frames:
-    """Look into a source: pictures by name, a video by counting its frames."""
-    if source.is_dir():
-        folder = source / "frames" if (source / "frames").is_dir() else source
-        try:
-            files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
-        except OSError as error:
-            raise DatasetError(
-                f"{folder}: wanted a folder of calibration frames, found: {error.strerror}; "
-                "check its permissions"
-            ) from error
-    elif source.suffix.lower() in (".txt", ".lst", ".list"):
-        files = [pair.image for pair in read_list(source)]
-    elif source.exists():
-        with open_source(source) as video:
-            count = sum(1 for _ in video)
-        return _Frames(count, [], lambda wanted: _of_video(source, wanted))
-    else:
-        raise DatasetError(
-            f"{source}: wanted a list, folder, clip or video of calibration frames, "
-            "found no such file; check the path"
-        )
-    return _Frames(len(files), files, lambda wanted: _of_files(files, wanted))
-
-
-def _of_files(files: list[Path], wanted: list[int]) -> Iterator[tuple[int, Frame | DatasetError]]:
-    for index in wanted:
-        try:
-            yield index, pixels.check_frame(load_image(files[index]))
-        except DatasetError as error:
-            yield index, error
-        except FrameError as error:  # readable, but of a form the runtime does not take
-            yield index, DatasetError(f"{files[index]}: {error}")
-
-
-def _of_video(source: Path, wanted: list[int]) -> Iterator[tuple[int, Frame | DatasetError]]:
-    among = set(wanted)
-    with open_source(source) as video:
-        for index, shot in enumerate(video):
-            if index in among:
-                yield index, shot.frame
-
-
-def _refuse_leak(source: Path, files: list[Path], judged: frozenset[Path]) -> None:
-    leaks = [file for file in files if file.resolve() in judged]
-    if leaks:
-        raise DatasetError(
-            f"{source}: wanted calibration frames that quality is not measured on, found "
-            f"{len(leaks)} of the labelled pictures among them, first: {leaks[0]}; "
-            "calibrate on other pictures"
-        )
+    _refuse_too_few(source, len(seen.candidates), least)

@@ -7,7 +7,6 @@ calls. The bundle appears under its name whole or not at all.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from edge_seg import comparison
 from edge_seg.bundle import Artifact, ModelBundle, save_manifest, sha256_of, staged
+from edge_seg.calibration import manifest
 from edge_seg.calibration.frames import CalibrationSet
 from edge_seg.comparison import Comparison
 from edge_seg.converters import gate, targets
@@ -23,8 +23,6 @@ from edge_seg.converters.gate import Exam
 from edge_seg.converters.targets import OUTPUT, Attempt, Network, Workpiece
 from edge_seg.errors import BackendFailure, BackendUnavailable, ConversionError, QualityRefused
 from edge_seg.segmenter import open_artifact
-
-CALIBRATION = "calibration.json"  # which frames were seen, beside the manifest
 
 
 @dataclass(frozen=True)
@@ -100,8 +98,7 @@ def convert(
         bundle = replace(bundle, artifacts=tuple(a for a in judged if a.name in kept))
         bundle, compared = _timed(bundle, progress)
         _clear(folder, bundle)
-        if hasattr(job.calibration, "to_dict"):
-            _write_calibration(folder, job.calibration)
+        manifest.save(folder, job.calibration)
         save_manifest(bundle)
     refused = tuple(a.target for a in attempts if a.target not in passed)
     return Conversion(ModelBundle.load(target), rows, refused, compared)
@@ -239,9 +236,3 @@ def _clear(folder: Path, bundle: ModelBundle) -> None:
     for path in folder.iterdir():
         if path.name not in named:
             path.unlink()
-
-
-def _write_calibration(folder: Path, calibration: CalibrationSet) -> None:
-    (folder / CALIBRATION).write_text(
-        json.dumps(calibration.to_dict(), indent=1) + "\n", encoding="utf-8"
-    )

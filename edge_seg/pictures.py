@@ -22,6 +22,11 @@ PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MAX_FILE_BYTES = 256 << 20  # of one picture: an uncompressed 64-megapixel BMP is 192 MiB
 MAX_PIXELS = 1 << 26  # pixels.MAX_FRAME_PIXELS: what the segmenter takes
 MAX_LIST_BYTES = 64 << 20
+REDUCED = {  # what a JPEG decoder does in the frequency domain, for next to nothing
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 
 
 def read_picture(path: Path) -> Picture:
@@ -30,17 +35,31 @@ def read_picture(path: Path) -> Picture:
     Grey becomes colour, alpha is dropped, 16 bit becomes 8. Raises CameraError naming the file:
     missing, not a picture, truncated, or over 64 megapixels.
     """
+    return decode_picture(picture_bytes(path), path)
+
+
+def picture_bytes(path: Path) -> bytes:
+    """Return a picture file's bytes, up to 256 MiB of them. Raises CameraError naming the file."""
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise CameraError(f"{path}: wanted a picture under {MAX_FILE_BYTES >> 20} MiB")
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         if isinstance(error, CameraError):
             raise
         raise CameraError(
             f"{path}: wanted a picture, found: {error.strerror or error}; check the path"
         ) from error
+
+
+def decode_picture(data: bytes, path: Path, *, side: int = 0) -> Picture:
+    """Decode what `picture_bytes` returned, as `read_picture` describes; path: for errors.
+
+    side: where it is not 0 a small picture is enough, of at least so many pixels on its shorter
+    side: a JPEG is then decoded to a half, a quarter or an eighth (in a fraction of the time and
+    memory); other formats come whole.
+    """
     width, height = picture_size(data)
     if data and not width * height:
         # OpenCV would go by the content and decode formats whose size we do not check.
@@ -53,16 +72,21 @@ def read_picture(path: Path) -> Picture:
             f"{path}: wanted a picture of at most {MAX_PIXELS} pixels, found {width}x{height}; "
             "reduce it"
         )
+    jpeg = data[:2] == b"\xff\xd8"
+    flag = cv2.IMREAD_COLOR
+    if side and jpeg:
+        halvings = [n for n in REDUCED if min(width, height) >= n * side]
+        flag = REDUCED[max(halvings)] if halvings else flag
     frame = None
-    if not (data[:2] == b"\xff\xd8" and jpeg_is_cut(data)):
+    if not (jpeg and jpeg_is_cut(data)):
         try:
-            frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+            frame = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
         except cv2.error:
             frame = None
     if frame is None:
         raise CameraError(
-            f"{path}: wanted a whole picture, found {size} bytes that are not one (truncated?); "
-            "replace or remove it"
+            f"{path}: wanted a whole picture, found {len(data)} bytes that are not one "
+            "(truncated?); replace or remove it"
         )
     return frame
 

@@ -1,4 +1,7 @@
-"""Calibration frames: which are chosen, what is refused, what is skipped and counted."""
+"""Calibration frames: what is gathered, what is refused, what is skipped and counted.
+
+Which frames are picked is in test_sampling.py.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,13 @@ import pytest
 pytest.importorskip("PIL", reason="labels are read by the workshop: edge-seg[convert]")
 
 from edge_seg import pixels  # noqa: E402
-from edge_seg.calibration.frames import LEAST, MOST, gather, spread  # noqa: E402
+from edge_seg.calibration.dataset import (  # noqa: E402
+    clip_pairs,
+    pp_humanseg14k_scene,
+    read_list,
+    scene_rule,
+)
+from edge_seg.calibration.frames import LEAST, MOST, gather  # noqa: E402
 from edge_seg.errors import CameraError, DatasetError  # noqa: E402
 from edge_seg.spec import InputSpec  # noqa: E402
 
@@ -40,25 +49,18 @@ def levels(prepared: list[np.ndarray]) -> list[int]:
 # --- which ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [1, 3, 8, 99, 100])
-def test_spread_is_even_and_in_order(count: int) -> None:
-    chosen = spread(range(100), count)
-    assert len(chosen) == len(set(chosen)) == count
-    assert chosen == sorted(chosen)
-    gaps = np.diff([-chosen[0] - 1, *chosen, 199 - chosen[-1]])
-    assert gaps.max() - gaps.min() <= 1 + 100 / count * 0.51
-
-
-def test_spread_takes_all_where_there_are_no_more() -> None:
-    assert spread("abc", 3) == spread("abc", 50) == ["a", "b", "c"]
-
-
-def test_frames_come_from_the_whole_source_prepared_as_the_runtime_does(tmp_path: Path) -> None:
+def test_frames_are_prepared_as_the_runtime_does_and_come_in_the_source_s_order(
+    tmp_path: Path,
+) -> None:
     folder = pictures(tmp_path / "p", 40)
     found = gather(folder, SPEC, count=10)
-    assert levels(found.pictures) == [level(2 + 4 * i) for i in range(10)]
-    frame = cv2.imread(str(folder / "002.png"))
-    np.testing.assert_array_equal(found.pictures[0], pixels.prepare(frame, SPEC)[0])
+    assert len(found.pictures) == len(found.picked) == 10
+    assert [c.index for c in found.picked] == sorted({c.index for c in found.picked})
+    for candidate, picture in zip(found.picked, found.pictures, strict=True):
+        frame = cv2.imread(str(folder / candidate.name))
+        np.testing.assert_array_equal(picture, pixels.prepare(frame, SPEC)[0])
+    # Grey pictures differ in brightness alone: a choice of few reaches both ends.
+    assert {level(0), level(39)} <= set(levels(found.pictures))
     assert found.skipped == [] and found.held_back == []
 
 
@@ -82,8 +84,33 @@ def test_with_labels_every_picture_may_be_used_without_them_some_are_held_back(
     found = gather(folder, SPEC, hold_back=50)
     seen, held = set(levels(found.pictures)), {int(f.mean()) for f in found.held_back}
     assert (len(seen), len(held)) == (16, 4)
-    assert not seen & held
-    assert min(held) < level(5) and max(held) > level(14), "held back from the whole source"
+    assert not seen & held and found.notes == []
+    again = gather(folder, SPEC, hold_back=50)
+    assert {int(f.mean()) for f in again.held_back} == held
+    other = gather(folder, SPEC, hold_back=50, seed=1)
+    assert {int(f.mean()) for f in other.held_back} != held
+
+
+def test_what_is_held_back_is_of_videos_that_were_not_calibrated_on(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    folder.mkdir()
+    for video in range(6):
+        for frame in range(10):
+            picture = np.full((24, 32, 3), 40 * video + frame, np.uint8)
+            cv2.imwrite(str(folder / f"cam{video}_{frame:04d}.png"), picture)
+    found = gather(folder, SPEC, count=20, hold_back=50, scene=scene_rule("(.*)_[0-9]+"))
+    seen = {value // 40 for value in levels(found.pictures)}
+    held = {int(frame.mean()) // 40 for frame in found.held_back}
+    assert len(seen) == 5 and len(held) == 1 and not seen & held
+    assert len(found.held_back) == 10
+
+
+def test_one_video_alone_is_judged_on_its_end_and_that_is_said(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "clip" / "frames", 40)
+    found = gather(folder.parent, SPEC, hold_back=50)
+    assert [int(f.mean()) for f in found.held_back] == [level(i) for i in range(32, 40)]
+    assert max(levels(found.pictures)) == level(31)
+    assert len(found.notes) == 1 and "it flatters" in found.notes[0]
 
 
 def test_the_hash_is_of_what_the_quantiser_saw(tmp_path: Path) -> None:
@@ -116,14 +143,19 @@ def test_a_list_a_clip_folder_and_a_video_are_sources_too(tmp_path: Path) -> Non
     np.testing.assert_allclose(read, expected, atol=2)  # MJPG
 
 
-def test_a_video_gives_the_frames_asked_for_from_its_whole_length(tmp_path: Path) -> None:
+def test_a_video_gives_frames_from_its_whole_length(tmp_path: Path) -> None:
     path = tmp_path / "v.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (32, 24))
     for i in range(200):
         writer.write(np.full((24, 32, 3), 20 + i, np.uint8))
     writer.release()
     found = gather(path, SPEC, count=50)
-    np.testing.assert_allclose(levels(found.pictures), [20 + 2 + 4 * i for i in range(50)], atol=2)
+    indices = [candidate.index for candidate in found.picked]
+    np.testing.assert_allclose(levels(found.pictures), [20 + i for i in indices], atol=2)
+    gaps = np.diff([-1, *indices, 200])
+    assert len(indices) == 50 and gaps.max() <= 12, "brightness grows evenly: so must the choice"
+    assert {c.name for c in found.picked} == {f"v.avi#{i:06d}" for i in indices}
+    assert len({c.sha256 for c in found.picked}) == 50
 
 
 def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
@@ -183,13 +215,77 @@ def test_a_picture_the_runtime_would_not_take_is_skipped_by_name(tmp_path: Path)
     assert "wide.png" in found.skipped[0]
 
 
+def test_a_picture_that_vanishes_between_looking_and_reading_is_skipped(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "p", 12)
+
+    def remove_one(done: int, total: int) -> None:
+        if done == total:
+            (folder / "004.png").unlink()
+
+    found = gather(folder, SPEC, progress=remove_one)
+    assert len(found.pictures) == len(found.picked) == 11
+    assert len(found.skipped) == 1 and "004.png" in found.skipped[0]
+
+
+# --- leaks ----------------------------------------------------------------------------------------
+
+
+def listed(path: Path, names: list[str]) -> Path:
+    path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    return path
+
+
 def test_a_labelled_picture_among_them_is_a_leak_whatever_the_path_says(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "p", 12)
     (tmp_path / "link").symlink_to(folder)
-    judged = frozenset({(folder / "007.png").resolve()})
+    judged = read_list(listed(tmp_path / "val.txt", ["p/007.png"]))
     for source in (folder, tmp_path / "link", folder / ".." / "p"):
         with pytest.raises(DatasetError, match=r"1 of the labelled pictures.*007\.png"):
             gather(source, SPEC, judged=judged)
+
+
+def test_another_frame_of_a_judged_video_is_a_leak(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for video in ("anna", "ben", "carl"):
+        for i in range(8):
+            picture = np.random.default_rng(i).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+            cv2.imwrite(str(folder / f"{video}{i:04d}.jpg"), picture + len(video))
+    names = sorted(f"images/{p.name}" for p in folder.iterdir())
+    val = listed(tmp_path / "val.txt", [n for n in names if n.endswith("ben0007.jpg")])
+    leaky = listed(tmp_path / "leaky.txt", [n for n in names if not n.endswith("ben0007.jpg")])
+    clean = listed(tmp_path / "clean.txt", [n for n in names if "ben" not in n])
+    rule = pp_humanseg14k_scene
+    judged = read_list(val, scene=rule)
+    with pytest.raises(DatasetError, match=r"7 frames of 1 scenes that are judged too.*ben0000"):
+        gather(leaky, SPEC, judged=judged, scene=rule)
+    assert len(gather(clean, SPEC, judged=judged, scene=rule).pictures) == 16
+    # Undeclared, every picture is its own scene: the two lists share no file.
+    assert len(gather(leaky, SPEC, judged=read_list(val)).pictures) == 23
+
+
+def test_another_frame_of_a_judged_clip_is_a_leak_without_any_rule(tmp_path: Path) -> None:
+    frames = pictures(tmp_path / "clip" / "frames", 20)
+    masks = tmp_path / "clip" / "masks"
+    masks.mkdir()
+    for path in frames.iterdir():
+        cv2.imwrite(str(masks / path.name), np.zeros((24, 32), np.uint8))
+    names = [f"clip/frames/{i:03d}.png" for i in range(20)]
+    first, rest = listed(tmp_path / "a.txt", names[:10]), listed(tmp_path / "b.txt", names[10:])
+    judged = clip_pairs(tmp_path / "clip")[:10]
+    with pytest.raises(DatasetError, match="10 frames of 1 scenes that are judged too"):
+        gather(rest, SPEC, judged=judged)
+    with pytest.raises(DatasetError, match="10 of the labelled pictures"):
+        gather(first, SPEC, judged=judged)
+
+
+def test_the_same_content_under_another_name_is_a_leak(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "p", 12)
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "other.png").write_bytes((folder / "005.png").read_bytes())
+    judged = read_list(listed(tmp_path / "val.txt", ["val/other.png"]))
+    with pytest.raises(DatasetError, match=r"1 copies of labelled.*005\.png.*other\.png"):
+        gather(folder, SPEC, judged=judged)
 
 
 def test_progress_counts_every_frame_read(tmp_path: Path) -> None:
@@ -197,7 +293,6 @@ def test_progress_counts_every_frame_read(tmp_path: Path) -> None:
     gather(
         pictures(tmp_path / "p", 10, broken=(2,)),
         SPEC,
-        hold_back=2,
         progress=lambda done, total: seen.append((done, total)),
     )
     assert seen == [(i, 10) for i in range(1, 11)]

@@ -13,6 +13,8 @@ from edge_seg.cli.progress import steps_bar
 from edge_seg.errors import ConversionError, OutputError
 
 if TYPE_CHECKING:
+    from edge_seg.calibration.dataset import Pair, SceneRule
+    from edge_seg.calibration.frames import CalibrationSet
     from edge_seg.converters.conversion import Job, Row
     from edge_seg.converters.environment import Progress
     from edge_seg.converters.targets import Network
@@ -83,6 +85,25 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
         help="calibration frames (default 100)",
     )
     parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="which frame the choice begins with (default 0); the same seed, the same choice",
+    )
+    parser.add_argument(
+        "--scenes",
+        metavar="pp-humanseg14k|REGEX",
+        help="what makes pictures one scene (group 1 is its name); else every picture is its own, "
+        "and a clip or video is one. No scene is both calibrated and judged on",
+    )
+    parser.add_argument(
+        "--contact-sheet",
+        type=Path,
+        metavar="FILE",
+        help="draw the calibration pictures, as the network sees them, on one page (.png, .jpg)",
+    )
+    parser.add_argument(
         "--labels",
         type=Path,
         metavar="LIST",
@@ -96,12 +117,16 @@ def run(args: argparse.Namespace) -> int:
     from edge_seg.cli import DONE, REFUSED
 
     _check(args)
+    from edge_seg.calibration.manifest import summary
     from edge_seg.converters.conversion import convert
 
     with steps_bar() as progress:
         job = _job(args, progress)
         made = convert(job, _target(args), progress=progress, table=_print)
     print(f"contract: {job.network.input}")
+    print(f"calibration: {summary(job.calibration)}")
+    for sentence in job.calibration.notes:
+        print(f"note: {sentence}")
     for sentence in job.calibration.skipped:
         print(f"skipped: {sentence}")
     print_times(made.compared)
@@ -139,25 +164,19 @@ def _target(args: argparse.Namespace) -> Path:
 
 def _job(args: argparse.Namespace, progress: Progress) -> Job:
     """Read everything the user named; what is wrong is said before minutes are spent."""
-    from edge_seg.calibration.dataset import pairs_of
-    from edge_seg.calibration.frames import HELD_BACK, gather
+    from edge_seg.calibration.dataset import clip_scene, named_rule, pairs_of
     from edge_seg.converters.conversion import Job
     from edge_seg.converters.gate import exam_from_labels
 
     network, name = _network(args)
-    exam, judged = None, frozenset[Path]()
+    scene = named_rule(args.scenes) if args.scenes else clip_scene
+    exam = None
+    judged: list[Pair] = []
     if args.labels:
         what = "reading labelled pictures"
         exam = exam_from_labels(args.labels, progress=lambda done: progress(what, done, 0))
-        judged = frozenset(pair.image.resolve() for pair in pairs_of(args.labels))
-    calibration = gather(
-        args.calibration,
-        network.input,
-        count=args.frames,
-        hold_back=0 if exam else HELD_BACK,
-        judged=judged,
-        progress=lambda done, total: progress("reading calibration frames", done, total),
-    )
+        judged = pairs_of(args.labels, scene=scene)
+    calibration = _calibration(args, network, judged, scene, progress)
     return Job(
         network,
         calibration,
@@ -167,6 +186,32 @@ def _job(args: argparse.Namespace, progress: Progress) -> Job:
         keep_onnx=args.keep_onnx,
         name=name,
     )
+
+
+def _calibration(
+    args: argparse.Namespace,
+    network: Network,
+    judged: list[Pair],
+    scene: SceneRule,
+    progress: Progress,
+) -> CalibrationSet:
+    """Pick the frames the quantiser sees, and draw them where that was asked for."""
+    from edge_seg.calibration import contact_sheet
+    from edge_seg.calibration.frames import HELD_BACK, gather
+
+    found = gather(
+        args.calibration,
+        network.input,
+        count=args.frames,
+        seed=args.seed,
+        hold_back=0 if judged else HELD_BACK,
+        judged=judged,
+        scene=scene,
+        progress=lambda done, total: progress("looking at calibration frames", done, total),
+    )
+    if args.contact_sheet is not None:
+        contact_sheet.save(args.contact_sheet, found, network.input)
+    return found
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -182,6 +227,8 @@ def _check(args: argparse.Namespace) -> None:
             f"edge-seg convert {args.model or 'MODEL.onnx'} --int8 --calibration FOLDER "
             "--labels LIST -o BUNDLE"
         )
+    if args.seed < 0:
+        raise ConversionError(f"wanted --seed of 0 or more, found {args.seed}")
     if args.max_drop is not None and not 0 <= args.max_drop <= 100:
         raise ConversionError(f"wanted --max-drop in 0..100 points, found {args.max_drop}")
     _check_target(args)
@@ -190,10 +237,13 @@ def _check(args: argparse.Namespace) -> None:
 def _check_target(args: argparse.Namespace) -> None:
     """Refuse a place that is taken before the network is converted, not after."""
     from edge_seg.bundle import check_target
+    from edge_seg.calibration import contact_sheet
 
     target = _target(args)
     try:
         check_target(target)
+        if args.contact_sheet is not None:
+            contact_sheet.check_name(args.contact_sheet)
     except OutputError as error:  # nothing was begun: the user's words are wrong
         raise ConversionError(str(error)) from error
     same = args.model is not None and args.model.is_dir() and target.exists()

@@ -79,12 +79,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Find the pictures, render them ahead, train, say what came of it."""
+    from edge_seg.calibration.dataset import named_rule
     from edge_seg.training.collection import find
     from edge_seg.training.fit import Run, join
     from edge_seg.training.judge import Judge
 
     recipe = _recipe(args)
-    files = find(args.data, teacher=args.teacher, scene=_scene(args.scenes))
+    files = find(args.data, teacher=args.teacher, scene=named_rule(args.scenes))
     place = join()
     training = Run(args.out, recipe, place=place)
     _begin(training, args)
@@ -219,14 +220,6 @@ def _facts(checkpoint: Path) -> dict[str, Any]:
     from edge_seg.training.checkpoint import load_network
 
     return load_network(checkpoint)[1]
-
-
-def _scene(rule: str | None) -> Any:
-    from edge_seg.calibration.dataset import own_scene, pp_humanseg14k_scene, scene_rule
-
-    if rule is None:
-        return own_scene
-    return pp_humanseg14k_scene if rule == "pp-humanseg14k" else scene_rule(rule)
 
 
 def _train(training: Run, store: Any, judge: Any, workers: int) -> None:
