@@ -19,7 +19,7 @@ from edge_seg.bundle import sha256_of
 from edge_seg.calibration.dataset import labelled_pairs
 from edge_seg.errors import DatasetError
 from edge_seg.evaluation import Labelled, evaluate
-from edge_seg.metrics import THRESHOLD
+from edge_seg.metrics import THRESHOLD, chance_miou
 from edge_seg.segmenter import EdgeSegmenter
 
 LABELS, AGREEMENT = "labels", "agreement"
@@ -121,18 +121,6 @@ def collapse(figures: dict[str, Any]) -> str:
         f"collapsed: {what} (person in {seen:.1%} of pixels, truth {true:.1%}; person IoU "
         f"{100 * figures['person_iou']:.2f})"
     )
-
-
-def chance_miou(seen: float, true: float) -> float:
-    """Return the mIoU of a mask that covers `seen` of the pixels wherever, of a truth of `true`.
-
-    Both independent: the intersection is the product of the shares.
-    """
-    ious = []
-    for a, b in ((seen, true), (1 - seen, 1 - true)):
-        union = a + b - a * b
-        ious.append(a * b / union if union else 1.0)
-    return sum(ious) / 2
 
 
 def verdict(

@@ -1,8 +1,12 @@
-"""Measuring a network on labelled pictures, through the very line a frame takes at run time."""
+"""Measuring a network on labelled pictures and clips, through the line a frame takes at run time.
+
+evaluate        unrelated pictures: `metrics.Quality`
+evaluate_clip   a clip with truth: `stability.Figures`, several ways of making its masks at once
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +14,10 @@ from numpy.typing import NDArray
 from edge_seg.errors import DatasetError
 from edge_seg.metrics import Quality
 from edge_seg.segmenter import EdgeSegmenter
+from edge_seg.stability import Figures, Stability, motion_between
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+Shot = tuple[NDArray[np.uint8], NDArray[np.uint8], float]
 
 
 def evaluate(
@@ -34,3 +40,38 @@ def evaluate(
     if not quality.n:
         raise DatasetError("wanted labelled pictures to measure on, found none; check the list")
     return quality
+
+
+def evaluate_clip(
+    segmenters: Mapping[str, EdgeSegmenter],
+    shots: Iterable[Shot],
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Figures]:
+    """Return the figures of each segmenter's masks on one clip, by its name.
+
+    segmenters: in the order to show; the first makes the raw masks, against which the others' lag
+    is measured, so it has no smoother. They share no state. shots: (frame, label, time) in time
+    order, frame uint8 (H, W, 3), label uint8 (H, W), time in seconds. progress: called with the
+    frames done.
+
+    Raises DatasetError for fewer than two frames, FrameError for labels of two sizes or times that
+    do not grow.
+    """
+    judges = {name: Stability() for name in segmenters}
+    before: NDArray[np.uint8] | None = None
+    done = 0
+    for done, (frame, label, time) in enumerate(shots, 1):
+        size = (label.shape[0], label.shape[1])
+        motion = None if before is None else motion_between(before, frame)
+        raw: NDArray[np.floating] | None = None
+        for name, segmenter in segmenters.items():
+            mask: NDArray[np.floating] = segmenter.segment(frame, time, size=size)
+            raw = mask if raw is None else raw
+            judges[name].add(mask, label, time, raw=raw, motion=motion)
+        before = frame
+        if progress is not None:
+            progress(done)
+    if done < 2:
+        raise DatasetError(f"wanted a clip of two frames or more, found {done}; check the folder")
+    return {name: judge.figures() for name, judge in judges.items()}

@@ -193,6 +193,18 @@ def specks(prediction: Binary, truth: Binary) -> int:
     return int(np.count_nonzero(large & ~touching))
 
 
+def chance_miou(seen: float, true: float) -> float:
+    """Return the mIoU of a mask that covers `seen` of the pixels wherever, of a truth of `true`.
+
+    Both independent: the intersection is the product of the shares.
+    """
+    ious = []
+    for a, b in ((seen, true), (1 - seen, 1 - true)):
+        union = a + b - a * b
+        ious.append(a * b / union if union else 1.0)
+    return sum(ious) / 2
+
+
 @dataclass
 class Quality:
     """The figures of one network on one set, gathered picture by picture."""

@@ -18,12 +18,16 @@ times are seconds. A pixel is *static* while its truth is the same as in every f
                               of the 500 ms before, and return within 1 s
     lag         ms            how much later than the raw masks true changes arrive, divided by the
                               same for raw masks one frame late (`Lag`)
+    delay       ms            the same against the truth itself: how late a true change shows
+    contrast    fraction      mean a over the person less mean a over the background, where right
+    moves       fraction      of the frames in which the truth changes: those in which a does
     mae         percent       mean |a - g|
     miou, boundary_f          `metrics`
 
 No stability figure means anything alone: an empty mask and a frozen one are perfectly still, and
-half the contrast halves every difference. `compare` therefore judges against the raw masks and
-names every figure that was paid with; only what it accepts is better.
+half the contrast halves every difference. `doubts` therefore names masks whose stillness says
+nothing, and `compare` judges against the raw masks and names every figure that was paid with; only
+what it accepts is better.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg.errors import FrameError
-from edge_seg.metrics import IGNORE, THRESHOLD, Areas, Binary, boundary_f
+from edge_seg.metrics import IGNORE, THRESHOLD, Areas, Binary, boundary_f, chance_miou
 
 Soft = NDArray[np.float32]
 Label = NDArray[np.uint8]
@@ -55,6 +59,11 @@ CLOSE = 1e-6  # s: times that differ by less are the same
 # What `compare` forgives: the issue's limits, per clip. Fractions of mIoU, percent of ghosting.
 MIOU_LOSS, GHOST_GAIN, MAE_GAIN, BOUNDARY_LOSS = 0.001, 0.5, 1.02, 0.005
 LAG_MOST, LAG_FRAMES = 40.0, 0.5  # ms, frames: whichever is longer
+
+# What `doubts` takes for no segmentation that moves: mIoU above chance, contrast (networks that
+# work have 0.85 to 0.98, halved ones half of that), moves.
+LEAST_ABOVE_CHANCE, LEAST_CONTRAST, LEAST_MOVES = 0.05, 0.6, 0.5
+UNCHANGED = 1e-6  # mean |a_t - a_t-1| of a mask that did not change: rounding
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,7 @@ class Truth:
         shape = label.shape
         self.label, self.time, self.first_time, self.frames = label, time, time, 0
         self.person, self.valid = label == 1, label != IGNORE
+        self.person_before = self.person
         self.changed = np.zeros(shape, bool)
         self.sign = np.zeros(shape, np.int8)
         self.age = np.full(shape, -1, np.int32)  # -1: no change seen
@@ -148,6 +158,7 @@ class Truth:
         self.clean = np.where(self.changed, rested, self.clean & both)
         self.age = np.where(self.changed, 0, np.where(self.age >= 0, self.age + 1, -1))
         self.changed_at[self.changed | ~both] = time
+        self.person_before = self.person
         self.label, self.person, self.time = label, person, time
         self.person_at[person] = time
         self.frames += 1
@@ -239,12 +250,36 @@ class Figures:
     ghosting: float | None
     dropouts: int
     lag: float | None
+    delay: float | None
+    contrast: float | None
+    moves: float | None
+    chance: float | None  # the mIoU of a mask that covers as much of the picture, anywhere
     frame_ms: float | None
     n: int
 
     def to_dict(self) -> dict[str, float | int | None]:
         """Return the figures as JSON holds them."""
         return dict(vars(self))
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the stillness of these masks says nothing, in words; () where nothing speaks so.
+
+        An empty mask and one of noise are no better than chance, a frozen one shows true changes
+        never, and a pale one hides its differences. `delay` is no test of its own: a contour that
+        creeps over a coarse mask shows late in every network's masks.
+        """
+        found = []
+        if self.chance is not None and self.miou <= self.chance + LEAST_ABOVE_CHANCE:
+            found.append(
+                f"no better than chance (mIoU {100 * self.miou:.1f}, a mask that covers as much "
+                f"anywhere {100 * self.chance:.1f})"
+            )
+        if self.contrast is not None and self.contrast < LEAST_CONTRAST:
+            found.append(f"pale (person and background only {self.contrast:.2f} of 1 apart)")
+        if self.moves is not None and self.moves < LEAST_MOVES:
+            found.append(f"frozen (in {1 - self.moves:.0%} of the frames in which the truth moves)")
+        return tuple(found)
 
 
 class Stability:
@@ -264,7 +299,8 @@ class Stability:
         self._warped, self._flips, self._ghosts = _Mean(), _Mean(), _Mean()
         self._steady = _Mean()
         self._wrong_at: NDArray[np.float64] | None = None
-        self._dropouts, self._lag = _Dropouts(), Lag()
+        self._dropouts, self._lag, self._delay = _Dropouts(), Lag(), Lag()
+        self._person, self._room, self._moves = _Mean(), _Mean(), _Mean()
         self._before: tuple[Soft, Soft | None, NDArray[np.bool_]] | None = None
         self._began = 0.0
 
@@ -301,6 +337,11 @@ class Stability:
         self._boundary.append(boundary_f(person, truth.label))
         if truth.valid.any():
             self._mae.add(float(np.abs(soft - truth.person)[truth.valid].mean()))
+        for right, mean in (
+            (person & truth.person & truth.valid, self._person),
+            (~person & ~truth.person & truth.valid, self._room),
+        ):
+            mean.add(float(soft[right].sum()), float(np.count_nonzero(right)))
         if (left := truth.left).any():
             self._ghosts.add(float(soft[left].sum()), float(np.count_nonzero(left)))
         size = int(np.count_nonzero(truth.person))
@@ -325,6 +366,8 @@ class Stability:
         true_change = truth.sign * truth.changed
         if both.any():
             self._dtssd.add(float(np.sqrt(((change - true_change)[both] ** 2).mean())))
+        if truth.changed.any():
+            self._moves.add(float(np.abs(change).mean() > UNCHANGED))
         if (static := truth.static).any():
             self._flicker.add(float(np.abs(change[static]).mean()))
             flipped = ((soft >= THRESHOLD) != (before >= THRESHOLD))[static].mean()
@@ -334,6 +377,8 @@ class Stability:
             self._warped.add(float(np.sqrt((error**2).mean())))
         if raw is not None and raw_before is not None:
             self._lag.add(truth, soft, raw, raw_before)
+        ideal, ideal_before = (p.astype(np.float32) for p in (truth.person, truth.person_before))
+        self._delay.add(truth, soft, ideal, ideal_before)
 
     def figures(self) -> Figures:
         """Return the figures so far. Raises FrameError where no frame was added."""
@@ -341,9 +386,10 @@ class Stability:
             raise FrameError("wanted a clip to judge, found no frame; add some")
         frames = self._truth.frames
         frame_ms = 1e3 * (self._truth.time - self._began) / frames if frames else None
-        late = self._lag.frames
+        person, room = self._person.value, self._room.value
+        areas = self._areas
         return Figures(
-            miou=self._areas.miou,
+            miou=areas.miou,
             boundary_f=float(np.mean(self._boundary)),
             mae=_percent(self._mae) or 0.0,
             steady=self._steady.value,
@@ -353,10 +399,20 @@ class Stability:
             flips=self._flips.value,
             ghosting=_percent(self._ghosts),
             dropouts=self._dropouts.count,
-            lag=None if late is None or frame_ms is None else late * frame_ms,
+            lag=_times(self._lag.frames, frame_ms),
+            delay=_times(self._delay.frames, frame_ms),
+            contrast=None if person is None or room is None else person - room,
+            moves=self._moves.value,
+            chance=chance_miou(areas.predicted_share, areas.true_share)
+            if 0 < areas.true_share < 1
+            else None,
             frame_ms=frame_ms,
             n=len(self._boundary),
         )
+
+
+def _times(frames: float | None, frame_ms: float | None) -> float | None:
+    return None if frames is None or frame_ms is None else frames * frame_ms
 
 
 def _percent(mean: _Mean) -> float | None:

@@ -51,7 +51,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
         *("errors", "spec", "bundle", "pixels", "smoothing", "backends", "board"),
         *("counters", "engine", "supervision", "camera"),
     ),
-    "evaluation": ("errors", "metrics", "segmenter"),
+    "evaluation": ("errors", "metrics", "stability", "segmenter"),
     "comparison": ("errors", "bundle", "backends", "board", "segmenter", "machine"),
     "doctor": ("errors", "spec", "bundle", "board", "backends", "segmenter", "camera"),
     "bench": (

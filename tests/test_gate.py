@@ -14,7 +14,7 @@ pytest.importorskip("PIL", reason="labels are read by the workshop: edge-seg[con
 from edge_seg.bundle import ModelBundle, sha256_of  # noqa: E402
 from edge_seg.converters import gate  # noqa: E402
 from edge_seg.errors import DatasetError  # noqa: E402
-from edge_seg.metrics import Quality  # noqa: E402
+from edge_seg.metrics import Quality, chance_miou  # noqa: E402
 from edge_seg.segmenter import EdgeSegmenter, open_artifact  # noqa: E402
 from edge_seg.spec import InputSpec  # noqa: E402
 from tests import toy_pictures  # noqa: E402
@@ -117,7 +117,7 @@ def test_chance_is_what_a_random_mask_scores(seen: float, true: float) -> None:
     plane = np.zeros((400, 400), np.uint8)
     plane[:, : round(400 * true)] = 1
     found = figures_of(mask, plane)["miou"]
-    assert gate.chance_miou(seen, true) == pytest.approx(found, abs=0.01)
+    assert chance_miou(seen, true) == pytest.approx(found, abs=0.01)
 
 
 # --- agreement ------------------------------------------------------------------------------------

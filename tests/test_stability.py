@@ -306,3 +306,42 @@ def test_a_small_mask_is_judged_at_the_label_size() -> None:
     labels = still(10)
     masks = [soft(cv2.resize(x, (30, 20), interpolation=cv2.INTER_AREA)) for x in labels]
     assert judged(masks, labels, 10).miou > 0.97
+
+
+# --- doubts: masks whose stillness says nothing, without other masks beside them -----------------
+
+
+def doubted(make: Cheat, labels: Sequence[Label], fps: float) -> str:
+    return "; ".join(judged(make(noisy(labels)), labels, fps).doubts)
+
+
+@each_rate
+@pytest.mark.parametrize(
+    ("cheat", "word"),
+    [("empty", "chance"), ("full", "chance"), ("frozen", "frozen"), ("half the contrast", "pale")],
+)
+def test_what_is_still_for_nothing_is_named(cheat: str, word: str, fps: float) -> None:
+    assert word in doubted(CHEATS[cheat], walking(fps), fps)
+
+
+@each_rate
+def test_a_usable_network_is_not_doubted(fps: float) -> None:
+    for labels in (walking(fps), still(fps), [soft(person()).astype(np.uint8) * 0] * 20):
+        assert doubted(lambda masks: masks, labels, fps) == ""
+
+
+@each_rate
+@pytest.mark.parametrize("frames", [1, 2])
+def test_the_delay_of_a_late_truth_is_that_delay(fps: float, frames: int) -> None:
+    labels = walking(fps)
+    found = judged(delayed([soft(x) for x in labels], frames), labels, fps)
+    assert found.delay == pytest.approx(1000 * frames / fps, rel=0.1)
+    assert judged([soft(x) for x in labels], labels, fps).delay == 0
+
+
+def test_contrast_is_the_distance_of_the_levels_where_right() -> None:
+    labels = still(10)
+    pale = [0.2 + 0.5 * soft(label) for label in labels]
+    assert judged(pale, labels, 10).contrast == pytest.approx(0.5, abs=1e-6)
+    nobody = [np.zeros(SIZE, np.uint8)] * 5
+    assert judged([soft(x) for x in nobody], nobody, 10).contrast is None

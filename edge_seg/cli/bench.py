@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_seg.cli import arguments
+from edge_seg.cli import arguments, clips
 from edge_seg.cli.figures import FIGURES, print_times
 from edge_seg.cli.progress import frames_bar
 
@@ -35,8 +35,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--calls", type=arguments.count, default=200, metavar="N", help="timed calls (default 200)"
     )
     parser.add_argument(
-        "--labels", type=Path, metavar="LIST", help="also measure quality on labelled pictures"
+        "--labels",
+        type=Path,
+        metavar="LIST",
+        help="also measure quality on a labelled list, or stability too on a clip folder",
     )
+    clips.add_fps(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.set_defaults(run=run)
 
@@ -49,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     from edge_seg.comparison import compare
 
     bundle = ModelBundle.load(args.bundle)
+    if args.labels:
+        clips.check(args.labels, args.fps)
     frames, source = _frames(args.source) if args.source else (None, "")
     with frames_bar("measuring", args.calls) as advance:
         report = measure(
@@ -87,13 +93,15 @@ def _quality(args: argparse.Namespace, bundle: ModelBundle) -> dict[str, Any]:
     from edge_seg.evaluation import evaluate
     from edge_seg.segmenter import EdgeSegmenter
 
-    with (
-        EdgeSegmenter.open(bundle, board=args.board, threads=args.threads) as segmenter,
-        frames_bar("judging", None) as advance,
-    ):
+    def opened() -> EdgeSegmenter:
+        return EdgeSegmenter.open(bundle, board=args.board, threads=args.threads)
+
+    with opened() as segmenter, frames_bar("judging", None) as advance:
         pairs = labelled_pairs(args.labels)
         quality = evaluate(segmenter, pairs, progress=lambda done: advance())
-    return {"on": args.labels.name, **quality.to_dict()}
+    found = {"on": args.labels.name, **quality.to_dict()}
+    clip = clips.measure(args.labels, args.fps, opened)
+    return found if clip is None else {**found, "clip": clip}
 
 
 def _print(report: Report) -> None:
@@ -125,3 +133,5 @@ def _print(report: Report) -> None:
     if report.quality:
         figures = ", ".join(f"{t} {100 * report.quality[k]:.2f}" for k, t in FIGURES.items())
         print(f"quality on {report.quality['on']} ({report.quality['n']} pictures): {figures}")
+        if "clip" in report.quality:
+            clips.show(report.quality["clip"], f"stability on {report.quality['on']}")

@@ -9,13 +9,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_seg.cli import arguments
+from edge_seg.cli import arguments, clips
 from edge_seg.cli.figures import FIGURES
 from edge_seg.cli.progress import frames_bar
 from edge_seg.errors import BackendUnavailable, ConversionError
 
 if TYPE_CHECKING:
     from edge_seg.bundle import Artifact, ModelBundle
+    from edge_seg.segmenter import EdgeSegmenter
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,7 +24,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "eval",
         help="measure a bundle's artifacts, or an ONNX network, on labelled pictures",
-        description="Measure quality on labelled pictures: mIoU, person IoU, boundary F, SC.",
+        description="Measure quality on labelled pictures: mIoU, person IoU, boundary F, SC. On a "
+        "clip folder (frames/ and masks/) also how still, how right and how late the masks are, "
+        "without and with smoothing.",
     )
     parser.add_argument(
         "model", nargs="?", metavar="BUNDLE|MODEL.onnx", help="default: the network that ships"
@@ -40,6 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--threads", type=arguments.count, default=1, metavar="N", help="CPU threads"
     )
+    clips.add_fps(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     parser.set_defaults(run=run)
 
@@ -50,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from edge_seg.calibration.dataset import labelled_pairs
 
     labelled_pairs(args.labels)  # a wrong list is said before anything is opened
+    clips.check(args.labels, args.fps)
     with tempfile.TemporaryDirectory() as scratch:
         if args.model is not None and args.model.endswith(".onnx"):
             bundle = _wrap(Path(args.model), args.spec, Path(scratch))
@@ -95,7 +100,7 @@ def _rows(
     rows, refusals = [], []
     for artifact in chosen:
         try:
-            rows.append(_row(bundle, artifact, args.labels, args.threads))
+            rows.append(_row(bundle, artifact, args))
         except BackendUnavailable as refusal:
             if len(chosen) == 1:
                 raise
@@ -103,23 +108,25 @@ def _rows(
     if not rows:
         listed = "\n".join(f"  - {refusal}" for refusal in refusals)
         raise BackendUnavailable(f"wanted an artifact that opens here, found none:\n{listed}")
-    for refusal in refusals:
-        print(f"edge-seg: not measured: {refusal}", file=sys.stderr)
+    for sentence in refusals:
+        print(f"edge-seg: not measured: {sentence}", file=sys.stderr)
     return rows
 
 
-def _row(bundle: ModelBundle, artifact: Artifact, labels: Path, threads: int) -> dict[str, Any]:
+def _row(bundle: ModelBundle, artifact: Artifact, args: argparse.Namespace) -> dict[str, Any]:
     from edge_seg.calibration.dataset import labelled_pairs
     from edge_seg.evaluation import evaluate
     from edge_seg.segmenter import open_artifact
 
-    with (
-        open_artifact(bundle, artifact, threads=threads) as segmenter,
-        frames_bar(artifact.name, None) as advance,
-    ):
+    def opened() -> EdgeSegmenter:
+        return open_artifact(bundle, artifact, threads=args.threads)
+
+    with opened() as segmenter, frames_bar(artifact.name, None) as advance:
         # Read anew for every artifact: a set may be larger than memory.
-        quality = evaluate(segmenter, labelled_pairs(labels), progress=lambda done: advance())
-    return {"artifact": artifact.name, **quality.to_dict()}
+        quality = evaluate(segmenter, labelled_pairs(args.labels), progress=lambda done: advance())
+    row = {"artifact": artifact.name, **quality.to_dict()}
+    clip = clips.measure(args.labels, args.fps, opened)
+    return row if clip is None else {**row, "clip": clip}
 
 
 def _wrap(model: Path, spec: Path | None, folder: Path) -> ModelBundle:
@@ -149,3 +156,6 @@ def _print(rows: list[dict[str, Any]], name: str) -> None:
     for row in rows:
         table.add_row(row["artifact"], *(f"{100 * row[key]:.2f}" for key in FIGURES))
     Console().print(table)
+    for row in rows:
+        if "clip" in row:
+            clips.show(row["clip"], f"stability of {row['artifact']} on {name}")

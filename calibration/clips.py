@@ -1,0 +1,63 @@
+"""Clips with truth on disk: a folder holding frames/ and masks/, every frame with its mask.
+
+    frame  uint8 (H, W, 3) BGR     label  uint8 (H, W) 0, 1, 255 = ignored     time  seconds
+
+Frames follow each other in name order at one rate, so times are frame number / rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_seg.calibration.dataset import clip_pairs, load_pair
+from edge_seg.errors import DatasetError
+
+Shot = tuple[NDArray[np.uint8], NDArray[np.uint8], float]
+
+
+def is_clip(source: Path) -> bool:
+    """True for a folder that holds frames/: its pictures follow each other in time."""
+    return (source / "frames").is_dir()
+
+
+def clip_shots(folder: Path, fps: float) -> Iterator[Shot]:
+    """Return (frame, label, time) of every frame of a clip, read one at a time.
+
+    fps: frames per second at which it was filmed. Raises DatasetError before anything is read: no
+    masks, a frame without its mask, fewer than two frames; and while reading: a mask of another
+    size than its frame, frames of two sizes.
+    """
+    pairs = clip_pairs(folder)
+    if len(pairs) < 2:
+        raise DatasetError(
+            f"{folder}: wanted a clip of two frames or more, found one: nothing moves in it; name "
+            "the picture and its mask in a list file to measure it alone"
+        )
+
+    def read() -> Iterator[Shot]:
+        first: tuple[int, int] | None = None
+        for index, pair in enumerate(pairs):
+            frame, label = load_pair(pair)
+            size = frame.shape[:2]
+            first = first or size
+            if label.shape != size:
+                raise DatasetError(
+                    f"{pair.label}: wanted a mask of its frame's size {_by(size)}, found "
+                    f"{_by(label.shape)}; resize it (nearest neighbour), or remove the pair"
+                )
+            if size != first:
+                raise DatasetError(
+                    f"{pair.image}: wanted frames of one size in a clip, found {_by(first)} and "
+                    f"then {_by(size)}; judge the parts apart"
+                )
+            yield frame, label, index / fps
+
+    return read()
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return f"{size[1]}x{size[0]}"
