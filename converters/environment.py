@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_seg.cache import cache_folder
 from edge_seg.errors import ConversionError
 
 Progress = Callable[[str, int, int], None]
@@ -93,12 +94,6 @@ PADDLE2ONNX = Tool(
 MARKER = "complete"
 PIP_SECONDS = 600
 LOCK_SECONDS = 900
-
-
-def cache_folder() -> Path:
-    """Return where the environments live; not created here."""
-    named = os.environ.get("EDGE_SEG_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "edge-seg"
 
 
 def python(progress: Progress, tool: Tool) -> Path:

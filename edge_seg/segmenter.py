@@ -20,9 +20,10 @@ import numpy as np
 
 from edge_seg import board as board_module
 from edge_seg import pixels
-from edge_seg.backends import BACKENDS, Backend, entry, open_backend
+from edge_seg.backends import Backend, Progress, entry, find_library, open_backend, readers
 from edge_seg.board import Board, Runtime
 from edge_seg.bundle import Artifact, ModelBundle
+from edge_seg.cache import cache_folder
 from edge_seg.counters import Counters, Latency
 from edge_seg.engine import Engine
 from edge_seg.errors import BackendUnavailable, FrameError, MaskLate
@@ -72,6 +73,7 @@ class EdgeSegmenter:
         threads: int | None = None,
         smoother: Smoother | None = None,
         policy: Policy | None = None,
+        cache: str | Path | None = None,
     ) -> EdgeSegmenter:
         """Open a bundle with the first of the board's runtimes that works here.
 
@@ -81,6 +83,7 @@ class EdgeSegmenter:
         threads: overrides the runtime's number of threads. smoother: None (off) or a Smoother.
         policy: when to give a runtime up (supervision.Policy); None: retry failures once, find
         frozen outputs, wait for as long as a call takes.
+        cache: the folder of what is built for this machine (see `edge-seg prepare`).
 
         Raises BundleError, UnknownBoard, and BackendUnavailable listing every refusal.
 
@@ -91,7 +94,8 @@ class EdgeSegmenter:
         chosen = board_module.resolve(board)
         runtimes = [runtime.with_threads(threads) for runtime in chosen.runtimes]
         try:
-            engines = Supervisor([_choice(loaded, runtime) for runtime in runtimes], policy)
+            choices = [_choice(loaded, runtime, cache) for runtime in runtimes]
+            engines = Supervisor(choices, policy)
         except BackendUnavailable as refusals:
             raise BackendUnavailable(
                 f"wanted a runtime of board {chosen.name!r} for bundle {loaded.name!r}, "
@@ -247,34 +251,58 @@ class EdgeSegmenter:
         self.close()
 
 
-def open_runtime(bundle: ModelBundle, runtime: Runtime) -> tuple[Backend, Artifact]:
-    """Open the artifact a runtime asks for. Raises BundleError, BackendUnavailable."""
+def open_runtime(
+    bundle: ModelBundle,
+    runtime: Runtime,
+    *,
+    cache: str | Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[Backend, Artifact]:
+    """Open the artifact a runtime asks for. Raises BundleError, BackendUnavailable.
+
+    cache: the folder of what is built for this machine (default: EDGE_SEG_CACHE, else
+    ~/.cache/edge-seg). progress(message, done, total): told of the building.
+    """
     artifact = bundle.find(entry(runtime.backend).format, runtime.precision)
-    return open_backend(runtime.backend, bundle.file(artifact), runtime.options), artifact
+    path, folder = bundle.file(artifact), cache_folder(cache)
+    backend = open_backend(runtime.backend, path, runtime.options, cache=folder, progress=progress)
+    return backend, artifact
 
 
 def open_artifact(
     bundle: ModelBundle, artifact: Artifact, *, threads: int = 1, format: str = "bgr"
 ) -> EdgeSegmenter:
-    """Open one artifact of a bundle, whatever the board, with the backend that reads its format.
+    """Open one artifact of a bundle, whatever the board, with the first installed library for it.
 
-    This is how an artifact is judged. Raises BundleError, BackendUnavailable.
+    This is how an artifact is judged; nothing is kept of it.
+    Raises BundleError, BackendUnavailable.
     """
     _check_format(format)
-    readers = [name for name, row in BACKENDS.items() if row.format == artifact.format]
-    if not readers:
-        raise BackendUnavailable(
-            f"{artifact.name}: wanted a backend for {artifact.format}, found none in this version; "
-            "upgrade edge-seg"
-        )
-    backend = open_backend(readers[0], bundle.file(artifact), {"threads": threads})
+    reader = _reader(artifact)
+    backend = open_backend(reader, bundle.file(artifact), {"threads": threads})
     engine = Engine(bundle.input, bundle.output, backend=backend, artifact=artifact)
     return EdgeSegmenter.on(engine, format=format)
 
 
-def _choice(bundle: ModelBundle, runtime: Runtime) -> Choice[Engine]:
+def _reader(artifact: Artifact) -> str:
+    """Return the first backend for an artifact's format whose library is installed here."""
+    refusals = []
+    for name in readers(artifact.format):
+        try:
+            find_library(name)
+        except BackendUnavailable as refusal:
+            refusals.append(str(refusal))
+        else:
+            return name
+    found = "; ".join(refusals) or "none in this version; upgrade edge-seg"
+    raise BackendUnavailable(
+        f"{artifact.name}: wanted a backend for {artifact.format}, found {found}"
+    )
+
+
+def _choice(bundle: ModelBundle, runtime: Runtime, cache: str | Path | None) -> Choice[Engine]:
     def open() -> Engine:
-        backend, artifact = open_runtime(bundle, runtime)
+        backend, artifact = open_runtime(bundle, runtime, cache=cache)
         return Engine(
             bundle.input, bundle.output, backend=backend, runtime=runtime, artifact=artifact
         )

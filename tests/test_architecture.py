@@ -34,8 +34,10 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "smoothing": ("errors", "spec", "pixels"),
     "baselines": ("errors", "smoothing"),
     "board": ("errors", "spec", "bundle"),
+    "cache": ("errors",),
     "backends": ("errors", "spec"),
-    "backends.*": ("errors", "spec", "backends"),
+    "backends.tensorrt": ("errors", "spec", "backends", "backends.cudart", "cache"),
+    "backends.*": ("errors", "spec", "backends", "cache"),
     "backends.tflite": ("errors", "spec", "backends", "backends.tflite_file"),
     "counters": (),
     "engine": ("errors", "spec", "bundle", "pixels", "backends", "board"),
@@ -48,7 +50,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "metrics": ("errors",),
     "stability": ("errors", "metrics"),
     "segmenter": (
-        *("errors", "spec", "bundle", "pixels", "smoothing", "backends", "board"),
+        *("errors", "spec", "bundle", "pixels", "smoothing", "backends", "board", "cache"),
         *("counters", "engine", "supervision", "camera"),
     ),
     "evaluation": ("errors", "metrics", "stability", "segmenter"),
@@ -68,6 +70,7 @@ WORKSHOP: dict[str, tuple[str, ...]] = {
     "converters": (
         *("_version", "errors", "spec", "bundle", "pixels", "metrics", "compositing"),
         *("evaluation", "segmenter", "backends", "backends.*", "calibration.*", "comparison"),
+        "cache",
     ),
     "training": (
         *("_version", "errors", "spec", "bundle", "pixels", "metrics", "compositing"),

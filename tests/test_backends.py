@@ -104,8 +104,33 @@ class TestOnnxRuntime(BackendContract):
     def test_a_provider_that_is_not_here_is_refused_and_never_replaced(
         self, artifact: Path
     ) -> None:
-        with pytest.raises(BackendUnavailable, match="NoSuchExecutionProvider"):
-            open_backend("onnxruntime", artifact, {"provider": "NoSuchExecutionProvider"})
+        onnxruntime = pytest.importorskip("onnxruntime")
+        if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            pytest.skip("this ONNX Runtime has CUDA")
+        for provider in ("CUDA", "TensorRT"):
+            with pytest.raises(BackendUnavailable) as refused:
+                open_backend("onnxruntime", artifact, {"provider": provider})
+            said = str(refused.value)
+            assert f"wanted provider {provider}, this build has CPU" in said
+            assert "onnxruntime-gpu" in said
+
+    @pytest.mark.parametrize("provider", ["Azure", "CPUExecutionProvider", "CUDA,CPU", "", 3])
+    def test_a_provider_is_one_of_three_names(self, artifact: Path, provider: object) -> None:
+        with pytest.raises(BackendUnavailable, match="CPU, CUDA, TensorRT"):
+            open_backend("onnxruntime", artifact, {"provider": provider})
+
+    def test_a_session_that_would_run_elsewhere_is_refused(self) -> None:
+        pytest.importorskip("onnxruntime")
+        from edge_seg.backends import onnxruntime as ours
+
+        # What InferenceSession.get_providers() said for CUDA in onnxruntime-gpu 1.31.1 on a
+        # machine without CUDA: its own fallback, after a line on stderr.
+        with pytest.raises(BackendUnavailable, match="would run on CPUExecutionProvider"):
+            ours._check_used(["CPUExecutionProvider"], "CUDA")
+        ours._check_used(["CUDAExecutionProvider", "CPUExecutionProvider"], "CUDA")
+        # And what it says where operators are left over but may not go to the CPU.
+        with pytest.raises(BackendUnavailable, match="a part or all of it would run on the CPU"):
+            ours._check_left("... but fallback to CPU EP has been explicitly disabled ...", "CUDA")
 
 
 class TestOpenVINO(BackendContract):

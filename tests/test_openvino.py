@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -85,12 +86,68 @@ def test_it_computes_in_float32_on_the_cpu(fp16: Path) -> None:
     assert np.abs(backend.infer(tensor)[0, 0] - truth).max() < 2e-3
 
 
-def test_compiling_is_kept_where_a_folder_is_named(fp16: Path, tmp_path: Path) -> None:
-    open_backend("openvino", fp16, {"cache": str(tmp_path / "cache")}).close()
-    assert any((tmp_path / "cache").rglob("*.blob"))
-    again = open_backend("openvino", fp16, {"cache": str(tmp_path / "cache")})
+def kept_in(cache: Path) -> list[Path]:
+    """Return the entries of a cache."""
+    return sorted(p for p in cache.rglob("*") if p.is_file())
+
+
+def test_what_compiling_made_is_kept_where_a_folder_is_named(fp16: Path, tmp_path: Path) -> None:
+    cache, told = tmp_path / "cache", []
+    for _ in range(2):
+        opened = open_backend(
+            "openvino", fp16, cache=cache, progress=lambda *step: told.append(step)
+        )
+    assert told == [("compiling for CPU", 0, 0)], "the second time nothing is compiled"
+    assert len(kept_in(cache)) == 1
     plain = open_backend("openvino", fp16)
-    assert np.array_equal(again.infer(noise(1)[0]), plain.infer(noise(1)[0]))
+    assert np.array_equal(opened.infer(noise(1)[0]), plain.infer(noise(1)[0]))
+
+
+def test_a_kept_network_is_found_by_its_content_wherever_the_bundle_lies(
+    fp16: Path, tmp_path: Path
+) -> None:
+    cache, told = tmp_path / "cache", []
+    open_backend("openvino", fp16, cache=cache).close()
+    for path in (fp16, fp16.with_suffix(".bin")):
+        shutil.copy(path, tmp_path / f"moved{path.suffix}")
+    open_backend("openvino", tmp_path / "moved.xml", cache=cache, progress=told.append).close()
+    assert not told
+
+
+@pytest.mark.parametrize("damage", ["cut", "bit", "empty", "other"])
+def test_a_damaged_entry_is_compiled_again_and_never_run(
+    fp16: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # OpenVINO's own cache runs a network with a turned bit in it, and answers something else.
+    cache = tmp_path / "cache"
+    open_backend("openvino", fp16, cache=cache).close()
+    (entry,) = kept_in(cache)
+    whole = entry.read_bytes()
+    turned = bytearray(whole)
+    turned[-len(whole) // 3] ^= 0xFF
+    entry.write_bytes(
+        {"cut": whole[:-9], "bit": bytes(turned), "empty": b"", "other": b"hello"}[damage]
+    )
+    opened = open_backend("openvino", fp16, cache=cache)
+    tensor = noise(1)[0]
+    assert np.array_equal(opened.infer(tensor), open_backend("openvino", fp16).infer(tensor))
+    assert str(entry) in caplog.text
+    assert entry.read_bytes() == whole or len(entry.read_bytes()) > 1000, "it is whole again"
+    assert "left aside" not in _second_opening(fp16, cache, caplog)
+
+
+def _second_opening(path: Path, cache: Path, caplog: pytest.LogCaptureFixture) -> str:
+    caplog.clear()
+    open_backend("openvino", path, cache=cache).close()
+    return caplog.text
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_it_runs_all_the_same(
+    fp16: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened = open_backend("openvino", fp16, cache=Path("/proc/nowhere"))
+    assert opened.infer(noise(1)[0]).shape == opened.output.shape
+    assert "/proc/nowhere" in caplog.text and "EDGE_SEG_CACHE" in caplog.text
 
 
 # --- files from outside ---------------------------------------------------------------------------

@@ -10,7 +10,7 @@ and only when opened.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import signature
@@ -24,6 +24,7 @@ from edge_seg.errors import BackendUnavailable, FrameError
 from edge_seg.spec import TensorSpec
 
 Tensor = NDArray[np.generic]
+Progress = Callable[[str, int, int], None]  # message, done, total; a total of 0 is an unknown one
 MAX_THREADS = 256  # far above any board; a wrong number must not start thousands
 
 
@@ -78,6 +79,12 @@ BACKENDS: Mapping[str, BackendEntry] = {
         "openvino",
         'pip install "edge-seg[openvino]"',
     ),
+    "tensorrt": BackendEntry(
+        "edge_seg.backends.tensorrt",
+        "TensorRTBackend",
+        "onnx",
+        "sudo apt install nvidia-jetpack (then a venv made with --system-site-packages)",
+    ),
     "fake": BackendEntry("edge_seg.backends.fake", "FakeBackend", "fake", "nothing"),
 }
 
@@ -102,6 +109,14 @@ def load_class(name: str) -> Any:
         ) from error
 
 
+def readers(format: str) -> list[str]:
+    """Return the backends that read an artifact format, in the table's order.
+
+    Two may read the same: ONNX Runtime and TensorRT both read "onnx".
+    """
+    return [name for name, row in BACKENDS.items() if row.format == format]
+
+
 def find_library(name: str) -> str:
     """Return "library version" of a backend's installed library, opening nothing.
 
@@ -110,15 +125,29 @@ def find_library(name: str) -> str:
     return str(load_class(name).find_library())
 
 
-def open_backend(name: str, path: Path, options: Mapping[str, Any] | None = None) -> Backend:
-    """Open an artifact with a backend. Raises BackendUnavailable with one sentence."""
+def open_backend(
+    name: str,
+    path: Path,
+    options: Mapping[str, Any] | None = None,
+    *,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Backend:
+    """Open an artifact with a backend. Raises BackendUnavailable with one sentence.
+
+    cache: where a backend that builds something keeps it, unless its options name a folder; None
+    keeps nothing. progress(message, done, total): told of what is built; others ignore both.
+    """
     make, given = load_class(name), dict(options or {})
+    for word, value in (("cache", cache), ("progress", progress)):
+        if value is not None and word in signature(make).parameters:
+            given.setdefault(word, str(value) if word == "cache" else value)
     try:
         signature(make).bind(path, **given)
     except TypeError as error:  # a board file's options come from outside
         raise BackendUnavailable(
             f"backend {name}: wanted options it has ({', '.join(signature(make).parameters)}), "
-            f"found {given}: {error}; correct the board file"
+            f"found {dict(options or {})}: {error}; correct the board file"
         ) from error
     threads = given.get("threads", 1)
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:

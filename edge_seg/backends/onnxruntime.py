@@ -1,6 +1,9 @@
-"""ONNX Runtime, on one explicit execution provider: the float reference.
+"""ONNX Runtime, on one explicit execution provider: CPU, CUDA or TensorRT.
 
-Artifacts are NCHW. A provider that is not there is refused, never silently replaced by the CPU.
+Artifacts are NCHW. ONNX Runtime itself falls back to the CPU in silence, twice: for a provider
+whose libraries do not load, and for single operators. Both are refused here: the providers of the
+session are read back, and operators may not be left to the CPU. Documents: onnxruntime.ai,
+"Execution Providers"; onnxruntime_session_options_config_keys.h.
 """
 
 from __future__ import annotations
@@ -16,27 +19,48 @@ from edge_seg.errors import BackendFailure, BackendUnavailable, BundleError
 from edge_seg.spec import TensorSpec
 
 DTYPES = {"tensor(float)": "float32", "tensor(int8)": "int8", "tensor(uint8)": "uint8"}
+PROVIDERS = {
+    "CPU": "CPUExecutionProvider",
+    "CUDA": "CUDAExecutionProvider",
+    "TensorRT": "TensorrtExecutionProvider",
+}
+HOW = {
+    "CPU": "reinstall onnxruntime",
+    "CUDA": "install onnxruntime-gpu (a Jetson: NVIDIA's wheel for your JetPack) in its place",
+    "TensorRT": "install onnxruntime-gpu and TensorRT (a Jetson: NVIDIA's wheel for your JetPack)",
+}
 
 
 class OnnxRuntimeBackend:
-    """One session. provider: an ONNX Runtime execution provider by name; threads: 1 or more."""
+    """One session.
+
+    threads: CPU threads, 1 or more. provider: "CPU", "CUDA" or "TensorRT"; never another one
+    instead. cache: a folder for the engines of TensorRT; the others build nothing.
+    """
 
     library = f"onnxruntime {ort.__version__}"
 
     def __init__(
-        self, path: Path, *, threads: int = 1, provider: str = "CPUExecutionProvider"
+        self, path: Path, *, threads: int = 1, provider: str = "CPU", cache: str | None = None
     ) -> None:
-        if provider not in ort.get_available_providers():
-            raise BackendUnavailable(
-                f"onnxruntime: wanted {provider}, found {', '.join(ort.get_available_providers())}"
-            )
+        wanted = _present(provider)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors only: warnings about unused initializers are noise
+        settings: dict[str, str] = {}
+        if provider != "CPU":
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        if provider == "TensorRT" and cache is not None:
+            kept = Path(cache) / "onnxruntime-tensorrt"
+            settings = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(kept)}
         try:
-            session = ort.InferenceSession(str(path), options, providers=[provider])
+            session = ort.InferenceSession(
+                str(path), options, providers=[(wanted, settings)], enable_fallback=False
+            )
         except Exception as error:  # ORT raises its own classes, derived from Exception directly
+            _check_left(str(error), provider)
             raise BackendUnavailable(f"{path}: ONNX Runtime cannot open it: {error}") from error
+        _check_used(session.get_providers(), provider)
         self._session: Any = session
         self.input = _only(session.get_inputs(), path)
         self.output = _only(session.get_outputs(), path)
@@ -61,6 +85,44 @@ class OnnxRuntimeBackend:
     def close(self) -> None:
         """Free the session."""
         self._session = None
+
+
+def _present(provider: object) -> str:
+    """Return ORT's name of a provider that is compiled in."""
+    if not isinstance(provider, str) or provider not in PROVIDERS:
+        raise BackendUnavailable(
+            f"onnxruntime: wanted one provider, {', '.join(PROVIDERS)}, found {provider!r:.60}"
+        )
+    here = ort.get_available_providers()
+    if PROVIDERS[provider] not in here:
+        names = [name for name, its in PROVIDERS.items() if its in here]
+        raise BackendUnavailable(
+            f"onnxruntime: wanted provider {provider}, this build has {', '.join(names)}; "
+            f"{HOW[provider]}"
+        )
+    return PROVIDERS[provider]
+
+
+def _check_left(said: str, provider: str) -> None:
+    """Word what ORT says where it would have left the network, or a part of it, to the CPU."""
+    if (
+        "fallback to CPU EP" in said
+        or "provider_bridge" in said
+        or "libraries as mentioned" in said
+    ):
+        raise BackendUnavailable(
+            f"onnxruntime: wanted all of the network on {provider}, found that a part or all of it "
+            f"would run on the CPU (the lines above say which library is missing); {HOW[provider]}"
+        )
+
+
+def _check_used(used: list[str], provider: str) -> None:
+    """The CPU is always listed, last; what stands first is what runs."""
+    if used[:1] != [PROVIDERS[provider]]:
+        raise BackendUnavailable(
+            f"onnxruntime: wanted provider {provider}, found that it would run on "
+            f"{', '.join(used) or 'none'}: its libraries do not load; {HOW[provider]}"
+        )
 
 
 def _only(ends: list[Any], path: Path) -> TensorSpec:

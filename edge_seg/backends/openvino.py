@@ -1,12 +1,17 @@
 """OpenVINO on one explicit device: CPU, GPU or NPU. Never AUTO, which falls back in silence.
 
 Artifacts are IR (an .xml and, beside it, a .bin of the same stem), NCHW, of static shapes. The
-device that really runs is read back after compiling. Documents: docs.openvino.ai, "Inference
-Devices and Modes", "NPU Device".
+device that really runs is read back after compiling. What compiling made is kept in entries of
+ours, not through CACHE_DIR: OpenVINO runs a cached network with a turned bit in it, and answers
+nonsense. Documents: docs.openvino.ai, "Inference Devices and Modes", "NPU Device", "Model Caching".
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
+import logging
 import re
 import sys
 import threading
@@ -21,10 +26,17 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 import openvino as ov  # noqa: E402
 
-from edge_seg.backends import Tensor, check_tensor  # noqa: E402
-from edge_seg.errors import BackendFailure, BackendUnavailable, BundleError  # noqa: E402
+from edge_seg.backends import Progress, Tensor, check_tensor  # noqa: E402
+from edge_seg.cache import read_entry, write_entry  # noqa: E402
+from edge_seg.errors import (  # noqa: E402
+    BackendFailure,
+    BackendUnavailable,
+    BundleError,
+    OutputError,
+)
 from edge_seg.spec import TensorSpec  # noqa: E402
 
+log = logging.getLogger("edge_seg")
 DEVICE = re.compile(r"(CPU|GPU|NPU)(\.\d+)?")
 MAX_XML = 32 << 20  # bytes; a network for small boards has well under 2 MB of it
 HINTS = {
@@ -40,21 +52,39 @@ class OpenVINOBackend:
     """One compiled network.
 
     threads: CPU threads, 1 or more (a GPU or NPU ignores it). device: "CPU", "GPU", "GPU.1",
-    "NPU". cache: a folder for what compiling made, so that the next start is quick; none by
-    default. On the CPU it computes in float32, or in the int8 of the artifact: never in bfloat16.
+    "NPU". cache: a folder for what compiling made, so that the next start is quick; None keeps
+    nothing. progress(message, done, total): called when compiling starts, of unknown length.
+    On the CPU it computes in float32, or in the int8 of the artifact: never in bfloat16.
     """
 
     library = f"openvino {ov.__version__.split('-')[0]}"
 
     def __init__(
-        self, path: Path, *, threads: int = 1, device: str = "CPU", cache: str | None = None
+        self,
+        path: Path,
+        *,
+        threads: int = 1,
+        device: str = "CPU",
+        cache: str | None = None,
+        progress: Progress | None = None,
     ) -> None:
         path = Path(path)
         _check_device(device)
         _check_files(path)
         core = _core()
         _check_present(core, device)
-        compiled = _compile(core, path, device, _settings(device, threads, cache))
+        settings = _settings(device, threads)
+        compiled = None
+        if cache is not None:
+            entry, facts = _entry(core, path, device, settings, Path(cache))
+            compiled = _kept(core, entry, facts, device, settings)
+        if compiled is None:
+            if progress is not None:
+                progress(f"compiling for {device}", 0, 0)
+            compiled = _compile(core, path, device, settings)
+            if cache is not None:
+                _keep(compiled, entry, facts)
+        _check_used(compiled, device)
         self.input = _only(compiled.inputs, path)
         self.output = _only(compiled.outputs, path)
         self._request: Any = compiled.create_infer_request()
@@ -117,14 +147,56 @@ def _check_present(core: Any, device: str) -> None:
     )
 
 
-def _settings(device: str, threads: int, cache: str | None) -> dict[str, Any]:
+def _settings(device: str, threads: int) -> dict[str, Any]:
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if device == "CPU":
         # Where the processor has AMX the default is bfloat16: other masks on other machines.
         settings |= {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-    if cache is not None:
-        settings["CACHE_DIR"] = str(cache)
     return settings
+
+
+def _entry(
+    core: Any, path: Path, device: str, settings: dict[str, Any], cache: Path
+) -> tuple[Path, dict[str, Any]]:
+    """Where a compiled network is kept, and what must be true of it. By content, not by path."""
+    model = hashlib.sha256(path.read_bytes() + path.with_suffix(".bin").read_bytes()).hexdigest()
+    able = sorted(core.get_property(device, "OPTIMIZATION_CAPABILITIES"))
+    facts = {
+        "model": model,
+        "openvino": str(ov.__version__),
+        "device": device,
+        "name": str(core.get_property(device, "FULL_DEVICE_NAME")),
+        "able": [str(word) for word in able],
+        "settings": {key: str(value) for key, value in settings.items()},
+    }
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    return cache / "openvino" / f"{model[:16]}-{device}-{key}.compiled", facts
+
+
+def _kept(
+    core: Any, entry: Path, facts: dict[str, Any], device: str, settings: dict[str, Any]
+) -> Any:
+    """Return the network as it was compiled before; None where it is to be compiled."""
+    data = read_entry(entry, facts)
+    if data is None:
+        return None
+    try:
+        return core.import_model(io.BytesIO(data), device, settings)
+    except RuntimeError as error:
+        log.warning("%s: OpenVINO does not take it (%s); it is compiled again", entry, error)
+        return None
+
+
+def _keep(compiled: Any, entry: Path, facts: dict[str, Any]) -> None:
+    try:
+        made = compiled.export_model()
+    except RuntimeError as error:  # a device that cannot: nothing is lost but time
+        log.debug("openvino: nothing to keep: %s", _first(error))
+        return
+    try:
+        write_entry(entry, made if isinstance(made, bytes) else made.getvalue(), facts)
+    except OutputError as error:
+        log.warning("the network is compiled anew at every start: %s", error)
 
 
 def _compile(core: Any, path: Path, device: str, settings: dict[str, Any]) -> Any:
@@ -135,20 +207,22 @@ def _compile(core: Any, path: Path, device: str, settings: dict[str, Any]) -> An
                 raise BackendUnavailable(
                     f"{path}: wanted static shapes, found {end.partial_shape}; convert the model"
                 )
-        compiled = core.compile_model(model, device, settings)
+        return core.compile_model(model, device, settings)
     except BackendUnavailable:
         raise
     # Of a damaged file it quotes names in its messages: where they are no UTF-8, making the
     # exception fails in its turn, with a UnicodeDecodeError (a ValueError).
     except (RuntimeError, ValueError, TypeError) as error:
         raise BackendUnavailable(f"{path}: OpenVINO cannot open it: {_first(error)}") from error
+
+
+def _check_used(compiled: Any, device: str) -> None:
     # On the CPU it answers "(CPU)" in some versions.
     runs_on = [str(d).strip("()") for d in compiled.get_property("EXECUTION_DEVICES")]
     if [d.split(".")[0] for d in runs_on] != [device.split(".")[0]]:
         raise BackendUnavailable(
             f"openvino: wanted device {device}, found that it would run on {', '.join(runs_on)}"
         )
-    return compiled
 
 
 def _check_files(path: Path) -> None:

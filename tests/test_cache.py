@@ -1,0 +1,102 @@
+"""What a machine keeps of what it built: whole or not at all, and only what was asked for."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from edge_seg.cache import MAX_HEAD_BYTES, cache_folder, read_entry, write_entry
+from edge_seg.errors import OutputError
+
+FACTS = {"model": "a" * 64, "gpu": "Orin sm_87"}
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> Path:
+    path = tmp_path / "cache" / "tensorrt" / "a.engine"
+    write_entry(path, b"\n\0engine\n" * 100, FACTS)
+    return path
+
+
+def test_what_was_written_is_read(entry: Path) -> None:
+    assert read_entry(entry, FACTS) == b"\n\0engine\n" * 100
+    assert [p.name for p in entry.parent.iterdir()] == ["a.engine"], "nothing else is left there"
+
+
+def test_the_folder_is_its_owners_alone(entry: Path) -> None:
+    assert entry.parent.stat().st_mode & 0o077 == 0
+    assert entry.stat().st_mode & 0o077 == 0
+
+
+def test_an_entry_that_is_not_there_is_none_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert read_entry(tmp_path / "none", FACTS) is None
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[:-1],
+        lambda whole: whole + b"x",
+        lambda whole: whole.replace(b"engine", b"enginE", 1),
+        lambda whole: whole.replace(b"sm_87", b"sm_86"),
+        lambda whole: b"",
+        lambda whole: b"\x80\x04." + whole,
+        lambda whole: b"edge-seg cache 1 [1]\n",
+        lambda whole: b"edge-seg cache 1 " + b"[" * MAX_HEAD_BYTES,
+        lambda whole: b"edge-seg cache 2 " + whole[17:],
+    ],
+)
+def test_what_is_damaged_is_left_aside_and_said(
+    entry: Path, damage: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry.write_bytes(damage(entry.read_bytes()))  # type: ignore[operator]
+    assert read_entry(entry, FACTS) is None
+    assert str(entry) in caplog.text
+
+
+def test_an_entry_of_another_gpu_is_not_handed_out(entry: Path) -> None:
+    assert read_entry(entry, FACTS | {"gpu": "Thor sm_110"}) is None
+
+
+def test_a_folder_in_its_place_is_left_aside(tmp_path: Path) -> None:
+    (tmp_path / "entry").mkdir()
+    assert read_entry(tmp_path / "entry", FACTS) is None
+
+
+def test_two_who_write_at_once_leave_one_whole_entry(entry: Path) -> None:
+    bodies = [bytes([i]) * 300_000 for i in range(8)]
+    start = threading.Barrier(len(bodies))
+
+    def write(body: bytes) -> None:
+        start.wait()
+        write_entry(entry, body, FACTS)
+
+    threads = [threading.Thread(target=write, args=(body,)) for body in bodies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert read_entry(entry, FACTS) in bodies
+    assert [p.name for p in entry.parent.iterdir()] == ["a.engine"]
+
+
+def test_a_place_that_cannot_be_written_is_a_sentence() -> None:
+    with pytest.raises(OutputError, match="EDGE_SEG_CACHE") as refused:
+        write_entry(Path("/proc/nowhere/a"), b"", FACTS)
+    assert "/proc/nowhere" in str(refused.value)
+
+
+def test_the_argument_wins_over_the_environment_over_the_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EDGE_SEG_CACHE", str(tmp_path / "env"))
+    assert cache_folder(tmp_path / "arg") == tmp_path / "arg"
+    assert cache_folder() == tmp_path / "env"
+    monkeypatch.delenv("EDGE_SEG_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "edge-seg"
