@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from pathlib import Path
 
@@ -222,6 +223,21 @@ def test_an_artifact_without_a_backend_is_refused(fake_bundle: Path) -> None:
     bundle = ModelBundle.load(fake_bundle)
     with pytest.raises(BackendUnavailable, match="wanted a backend for rknn.*upgrade edge-seg"):
         open_artifact(bundle, describe(path, format="rknn", precision="int8"))
+
+
+def test_an_artifact_no_library_here_reads_is_refused_with_all_of_them(
+    fake_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("onnxruntime", "tensorrt"):  # both read "onnx"
+        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.delitem(sys.modules, f"edge_seg.backends.{name}", raising=False)
+    path = fake_bundle / "net.onnx"
+    path.write_bytes(b"not read")
+    bundle = ModelBundle.load(fake_bundle)
+    with pytest.raises(BackendUnavailable) as refused:
+        open_artifact(bundle, describe(path, format="onnx", precision="int8"))
+    said = str(refused.value)
+    assert "edge-seg[onnxruntime]" in said and "nvidia-jetpack" in said
 
 
 # --- closing, and two at once --------------------------------------------------------------------
