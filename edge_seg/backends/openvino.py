@@ -15,6 +15,7 @@ import logging
 import re
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,17 +74,10 @@ class OpenVINOBackend:
         _check_files(path)
         core = _core()
         _check_present(core, device)
-        settings = _settings(device, threads)
-        compiled = None
-        if cache is not None:
-            entry, facts = _entry(core, path, device, settings, Path(cache))
-            compiled = _kept(core, entry, facts, device, settings)
-        if compiled is None:
-            if progress is not None:
-                progress(f"compiling for {device}", 0, 0)
-            compiled = _compile(core, path, device, settings)
-            if cache is not None:
-                _keep(compiled, entry, facts)
+        wanted = _Wanted(core, path, device, _settings(device, threads))
+        compiled = (
+            wanted.compiled(progress) if cache is None else wanted.kept(Path(cache), progress)
+        )
         _check_used(compiled, device)
         self.input = _only(compiled.inputs, path)
         self.output = _only(compiled.outputs, path)
@@ -155,36 +149,48 @@ def _settings(device: str, threads: int) -> dict[str, Any]:
     return settings
 
 
-def _entry(
-    core: Any, path: Path, device: str, settings: dict[str, Any], cache: Path
-) -> tuple[Path, dict[str, Any]]:
-    """Where a compiled network is kept, and what must be true of it. By content, not by path."""
-    model = hashlib.sha256(path.read_bytes() + path.with_suffix(".bin").read_bytes()).hexdigest()
-    able = sorted(core.get_property(device, "OPTIMIZATION_CAPABILITIES"))
-    facts = {
-        "model": model,
-        "openvino": str(ov.__version__),
-        "device": device,
-        "name": str(core.get_property(device, "FULL_DEVICE_NAME")),
-        "able": [str(word) for word in able],
-        "settings": {key: str(value) for key, value in settings.items()},
-    }
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-    return cache / "openvino" / f"{model[:16]}-{device}-{key}.compiled", facts
+@dataclass(frozen=True)
+class _Wanted:
+    """A network to be compiled for a device, or found as it was compiled before."""
 
+    core: Any
+    path: Path
+    device: str
+    settings: dict[str, Any]
 
-def _kept(
-    core: Any, entry: Path, facts: dict[str, Any], device: str, settings: dict[str, Any]
-) -> Any:
-    """Return the network as it was compiled before; None where it is to be compiled."""
-    data = read_entry(entry, facts)
-    if data is None:
-        return None
-    try:
-        return core.import_model(io.BytesIO(data), device, settings)
-    except RuntimeError as error:
-        log.warning("%s: OpenVINO does not take it (%s); it is compiled again", entry, error)
-        return None
+    def compiled(self, progress: Progress | None) -> Any:
+        """Compile it."""
+        if progress is not None:
+            progress(f"compiling for {self.device}", 0, 0)
+        return _compile(self.core, self.path, self.device, self.settings)
+
+    def kept(self, cache: Path, progress: Progress | None) -> Any:
+        """Return it from the cache; compile it and keep it where it is not there."""
+        facts = self._facts()
+        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        entry = cache / "openvino" / f"{facts['model'][:16]}-{self.device}-{key}.compiled"
+        data = read_entry(entry, facts)
+        if data is not None:
+            try:
+                return self.core.import_model(io.BytesIO(data), self.device, self.settings)
+            except RuntimeError as error:
+                log.warning("%s: not taken (%s); it is compiled again", entry, _first(error))
+        compiled = self.compiled(progress)
+        _keep(compiled, entry, facts)
+        return compiled
+
+    def _facts(self) -> dict[str, Any]:
+        """What must be true of an entry. Of content, not of paths: a bundle may be copied."""
+        content = self.path.read_bytes() + self.path.with_suffix(".bin").read_bytes()
+        able = self.core.get_property(self.device, "OPTIMIZATION_CAPABILITIES")
+        return {
+            "model": hashlib.sha256(content).hexdigest(),
+            "openvino": str(ov.__version__),
+            "device": self.device,
+            "name": str(self.core.get_property(self.device, "FULL_DEVICE_NAME")),
+            "able": sorted(str(word) for word in able),
+            "settings": {key: str(value) for key, value in self.settings.items()},
+        }
 
 
 def _keep(compiled: Any, entry: Path, facts: dict[str, Any]) -> None:
