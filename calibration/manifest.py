@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from edge_seg.bundle import sha256_of, write_whole
+from edge_seg.calibration.dataset import Pair
 from edge_seg.calibration.frames import CalibrationSet
 from edge_seg.calibration.sampling import Candidate
 from edge_seg.calibration.sources import inner_name
@@ -88,6 +89,15 @@ def hashes(folder: Path) -> frozenset[str]:
         raise DatasetError(
             f"{path}: wanted a calibration manifest, found: {error!s:.100}; convert again"
         ) from error
+
+
+def seen_among(folder: Path, pairs: Sequence[Pair]) -> list[Path]:
+    """Return the pictures that a bundle was calibrated on: figures measured on them flatter.
+
+    Raises DatasetError where the bundle's calibration manifest is broken.
+    """
+    known = hashes(folder)
+    return [pair.image for pair in pairs if sha256_of(pair.image) in known] if known else []
 
 
 def _source(source: Path | None) -> dict[str, str]:

@@ -21,6 +21,8 @@ pytest.importorskip("PIL")
 
 from onnx import helper  # noqa: E402
 
+from edge_seg.calibration import manifest  # noqa: E402
+from edge_seg.calibration.frames import gather  # noqa: E402
 from edge_seg.cli import main  # noqa: E402
 from edge_seg.converters import environment  # noqa: E402
 from edge_seg.converters import onnx as reader  # noqa: E402
@@ -284,13 +286,30 @@ def test_calibrating_on_what_is_judged_is_a_leak(folder: Path, convert: Say) -> 
     assert "1 of the labelled pictures" in convert()
 
 
+def test_calibrating_on_a_judged_video_is_a_leak(folder: Path, convert: Say) -> None:
+    # 0.png to 11.png against 1000.png to 1003.png: by the first digit, "1" is in both.
+    assert "3 frames of 1 scenes that are judged too" in convert(scenes="([0-9])")
+    assert "wanted a regular expression for scenes" in convert(scenes="([0-9]")
+    assert "wanted a PP-HumanSeg14K frame name" in convert(scenes="pp-humanseg14k")
+
+
+def test_a_copy_of_a_judged_picture_is_a_leak(folder: Path, convert: Say) -> None:
+    (folder / "data/train/5.png").write_bytes((folder / "data/val/1002.png").read_bytes())
+    said = convert()
+    assert "1 copies of labelled pictures" in said and "1002.png" in said
+
+
 # --- options and places ---------------------------------------------------------------------------
 
 
-def test_options_that_make_no_sense(convert: Say) -> None:
+def test_options_that_make_no_sense(folder: Path, convert: Say) -> None:
     assert "0..100" in convert(max_drop="-1")
     assert "0..100" in convert(max_drop="nan")
     assert "8..1000" in convert(frames="3")
+    assert "--seed of 0 or more, found -3" in convert(seed="-3")
+    assert "name ending in .png" in convert(contact_sheet="sheet.gif")
+    (folder / "sheet.png").mkdir()
+    assert "found a folder" in convert(contact_sheet="sheet.png")
 
 
 def test_a_target_that_does_not_exist(convert: Say, capsys: pytest.CaptureFixture[str]) -> None:
@@ -370,6 +389,19 @@ def test_eval_of_all_artifacts_is_a_list_of_rows(
     assert all(0.8 < row["miou"] <= 1 and row["n"] == 4 for row in rows)
     said = measure(str(fake_bundle), "--artifact", "fake-int8")
     assert "fake-int8" in said and "fake-fp32" not in said
+
+
+def test_eval_says_where_it_measures_on_what_was_calibrated_on(
+    folder: Path, fake_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = gather(folder / "data/train.txt", bright_network.INPUT, count=9)
+    manifest.save(fake_bundle, seen)
+    words = ["eval", str(fake_bundle), "--artifact", "fake-fp32", "--labels"]
+    assert main([*words, "data/train.txt"]) == 0
+    told = "9 of these pictures were seen by calibration, first: data/train/"
+    assert told in capsys.readouterr().err
+    assert main([*words, "data/val.txt"]) == 0
+    assert "seen by calibration" not in capsys.readouterr().err
 
 
 def test_eval_on_a_clip_with_truth(

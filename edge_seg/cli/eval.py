@@ -51,7 +51,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write the JSON."""
     from edge_seg.bundle import write_whole
-    from edge_seg.calibration.dataset import labelled_pairs
+    from edge_seg.calibration.dataset import labelled_pairs, pairs_of
+    from edge_seg.calibration.manifest import seen_among
 
     labelled_pairs(args.labels)  # a wrong list is said before anything is opened
     clips.check(args.labels, args.fps)
@@ -62,7 +63,14 @@ def run(args: argparse.Namespace) -> int:
             bundle = _load(args)
         chosen = _chosen(bundle, args.artifact)
         rows = _rows(bundle, chosen, args)
+        seen = seen_among(bundle.path, pairs_of(args.labels))
     _print(rows, args.labels.name)
+    if seen:
+        print(
+            f"edge-seg: {len(seen)} of these pictures were seen by calibration, first: {seen[0]}; "
+            "the figures flatter: measure on others",
+            file=sys.stderr,
+        )
     if args.json:
         write_whole(args.json, json.dumps(rows, indent=2) + "\n")
     return 0
