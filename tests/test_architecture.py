@@ -55,6 +55,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     ),
     "evaluation": ("errors", "metrics", "stability", "segmenter"),
     "comparison": ("errors", "bundle", "backends", "board", "segmenter", "machine"),
+    "preparation": ("errors", "bundle", "board", "cache", "segmenter"),
     "doctor": ("errors", "spec", "bundle", "board", "backends", "segmenter", "camera"),
     "bench": (
         *("_version", "errors", "spec", "bundle", "pixels", "backends", "board", "segmenter"),

@@ -51,6 +51,7 @@ VERBS = (
     "export",
     "boards",
     "doctor",
+    "prepare",
     "inspect",
     "verify",
 )

@@ -1,0 +1,162 @@
+"""Building ahead: what `edge-seg prepare` keeps is what opening uses, wherever it was copied."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("openvino", reason="the extra [openvino] is not installed")
+pytest.importorskip("onnx", reason="the tiny network is written with onnx")
+
+import numpy as np
+import onnx
+
+from edge_seg import EdgeSegmenter
+from edge_seg.board import load
+from edge_seg.bundle import ModelBundle, describe, save_manifest
+from edge_seg.cli import main
+from edge_seg.converters import openvino
+from edge_seg.preparation import prepare
+from edge_seg.spec import InputSpec, OutputSpec
+from tests import tiny_networks
+
+BOARD = """\
+title = "A PC"
+aliases = []
+
+[[runtime]]
+backend = "openvino"
+precision = "fp16"
+options = { device = "NPU" }
+
+[[runtime]]
+backend = "openvino"
+precision = "fp16"
+options = { device = "CPU", threads = 1 }
+"""
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A bundle with one OpenVINO artifact: the tiny network."""
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    path = folder / "model-fp16.xml"
+    openvino.to_float(onnx.load(tiny_networks.save_onnx(tmp_path / "tiny.onnx")), path)
+    artifact = describe(
+        path, format="openvino", precision="fp16", beside=[path.with_suffix(".bin")]
+    )
+    save_manifest(
+        ModelBundle(
+            path=folder,
+            name="tiny",
+            input=InputSpec(tiny_networks.HEIGHT, tiny_networks.WIDTH, fit="stretch"),
+            output=OutputSpec("logit", 0),
+            artifacts=(artifact,),
+        )
+    )
+    return folder
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Path:
+    path = tmp_path / "pc" / "board.toml"
+    path.parent.mkdir()
+    path.write_text(BOARD)
+    return path
+
+
+def files(cache: Path) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in cache.rglob("*") if p.is_file()}
+
+
+def test_what_is_prepared_is_used_and_opening_then_writes_nothing(
+    bundle: Path, board: Path, tmp_path: Path
+) -> None:
+    cache, told = tmp_path / "cache", []
+    npu, cpu = prepare(
+        ModelBundle.load(bundle), load(str(board)), cache=cache, progress=lambda *s: told.append(s)
+    )
+    assert not npu.opens and "wanted device NPU" in npu.refusal
+    assert cpu.opens and cpu.built and not cpu.lost and len(cpu.kept) == 1
+    assert [message for message, _, _ in told] == [f"{cpu.runtime}: compiling for CPU"]
+    before = files(cache)
+    frame = np.full((48, 64, 3), 200, np.uint8)
+    with EdgeSegmenter.open(bundle, board=str(board), cache=cache) as prepared:
+        mask = prepared.segment(frame)
+    assert files(cache) == before
+    with EdgeSegmenter.open(bundle, board=str(board), cache=tmp_path / "other") as fresh:
+        assert np.array_equal(mask, fresh.segment(frame))
+
+
+def test_an_image_may_hold_the_bundle_and_the_cache_elsewhere(
+    bundle: Path, board: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (
+        main(["prepare", str(bundle), "--board", str(board), "--cache", str(tmp_path / "a")]) == 0
+    )
+    shutil.copytree(tmp_path / "a", tmp_path / "image" / "cache")
+    shutil.copytree(bundle, tmp_path / "image" / "bundle")
+    shutil.rmtree(tmp_path / "a")
+    cache = tmp_path / "image" / "cache"
+    before = files(cache)
+    monkeypatch.setenv("EDGE_SEG_CACHE", str(cache))
+    EdgeSegmenter.open(tmp_path / "image" / "bundle", board=str(board)).close()
+    assert files(cache) == before, "found, not compiled again"
+
+
+def test_preparing_twice_builds_once(
+    bundle: Path, board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["prepare", str(bundle), "--board", str(board), "--cache", str(tmp_path / "cache")]
+    assert main(words) == 0
+    first = capsys.readouterr().out
+    assert "built in" in first and ".compiled" in first and "EDGE_SEG_CACHE=" in first
+    assert main(words) == 0
+    assert "nothing is left to build" in capsys.readouterr().out
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_is_not_a_success(
+    bundle: Path, board: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["prepare", str(bundle), "--board", str(board), "--cache", "/proc/nowhere"]
+    assert main(words) == 1
+    said = capsys.readouterr().out
+    assert "not kept" in said and "/proc/nowhere" in said
+
+
+def test_a_board_nothing_works_on_is_exit_4(
+    bundle: Path, board: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board.write_text(
+        BOARD.split(
+            '\n\n[[runtime]]\nbackend = "openvino"\nprecision = "fp16"\noptions = { device = "CPU"'
+        )[0]
+    )
+    assert main(["prepare", str(bundle), "--board", str(board)]) == 4
+    said = capsys.readouterr().out
+    assert "wanted device NPU" in said and "doctor" in said
+
+
+def test_a_runtime_that_builds_nothing_is_ready(
+    fake_bundle: Path, fake_board: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prepare", str(fake_bundle), "--board", str(fake_board)]) == 0
+    assert "fake int8" in capsys.readouterr().out
+
+
+def test_nothing_is_looked_up_on_a_network(
+    bundle: Path, board: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setitem(sys.modules, "openvino_telemetry", None)
+    words = ["prepare", str(bundle), "--board", str(board), "--cache", str(tmp_path / "cache")]
+    assert main(words) == 0
