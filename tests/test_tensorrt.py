@@ -19,8 +19,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_seg import EdgeSegmenter
 from edge_seg.backends import open_backend
+from edge_seg.bundle import ModelBundle, describe, save_manifest
+from edge_seg.cli import main
 from edge_seg.errors import BackendFailure, BackendUnavailable
+from edge_seg.spec import InputSpec, OutputSpec
 from tests import tiny_networks
 from tests.backend_contract import BackendContract, random_tensor
 
@@ -232,6 +236,29 @@ def test_a_cache_that_cannot_be_written_is_said(
     backend = open_backend("tensorrt", onnx_file, cache=Path("/proc/nowhere"))
     backend.infer(random_tensor(backend))
     assert "built anew at every start" in caplog.text and "EDGE_SEG_CACHE" in caplog.text
+
+
+def test_prepare_builds_the_engine_that_opening_loads(
+    onnx_file: Path, vendor: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, board = tmp_path / "bundle", tmp_path / "orin" / "board.toml"
+    for folder in (bundle, board.parent):
+        folder.mkdir()
+    artifact = describe(
+        shutil.copy(onnx_file, bundle / "model-int8.onnx"), format="onnx", precision="int8"
+    )
+    input = InputSpec(tiny_networks.HEIGHT, tiny_networks.WIDTH, fit="stretch")
+    save_manifest(ModelBundle(bundle, "tiny", input, OutputSpec("logit", 0), (artifact,)))
+    board.write_text(
+        'title = "Orin"\naliases = []\n[[runtime]]\nbackend = "tensorrt"\nprecision = "int8"\n'
+    )
+    words = [str(bundle), "--board", str(board), "--cache", str(tmp_path / "cache")]
+    assert main(["prepare", *words]) == 0
+    assert ".engine (" in capsys.readouterr().out
+    with EdgeSegmenter.open(bundle, board=str(board), cache=tmp_path / "cache") as segmenter:
+        assert segmenter.segment(np.full((48, 64, 3), 255, np.uint8)).shape == (48, 64)
+        assert not segmenter.degraded
+    assert built(vendor) == 1
 
 
 # --- progress -------------------------------------------------------------------------------------
