@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from edge_seg.pixels import Mask, Picture
 from edge_seg.supervision import Choice, Policy, Supervisor
 
 if TYPE_CHECKING:
+    from edge_seg.camera import Shot, Source
     from edge_seg.smoothing import Smoother
 
 log = logging.getLogger("edge_seg")
@@ -217,23 +219,41 @@ class EdgeSegmenter:
         return mask
 
     def stream(
-        self, source: str | int | Path, *, dtype: str = "float32"
+        self, source: str | int | Path | Source, *, drop: str = "oldest", dtype: str = "float32"
     ) -> Iterator[tuple[Picture, Mask]]:
         """Yield (frame, mask) for every frame of a source, in the segmenter's format.
 
-        source: anything `edge_seg.camera.open_source` takes (a file, folder, list, camera index).
-        With a deadline (Policy), frames whose mask was late are left out; `counters.lost` has them.
-        Raises CameraError where the source cannot be opened, CameraLost, BackendFailure.
+        source: anything `edge_seg.camera.open_source` takes, or what it returned, which stays open
+        (so rotate=, mirror=, fps= and policies are said there). drop: of a camera's frames, while
+        the network works: "oldest" keeps the newest only, "none" makes the camera wait. Where the
+        camera gives a second, small stream, that is what the network sees, and the mask has the
+        frame's size. With a deadline (Policy),
+        frames whose mask was late are left out; `counters.lost` has them. Raises CameraError where
+        the source cannot be opened, CameraLost, BackendFailure.
         """
-        from edge_seg.camera import open_source
+        from edge_seg.camera import LivePolicy, Source, open_source
 
-        with open_source(source, format=self.format) as opened:
-            for shot in opened:
+        with ExitStack() as stack:
+            if not isinstance(source, Source):
+                policy, lores = LivePolicy(drop=drop), (self.spec.height, self.spec.width)
+                source = stack.enter_context(
+                    open_source(source, format=self.format, lores=lores, policy=policy)
+                )
+            for shot in source:
                 try:
-                    mask = self.segment(shot.frame, shot.timestamp, dtype=dtype)
+                    mask = self.segment_shot(shot, source, dtype=dtype)
                 except MaskLate:
                     continue
                 yield shot.frame, mask
+
+    def segment_shot(self, shot: Shot, source: Source, *, dtype: str = "float32") -> Mask:
+        """Return the mask, at the frame's size, of a shot that `source` handed out."""
+        if shot.lores is None:
+            return self.segment(shot.frame, shot.timestamp, dtype=dtype, format=source.format)
+        size = pixels.frame_size(shot.frame, source.format)
+        return self.segment(
+            *(shot.lores, shot.timestamp), size=size, dtype=dtype, format=source.lores_format
+        )
 
     def close(self) -> None:
         """Free the backend; may be called twice."""

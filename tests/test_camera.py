@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_seg import camera, pictures
-from edge_seg.camera import open_source, orient
+from edge_seg import pictures
+from edge_seg.camera import disk, open_source, orient, v4l2
+from edge_seg.camera.live import LivePolicy, LiveSource, Request
 from edge_seg.errors import CameraError, CameraLost, DatasetError, FrameError
 from edge_seg.segmenter import EdgeSegmenter
 
@@ -82,7 +83,7 @@ class _Container:
 )
 def test_times_always_grow(times: list[float]) -> None:
     first = np.zeros((2, 2, 3), np.uint8)
-    shots = list(camera._video_shots(_Container(times), first, format="bgr", fps=10.0))
+    shots = list(disk._video_shots(_Container(times), first, format="bgr", fps=10.0))
     assert len(shots) == len(times)
     assert np.all(np.diff([s.timestamp for s in shots]) > 0)
 
@@ -90,7 +91,7 @@ def test_times_always_grow(times: list[float]) -> None:
 def test_variable_frame_rate_keeps_the_containers_times() -> None:
     times = [0.0, 0.1, 0.4, 0.45, 1.0]
     first = np.zeros((2, 2, 3), np.uint8)
-    shots = list(camera._video_shots(_Container(times), first, format="bgr", fps=10.0))
+    shots = list(disk._video_shots(_Container(times), first, format="bgr", fps=10.0))
     np.testing.assert_allclose([s.timestamp for s in shots], times)
 
 
@@ -258,7 +259,7 @@ def test_a_list_gives_its_pictures_in_its_order(tmp_path: Path) -> None:
     elsewhere = _picture(tmp_path / "else where" / "a.png")
     listed = tmp_path / "set.txt"
     listed.write_text(f"in/b.png in/b_label.png\n\n{elsewhere}\n{elsewhere} {label}\n")
-    assert camera.read_list(listed) == [
+    assert pictures.read_list(listed) == [
         (tmp_path / "in/b.png", label),
         (elsewhere, None),
         (elsewhere, label),
@@ -281,7 +282,7 @@ def test_a_wrong_line_is_named_with_file_and_number(tmp_path: Path, text: str, l
     listed = tmp_path / "set.txt"
     listed.write_text(text)
     with pytest.raises(DatasetError, match=f"set.txt line {line}:"):
-        camera.read_list(listed)
+        pictures.read_list(listed)
     with pytest.raises(CameraError, match=f"set.txt line {line}:"):
         open_source(listed)
 
@@ -295,7 +296,7 @@ def test_an_empty_or_binary_list_is_refused(tmp_path: Path, data: bytes) -> None
 
 
 def test_the_data_sets_own_list_is_read(data_dir: Path) -> None:
-    pairs = camera.read_list(data_dir / "val.txt")
+    pairs = pictures.read_list(data_dir / "val.txt")
     assert len(pairs) == 170
     assert all(picture.is_file() and label is not None for picture, label in pairs)
 
@@ -321,10 +322,17 @@ def test_an_empty_folder_is_named(tmp_path: Path) -> None:
         open_source(tmp_path)
 
 
-@pytest.mark.parametrize("source", ["picamera2", "csi://0", "rtsp://10.0.0.2/live"])
-def test_sources_of_later_versions_are_named_as_such(source: str) -> None:
-    with pytest.raises(CameraError, match="this version"):
+@pytest.mark.parametrize("source", ["ftp://10.0.0.2/live", "camera://0", "rstp://10.0.0.2/live"])
+def test_a_uri_that_means_nothing_is_named_with_what_would_do(source: str) -> None:
+    with pytest.raises(CameraError, match="rtsp://") as raised:
         open_source(source)
+    assert source in str(raised.value)
+
+
+@pytest.mark.parametrize("source", ["/dev/video63", "clip.mkv"])
+def test_planes_are_asked_of_what_has_them(source: str, tmp_path: Path) -> None:
+    with pytest.raises(FrameError, match="bgr or rgb"):
+        open_source(source if "dev" in source else tmp_path / source, format="nv12")
 
 
 @pytest.mark.parametrize("source", [63, "63", "/dev/video63"])
@@ -340,39 +348,102 @@ def test_a_camera_one_may_not_open_names_the_group() -> None:
         os.chmod(device.name, 0)
         if os.geteuid() != 0:
             with pytest.raises(CameraError, match="group `video`"):
-                camera._check_device(Path(device.name))
+                v4l2.check_device(Path(device.name))
             return
         # Root may open everything: ask as nobody, in a child.
         child = os.fork()
         if child == 0:
             os.setuid(65534)
             try:
-                camera._check_device(Path(device.name))
+                v4l2.check_device(Path(device.name))
             except CameraError as error:
                 os._exit(0 if "group `video`" in str(error) else 1)
             os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-class _Dying:
-    """A camera that gives three more frames and stops."""
+class _Capture:
+    """What of cv2.VideoCapture is used: a camera that gives four frames and stops."""
 
-    left = 3
+    def __init__(self, stamps: tuple[float, ...] = (5.0, 5.1, 5.2, 5.3), gives: int = 4) -> None:
+        self.stamps, self.left, self.at = stamps, gives, -1
+        self.asked: dict[int, float] = {}
+        self.released = 0
+
+    def isOpened(self) -> bool:
+        return True
+
+    def set(self, what: int, value: float) -> bool:
+        self.asked[what] = value
+        return True
+
+    def get(self, what: int) -> float:
+        if what == cv2.CAP_PROP_POS_MSEC:
+            return 1000 * self.stamps[self.at]
+        return {cv2.CAP_PROP_FPS: 25.0}.get(what, 0.0)
 
     def read(self) -> tuple[bool, np.ndarray | None]:
+        self.at += 1
         self.left -= 1
-        return (True, np.zeros((2, 2, 3), np.uint8)) if self.left >= 0 else (False, None)
+        frame = np.zeros((4, 6, 3), np.uint8)
+        frame[..., 0] = 10 + self.at
+        return (True, frame) if self.left >= 0 else (False, None)
+
+    def release(self) -> None:
+        self.released += 1
 
 
-def test_a_camera_that_stops_is_lost_and_its_times_grew() -> None:
-    first = np.zeros((2, 2, 3), np.uint8)
-    shots = camera._camera_shots(_Dying(), first, format="bgr", device="/dev/video7")
-    times = []
+def test_a_v4l2_camera_gives_every_frame_with_the_driver_s_time() -> None:
+    capture = _Capture()
+    asked = Request(format="rgb", size=(480, 640), fps=15.0)
+    stream = v4l2.V4l2Stream(capture, device="/dev/video7", request=asked)
+    assert capture.asked == {
+        cv2.CAP_PROP_FRAME_HEIGHT: 480,
+        cv2.CAP_PROP_FRAME_WIDTH: 640,
+        cv2.CAP_PROP_FPS: 15.0,
+    }
+    assert stream.fps == 25.0 and "6x4" in stream.describe
+    taken = [stream.read(1.0) for _ in range(4)]
+    assert [t.at for t in taken] == [5.0, 5.1, 5.2, 5.3]
+    assert [int(t.frame[0, 0, 2]) for t in taken] == [10, 11, 12, 13], "rgb: blue is last"
     with pytest.raises(CameraLost, match="/dev/video7"):
-        for shot in shots:
-            times.append(shot.timestamp)
-    assert len(times) == 4
+        stream.read(1.0)
+    stream.close()
+    assert capture.released == 1
+
+
+def test_a_driver_without_times_has_none() -> None:
+    capture = _Capture(stamps=(-1.0, 0.0, 0.0, 0.0))
+    stream = v4l2.V4l2Stream(capture, device="/dev/video7", request=Request())
+    assert [stream.read(1.0).at for _ in range(4)] == [None] * 4
+
+
+def test_a_device_that_gives_nothing_is_refused_and_freed() -> None:
+    capture = _Capture(gives=0)
+    with pytest.raises(CameraError, match="in use by another"):
+        v4l2.V4l2Stream(capture, device="/dev/video7", request=Request())
+    assert capture.released == 1
+
+
+def test_a_camera_that_stops_is_opened_again_until_it_is_given_up() -> None:
+    captures: list[_Capture] = []
+
+    def connect() -> v4l2.V4l2Stream:
+        if captures:
+            raise CameraError("wanted camera /dev/video7, found no camera at all; plug it in")
+        captures.append(_Capture(stamps=(-1.0,) * 5))
+        return v4l2.V4l2Stream(captures[0], device="/dev/video7", request=Request())
+
+    policy = LivePolicy(pause=0.01, give_up=0.3)
+    with (
+        LiveSource(connect, name="/dev/video7", policy=policy) as source,
+        pytest.raises(CameraLost, match="/dev/video7"),
+    ):
+        times = []
+        while True:
+            times.append(next(source).timestamp)
     assert all(a < b for a, b in zip(times, times[1:], strict=False))
+    assert captures[0].released == 1
 
 
 # --- around it -------------------------------------------------------------------------------
@@ -388,6 +459,18 @@ def test_turning_and_mirroring() -> None:
     assert orient(frame, rotate=90, mirror=True)[0, 0].all()
     with pytest.raises(FrameError, match="45"):
         orient(frame, rotate=45)
+
+
+def test_a_source_turns_its_frames(tmp_path: Path) -> None:
+    picture = np.zeros((20, 30, 3), np.uint8)
+    picture[:10, :15] = (0, 0, 255)
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    with open_source(tmp_path, rotate=90, mirror=True) as source:
+        frame = next(source).frame
+    assert frame.shape == (30, 20, 3)
+    np.testing.assert_array_equal(frame, orient(picture, rotate=90, mirror=True))
+    with pytest.raises(FrameError, match="45"):
+        open_source(tmp_path, rotate=45)
 
 
 def test_a_closed_source_gives_no_more(video: Path) -> None:

@@ -227,7 +227,7 @@ def test_the_source_is_never_overwritten(
         ("empty", 2, "found none"),
         ("notes.mp4", 2, "no video"),
         ("broken.txt", 2, "line 1"),
-        ("rtsp://camera/1", 2, "this version"),
+        ("rstp://camera/1", 2, "rtsp://..."),
     ],
 )
 def test_a_source_that_cannot_be_opened(

@@ -28,6 +28,7 @@ RUNTIME_TESTS = (
     *(
         "test_camera.py",
         "test_yuv.py",
+        "test_live.py",
         "test_compositing.py",
         "test_recording.py",
         "test_smoothing.py",

@@ -36,8 +36,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--source",
         required=True,
         metavar="S",
-        help="camera index (0), /dev/videoN, a video, a folder of pictures, a clip folder with "
-        "frames/, or a list file",
+        help="camera index (0), /dev/videoN, picamera2, csi://0, rtsp://..., http://..., "
+        "gst:ELEMENTS, fake:, a video, a folder of pictures, a clip folder with frames/, or a "
+        "list file",
     )
     arguments.add_board(parser)
     arguments.add_threads(parser)
@@ -61,7 +62,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=arguments.frame_rate,
         metavar="N",
         help="frames per second of the video written (default: the source's; 1 for a folder or "
-        "list, 30 for a clip folder)",
+        "list, 30 for a clip folder); of a camera, no more are asked for and taken",
     )
     parser.add_argument("-o", "--output", type=_webm, metavar="OUT.webm", help="the video to write")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="a folder for one PNG per frame")
@@ -79,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
     video: VideoFile | None = None
     try:
         with ExitStack() as stack:
-            source = stack.enter_context(open_source(args.source, fps=args.fps))
+            source = stack.enter_context(
+                open_source(args.source, fps=args.fps, rotate=args.rotate, mirror=args.mirror)
+            )
             _check_names(args, source)
             segmenter = stack.enter_context(
                 EdgeSegmenter.open(args.bundle, board=args.board, threads=args.threads)
@@ -112,17 +115,14 @@ def _frames(
     video: VideoFile | None,
     masks: Any,
 ) -> int:
-    from edge_seg.camera import orient
-
     done = 0
     with frames_bar(Path(source.describe).name, source.count) as advance:
         for shot in source:
-            frame = orient(shot.frame, rotate=args.rotate, mirror=args.mirror)
-            mask = segmenter.segment(frame, shot.timestamp, dtype="uint8")
+            mask = segmenter.segment_shot(shot, source, dtype="uint8")
             if masks is not None:
                 masks.write(mask, shot.name)
             if video is not None:
-                video.write(composite(frame, mask))
+                video.write(composite(shot.frame, mask))
             done += 1
             advance()
     return done

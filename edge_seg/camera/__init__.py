@@ -1,0 +1,105 @@
+"""Where frames come from: a camera, a video file, a folder of pictures, a list file, a clip folder.
+
+    open_source(source) -> Source       context manager and iterator of Shot
+
+Nothing is skipped in silence: whatever cannot be read raises CameraError and is named; what a live
+source drops is counted (`source.counters`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from edge_seg import yuv
+from edge_seg.camera import disk
+from edge_seg.camera.disk import ON_DISK
+from edge_seg.camera.live import LiveCounters, LivePolicy, LiveSource, Request, Stream
+from edge_seg.camera.orientation import check_rotation, orient
+from edge_seg.camera.shots import Shot, Source
+from edge_seg.errors import CameraError, FrameError
+
+__all__ = [
+    "LiveCounters",
+    "LivePolicy",
+    "LiveSource",
+    "Shot",
+    "Source",
+    "open_source",
+    "orient",
+]
+
+FORMATS = ("bgr", "rgb", *yuv.PLANAR)
+GSTREAMER = ("csi", "rtsp", "rtsps", "http", "https", "gst")
+ACCEPTED = (
+    "a camera index (0), /dev/videoN, picamera2, csi://0, rtsp://..., http://..., gst:ELEMENTS, "
+    f"fake:, {ON_DISK}"
+)
+
+
+def open_source(
+    source: str | int | Path,
+    *,
+    format: str = "bgr",
+    fps: float | None = None,
+    rotate: int = 0,
+    mirror: bool = False,
+    size: tuple[int, int] | None = None,
+    lores: tuple[int, int] | None = None,
+    policy: LivePolicy | None = None,
+) -> Source:
+    """Open a camera, video, picture, folder, clip folder or list file.
+
+    source: a camera index (0), /dev/videoN, picamera2, csi://0, rtsp://..., gst:ELEMENTS, fake:,
+    or a path. format: of the frames handed out: "bgr", "rgb", or a camera's own "nv12", "yuv420".
+    fps: frames per second asked of a camera and handed out at most; of pictures on disk, which
+    carry no time (default: 30 for a clip's frames/, 1 for a folder or list); a video's own times
+    are kept. rotate, mirror: turn every frame clockwise by so many degrees, then swap left and
+    right. size: (height, width) asked of a camera; it may give another. lores: (height, width) of
+    a second, small stream where the camera has one (picamera2), in `Shot.lores`. policy: what a
+    live source does when frames come too fast, too late or not at all.
+
+    Raises CameraError: what was wanted, what was found, what to do. CameraLost, while reading,
+    where a camera that worked is given up.
+
+    >>> with open_source("clip.mkv") as source:                         # doctest: +SKIP
+    ...     for shot in source:
+    ...         print(shot.name, shot.timestamp, shot.frame.shape)
+    """
+    if format not in FORMATS:
+        raise FrameError(f"wanted a frame format in {FORMATS}, found {format!r}")
+    check_rotation(rotate)
+    text = str(source)
+    connect = _driver(text, Request(format=format, size=size, fps=fps, lores=lores))
+    opened: Source
+    if connect is None:
+        opened = disk.open_path(Path(text), format=format, fps=fps)
+    else:
+        policy = policy or LivePolicy()
+        if fps is not None and policy.fps is None:
+            policy = replace(policy, fps=fps)
+        opened = LiveSource(connect, name=text, policy=policy)
+    opened.format = format
+    opened.turn(rotate, mirror)
+    return opened
+
+
+def _driver(text: str, request: Request) -> Callable[[], Stream] | None:
+    """Return what opens a camera; None where `text` is a path. A driver loads when it is named."""
+    device = f"/dev/video{int(text)}" if text.isascii() and text.isdigit() else text
+    if re.fullmatch(r"/dev/video[0-9]+", device):
+        from edge_seg.camera import v4l2
+
+        return v4l2.driver(device, request)
+    scheme, colon, _ = text.partition(":")
+    if text == "picamera2" or (colon and scheme in GSTREAMER):
+        raise CameraError(f"{text}: wanted a camera this version reads; it comes with the next")
+    if colon and scheme == "fake":
+        from edge_seg.camera import fake
+
+        return fake.driver(text, request)
+    if re.match(r"[a-z][a-z0-9+.-]+://", text):
+        raise CameraError(f"wanted {ACCEPTED}, found a URI of kind {scheme!r}: {text}; correct it")
+    return None

@@ -1,0 +1,93 @@
+"""What a camera's buffer holds, as it was read back from the camera, and what was asked for.
+
+Cameras give what they can: rows padded to what their hardware likes, another channel order than
+the name says, another format than the one asked for. One place turns all of that into a frame.
+
+    layout.format   bgr  rgb  bgrx  rgbx  yuyv  grey  nv12  yuv420   order of the bytes in memory
+    layout.size     (height, width) of the picture
+    layout.stride   bytes from one row to the next; of luma, where there are planes
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_seg import yuv
+from edge_seg.errors import FrameError
+
+Picture = NDArray[np.uint8]
+
+BYTES = {"bgr": 3, "rgb": 3, "bgrx": 4, "rgbx": 4, "yuyv": 2, "grey": 1}
+_CONVERSIONS = {
+    ("bgr", "rgb"): cv2.COLOR_BGR2RGB,
+    ("rgb", "bgr"): cv2.COLOR_RGB2BGR,
+    ("bgrx", "bgr"): cv2.COLOR_BGRA2BGR,
+    ("bgrx", "rgb"): cv2.COLOR_BGRA2RGB,
+    ("rgbx", "bgr"): cv2.COLOR_RGBA2BGR,
+    ("rgbx", "rgb"): cv2.COLOR_RGBA2RGB,
+    ("yuyv", "bgr"): cv2.COLOR_YUV2BGR_YUYV,
+    ("yuyv", "rgb"): cv2.COLOR_YUV2RGB_YUYV,
+    ("grey", "bgr"): cv2.COLOR_GRAY2BGR,
+    ("grey", "rgb"): cv2.COLOR_GRAY2RGB,
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a buffer is to be read. size: (height, width). stride: bytes per row."""
+
+    format: str
+    size: tuple[int, int]
+    stride: int
+
+
+def gives(native: str, wanted: str) -> bool:
+    """True where a frame in `wanted` can be made from a buffer in `native`."""
+    if native in yuv.PLANAR:
+        return wanted == native or wanted not in yuv.PLANAR
+    return wanted == native or (native, wanted) in _CONVERSIONS
+
+
+def frame_of(buffer: Picture, layout: Layout, wanted: str) -> Picture:
+    """Return the buffer's picture in the format `wanted`, without padding: a new array.
+
+    buffer: uint8, any shape, of at least stride * rows bytes. Raises FrameError where it is
+    shorter, or where `wanted` cannot be made of it.
+    """
+    if not gives(layout.format, wanted):
+        possible = [f for f in ("bgr", "rgb", *yuv.PLANAR) if gives(layout.format, f)]
+        raise FrameError(
+            f"wanted frames as {wanted!r}, found a camera that gives {layout.format!r}; "
+            f"ask for {' or '.join(possible)}"
+        )
+    if layout.format in yuv.PLANAR:
+        frame = yuv.unpad(buffer, layout.format, layout.size, layout.stride)
+        return (
+            frame if wanted == layout.format else yuv.whole_to_color(frame, layout.format, wanted)
+        )
+    packed = _packed(buffer, layout)
+    if wanted == layout.format:
+        return np.array(packed)
+    return cv2.cvtColor(np.ascontiguousarray(packed), _CONVERSIONS[layout.format, wanted])
+
+
+def _packed(buffer: Picture, layout: Layout) -> Picture:
+    """Return a view of (height, width, bytes per pixel) without what pads the rows."""
+    height, width = layout.size
+    each = BYTES[layout.format]
+    row = width * each
+    data = buffer.reshape(-1)
+    needed = layout.stride * (height - 1) + row  # the last row may lack its padding
+    if layout.stride < row or data.size < needed:
+        raise FrameError(
+            f"wanted {layout.format!r} of {width}x{height} in rows of {layout.stride} bytes "
+            f"({needed} in all), found {data.size} bytes; read the format back from the camera"
+        )
+    rows = np.lib.stride_tricks.as_strided(
+        data, shape=(height, row), strides=(layout.stride, 1), writeable=False
+    )
+    return rows.reshape(height, width, each) if each > 1 else rows

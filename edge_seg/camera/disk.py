@@ -1,0 +1,150 @@
+"""Frames from files: a video, a picture, a folder of pictures, a clip folder, a list file."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_seg import yuv
+from edge_seg.camera.shots import Shot, Source
+from edge_seg.errors import CameraError, DatasetError, FrameError
+from edge_seg.pictures import PICTURE_SUFFIXES, in_natural_order, read_list, read_picture
+
+log = logging.getLogger("edge_seg")
+Picture = NDArray[np.uint8]
+
+LIST_SUFFIXES = (".txt", ".lst", ".list")
+CLIP_FPS = 30.0  # frames/ of a clip carry no time
+PICTURE_FPS = 1.0  # unrelated pictures shown as a video: one a second
+CUT_SHORT = 0.9  # of the frames a header announces; headers of whole files are wrong by one or two
+MAX_FPS = 240.0  # above that a header counts ticks, not frames
+VIDEO_FPS = 30.0  # where a container states none
+ON_DISK = (
+    "a video file, a folder of pictures, a clip folder with frames/, or a list file "
+    f"({', '.join(LIST_SUFFIXES)})"
+)
+
+
+def open_path(path: Path, *, format: str, fps: float | None) -> Source:
+    """Open a file or folder; `open_source` says what the arguments are. Raises CameraError."""
+    if format in yuv.PLANAR:
+        raise FrameError(
+            f"{path}: wanted frames as {format!r}, found a source that is decoded to colours; "
+            "ask for bgr or rgb"
+        )
+    if path.is_dir():
+        return _folder(path, format, fps)
+    if not path.is_file():
+        raise CameraError(
+            f"{path}: wanted a camera, {ON_DISK}, found no such file or folder; check the path"
+        )
+    suffix = path.suffix.lower()
+    if suffix in LIST_SUFFIXES:
+        return _list(path, format, fps)
+    if suffix in PICTURE_SUFFIXES:
+        return _pictures([path], str(path), format=format, fps=fps or PICTURE_FPS)
+    return _video(path, format)
+
+
+def _folder(path: Path, format: str, fps: float | None) -> Source:
+    clip = path / "frames"
+    folder, moving = (clip, True) if clip.is_dir() else (path, False)
+    try:
+        found = [p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES]
+    except OSError as error:
+        raise CameraError(
+            f"{folder}: wanted a folder of pictures, found: {error.strerror}; check its permissions"
+        ) from error
+    if not found:
+        raise CameraError(
+            f"{folder}: wanted pictures ({', '.join(PICTURE_SUFFIXES)}), found none; check the path"
+        )
+    rate = fps or (CLIP_FPS if moving else PICTURE_FPS)
+    describe = f"{path} ({len(found)} {'frames' if moving else 'pictures'})"
+    found.sort(key=in_natural_order)
+    return _pictures(found, describe, format=format, fps=rate, moving=moving)
+
+
+def _list(path: Path, format: str, fps: float | None) -> Source:
+    try:
+        found = [picture for picture, _ in read_list(path)]
+    except DatasetError as error:
+        raise CameraError(str(error)) from error
+    describe = f"{path} ({len(found)} pictures)"
+    return _pictures(found, describe, format=format, fps=fps or PICTURE_FPS)
+
+
+def _pictures(
+    paths: list[Path], describe: str, *, format: str, fps: float, moving: bool = False
+) -> Source:
+    def shots() -> Iterator[Shot]:
+        for index, path in enumerate(paths):
+            yield Shot(_ordered(read_picture(path), format), index / fps, path.stem)
+
+    names = tuple(p.stem for p in paths)
+    return Source(shots(), describe=describe, moving=moving, fps=fps, names=names)
+
+
+def _ordered(frame: Picture, format: str) -> Picture:
+    return frame if format == "bgr" else cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+
+# --- video ---------------------------------------------------------------------------------------
+
+
+def _video(path: Path, format: str) -> Source:
+    capture = cv2.VideoCapture(str(path))
+    ok, first = capture.read() if capture.isOpened() else (False, None)
+    if not ok or first is None:
+        capture.release()
+        raise CameraError(
+            f"{path}: wanted {ON_DISK}, found a file that holds no video this OpenCV can read; "
+            "check it with a player, or copy it again"
+        )
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    known = math.isfinite(fps) and 0 < fps <= MAX_FPS
+    rate = float(fps) if known else VIDEO_FPS
+    stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    count = int(stated) if math.isfinite(stated) and 0 < stated < 1e9 else None
+    shots = _video_shots(capture, first, format=format, fps=rate)
+    return Source(
+        _counted(shots, path, count),
+        describe=f"{path} ({first.shape[1]}x{first.shape[0]}, {rate:g} fps)",
+        fps=rate if known else None,
+        count=count,
+        close=capture.release,
+    )
+
+
+def _counted(shots: Iterator[Shot], path: Path, count: int | None) -> Iterator[Shot]:
+    """Pass frames on; say so where a video ends well before its header's number of them."""
+    read = 0
+    for read, shot in enumerate(shots, 1):  # noqa: B007 - counted, used after the loop
+        yield shot
+    if count is not None and read < CUT_SHORT * count:
+        log.warning(
+            "%s: wanted about %d frames as its header says, found %d: the file may be cut short",
+            *(path, count, read),
+        )
+
+
+def _video_shots(
+    capture: cv2.VideoCapture, first: Picture, *, format: str, fps: float
+) -> Iterator[Shot]:
+    index, timestamp = 0, -math.inf
+    frame: Picture | None = first
+    while frame is not None:
+        stated = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
+        # A container may repeat, omit or turn back its times; a smoother needs them to grow.
+        after = timestamp + 1.0 / fps
+        later = math.isfinite(stated) and stated > timestamp and (index == 0 or stated > 0)
+        timestamp = stated if later else (after if index else 0.0)
+        yield Shot(_ordered(frame, format), timestamp, f"{index:06d}")
+        ok, frame = capture.read()
+        index, frame = index + 1, frame if ok else None

@@ -1,0 +1,41 @@
+"""Turning frames upright: kiosks stand on their side, and a mirror is what people expect."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_seg import yuv
+from edge_seg.errors import FrameError
+
+Picture = NDArray[np.uint8]
+
+TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+
+
+def check_rotation(rotate: int) -> None:
+    """Raise FrameError unless `rotate` is 0, 90, 180 or 270."""
+    if rotate not in (0, *TURNS):
+        raise FrameError(f"wanted a rotation of 0, 90, 180 or 270 degrees, found {rotate}")
+
+
+def orient(
+    frame: Picture, *, rotate: int = 0, mirror: bool = False, format: str = "bgr"
+) -> Picture:
+    """Turn a frame clockwise by 0, 90, 180 or 270 degrees, then mirror it left to right.
+
+    The frame itself where nothing is to be done. Planes ("nv12", "yuv420") stay planes.
+    """
+    check_rotation(rotate)
+    if not rotate and not mirror:
+        return frame
+    if format in yuv.PLANAR:
+        return yuv.join([_turn(p, rotate, mirror) for p in yuv.planes(frame, format)])
+    return _turn(frame, rotate, mirror)
+
+
+def _turn(plane: Picture, rotate: int, mirror: bool) -> Picture:
+    if rotate:
+        plane = cv2.rotate(plane, TURNS[rotate])
+    return cv2.flip(plane, 1) if mirror else plane

@@ -1,0 +1,117 @@
+"""What every source hands out: frames with their time and name, one after the other.
+
+Shot.frame       in the source's format: uint8 (H, W, 3) "bgr"/"rgb", (3H/2, W) "nv12"/"yuv420"
+Shot.timestamp   seconds, float, strictly increasing, any origin
+Shot.name        the picture's stem, or %06d counted from 0 for video and cameras
+Shot.lores       the same moment once more, small, in lores_format; None where there is one size
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_seg.camera.orientation import check_rotation, orient
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One frame with its time (seconds) and its name; lores: its small twin, for the network."""
+
+    frame: Picture
+    timestamp: float
+    name: str
+    lores: Picture | None = None
+
+
+class Source:
+    """Frames in order; made by `open_source`, closed by `close` or `with`.
+
+    live: a camera (frames come whether or not they are read). moving: consecutive frames belong
+    together (video, clip, camera), so a smoother may be used. fps: nominal rate, None where
+    unknown. count: number of frames, None where unknown (a video's header may be wrong by one).
+    names: the frames' names where known beforehand. describe: for people. format, lores_format:
+    of the frames. ended: True once no frame will come any more.
+    """
+
+    def __init__(
+        self,
+        shots: Iterator[Shot],
+        *,
+        describe: str,
+        live: bool = False,
+        moving: bool = True,
+        fps: float | None = None,
+        names: tuple[str, ...] | None = None,
+        count: int | None = None,
+        close: Callable[[], None] | None = None,
+    ) -> None:
+        self.describe = describe
+        self.live = live
+        self.moving = moving
+        self.fps = fps
+        self.names = names
+        self.count = len(names) if names is not None else count
+        self.format = "bgr"
+        self.lores_format = "yuv420"
+        self.ended = False
+        self._rotate, self._mirror = 0, False
+        self._shots = shots
+        self._close = close
+
+    def turn(self, rotate: int, mirror: bool) -> None:
+        """Turn every frame from now on, as `orient` does. Raises FrameError."""
+        check_rotation(rotate)
+        self._rotate, self._mirror = rotate, mirror
+
+    def read(self, seconds: float | None = None) -> Shot | None:
+        """Return the next frame; None where none came within `seconds`, or none will (`ended`).
+
+        A file has its next frame at once. Raises CameraError, CameraLost.
+        """
+        shot = None if self.ended else next(self._shots, None)
+        self.ended = shot is None
+        return None if shot is None else self._upright(shot)
+
+    def _upright(self, shot: Shot) -> Shot:
+        if not self._rotate and not self._mirror:
+            return shot
+        turn, mirror = self._rotate, self._mirror
+        lores = shot.lores
+        if lores is not None:
+            lores = orient(lores, rotate=turn, mirror=mirror, format=self.lores_format)
+        frame = orient(shot.frame, rotate=turn, mirror=mirror, format=self.format)
+        return replace(shot, frame=frame, lores=lores)
+
+    def __iter__(self) -> Iterator[Shot]:
+        return self
+
+    def __next__(self) -> Shot:
+        shot = self.read()
+        if shot is None:
+            raise StopIteration
+        return shot
+
+    def close(self) -> None:
+        """Free the camera or file; may be called twice."""
+        close, self._close = self._close, None
+        self._shots, self.ended = iter(()), True
+        if close is not None:
+            close()
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,419 @@
+"""A live source and a camera with physics, in simulated time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from edge_seg.camera import LivePolicy, LiveSource, fake, open_source
+from edge_seg.camera.fake import Event, FakeCamera, Hardware
+from edge_seg.camera.live import Request, Stream, Taken
+from edge_seg.camera.timing import CameraClock
+from edge_seg.errors import CameraError, CameraLost
+from tests.simulated_time import SimulatedClock
+
+SMALL = (48, 64)
+
+
+def camera(clock: SimulatedClock, *events: Event, **hardware: object) -> FakeCamera:
+    made = Hardware(size=SMALL, events=events, **hardware)  # type: ignore[arg-type]
+    return FakeCamera(made, clock=clock)
+
+
+def live(made: FakeCamera, **policy: object) -> LiveSource:
+    return LiveSource(
+        made.connect,
+        name="fake:",
+        policy=LivePolicy(**policy),  # type: ignore[arg-type]
+        clock=made.clock,
+    )
+
+
+@dataclass
+class Log:
+    """What a loop saw: each frame's number, its true age when handed out, when that was."""
+
+    numbers: list[int] = field(default_factory=list)
+    ages: list[float] = field(default_factory=list)
+    stamps: list[float] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+
+def watch(source: LiveSource, made: FakeCamera, *, seconds: float, work: float = 0.0) -> Log:
+    """Take frames for so long, spending `work` seconds on each."""
+    seen = Log()
+    clock = made.clock
+    until = clock.now() + seconds
+    while clock.now() < until:
+        shot = source.read(0.5)
+        if shot is None:
+            continue
+        number = fake.number_in(shot.frame)
+        seen.numbers.append(number)
+        seen.ages.append(made.time - number / made.hardware.fps)
+        seen.stamps.append(shot.timestamp)
+        seen.times.append(clock.now())
+        if work:
+            made.sleep(work)
+    return seen
+
+
+# --- the newest frame, and no older ---------------------------------------------------------------
+
+
+def test_a_fast_reader_gets_every_frame_in_order() -> None:
+    made = camera(SimulatedClock())
+    with live(made) as source:
+        seen = watch(source, made, seconds=10)
+    assert seen.numbers == list(range(seen.numbers[0], seen.numbers[0] + len(seen.numbers)))
+    assert len(seen.numbers) >= 299
+    assert source.counters.dropped == 0 and max(seen.ages) < 0.001
+
+
+@pytest.mark.parametrize("work", [0.05, 0.1, 0.24, 0.7])
+def test_a_slow_reader_never_falls_behind_and_what_is_dropped_is_counted(work: float) -> None:
+    made = camera(SimulatedClock())
+    with live(made) as source:
+        seen = watch(source, made, seconds=20, work=work)
+    assert max(seen.ages) <= 1 / 30 + 0.001, "the delay must not grow with the load"
+    missed = seen.numbers[-1] - seen.numbers[0] + 1 - len(seen.numbers)
+    assert missed > 0 and 0 <= source.counters.dropped - missed <= 30 * work + 2
+    # Without the thread the camera's own queue would hand out frames four beats old.
+    alone = camera(SimulatedClock())
+    stream = alone.connect()
+    ages = []
+    for _ in range(20):
+        taken = stream.read(1.0)
+        assert taken is not None
+        ages.append(alone.time - fake.number_in(taken.frame) / 30)
+        alone.sleep(work)
+    assert max(ages) > min(2.5, 30 * work) / 30
+
+
+def test_with_drop_none_every_frame_comes_and_the_camera_s_queue_is_the_limit() -> None:
+    made = camera(SimulatedClock())
+    with live(made, drop="none") as source:
+        seen = watch(source, made, seconds=5)
+        assert source.counters.dropped == 0
+        assert np.diff(seen.numbers).max() == 1
+        slow = watch(source, made, seconds=5, work=0.1)
+    assert max(slow.ages) > 0.1, "so frames grow old: that is what dropping prevents"
+    with pytest.raises(CameraError, match="newest"):
+        LivePolicy(drop="newest")
+
+
+def test_frames_held_back_are_not_handed_out_when_they_come() -> None:
+    made = camera(SimulatedClock(), Event("clog", 5.0, 2.5), drift=100)
+    with live(made, deadline=0.2) as source:
+        seen = watch(source, made, seconds=12)
+    assert max(seen.ages) <= 0.2 + 0.002
+    assert source.counters.stale >= 1
+    assert source.counters.reconnects == 0, "2.5 s are less than a stall"
+
+
+def test_a_frame_that_lay_too_long_is_thrown_away() -> None:
+    # The camera stops while the reader of frames is busy: what lies there is old.
+    made = camera(SimulatedClock(), Event("stall", 5.0, 2.0))
+    with live(made, deadline=0.5) as source:
+        watch(source, made, seconds=4.5)
+        before = source.counters.stale
+        made.sleep(2.0)
+        shot = source.read(0.1)
+        assert shot is None and source.counters.stale == before + 1
+        shot = source.read(3.0)
+        assert shot is not None and fake.number_in(shot.frame) >= 210
+
+
+def test_a_rate_asked_for_is_kept_evenly() -> None:
+    made = camera(SimulatedClock())
+    with live(made, fps=12.0) as source:
+        seen = watch(source, made, seconds=20)
+        assert source.fps == 12.0
+    assert abs(len(seen.numbers) - 240) <= 2
+    assert set(np.diff(seen.numbers)) <= {2, 3}
+    assert source.counters.skipped > 300
+
+
+# --- times ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("drift", [-200.0, 0.0, 200.0])
+def test_times_are_the_camera_s_on_our_clock(drift: float) -> None:
+    made = camera(SimulatedClock(), drift=drift)
+    began = made.clock.now()
+    with live(made) as source:
+        seen = watch(source, made, seconds=300, work=0.01)
+    truth = began + np.array(seen.numbers) / 30
+    error = np.array(seen.stamps) - truth
+    assert np.abs(error).max() < 0.03, "200 ppm over 300 s are 60 ms when nobody looks"
+    assert np.all(np.diff(seen.stamps) > 0)
+    spacing = np.diff(seen.stamps) / np.diff(seen.numbers)
+    np.testing.assert_allclose(spacing, 1 / 30, rtol=1e-3)
+
+
+def test_a_late_arrival_does_not_move_its_time() -> None:
+    rng = np.random.default_rng(4)
+    times = CameraClock()
+    errors = []
+    for i in range(5000):
+        taken = i / 30
+        arrived = 77.0 + taken + 0.004 + rng.exponential(0.03)
+        errors.append(times.ours(5.0 + taken * 1.0001, arrived) - (77.0 + taken))
+    late = np.array(errors[100:])
+    assert late.min() >= 0 and late.max() < 0.02, "the jitter is 30 ms, with a tail"
+
+
+def test_what_a_camera_kept_before_anybody_looked_is_not_settled() -> None:
+    # A server that sends the last two seconds first, as fast as it can, then the present.
+    times = CameraClock()
+    for i in range(60):
+        times.ours(i / 30, 50.0 + 0.001 * i)
+        assert not times.settled
+    times.ours(60 / 30, 50.1)
+    assert times.settled
+    times.ours(61 / 30, 50.1 + 1 / 30)
+    assert times.settled
+    times.forget()
+    assert not times.settled
+
+
+def test_a_camera_clock_set_back_begins_anew() -> None:
+    times = CameraClock()
+    assert times.ours(100.0, 10.0) == 10.0
+    assert times.ours(1.0, 11.0) == 11.0
+    assert times.ours(1.5, 11.6) == pytest.approx(11.5, abs=1e-3)
+
+
+# --- what goes wrong -----------------------------------------------------------------------------
+
+
+def test_a_stalling_camera_is_opened_again_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    made = camera(SimulatedClock(), Event("stall", 5.0, 8.0))
+    with caplog.at_level(logging.WARNING, "edge_seg"), live(made) as source:
+        seen = watch(source, made, seconds=20)
+    assert source.counters.stalls >= 1 and source.counters.reconnects >= 1
+    assert made.opened == made.closed == 1 + source.counters.reconnects
+    assert max(seen.times) > made.clock.now() - 1, "it must come back"
+    assert sum("lost the camera" in m for m in caplog.messages) == 1, "one line per loss"
+    assert sum("back after" in m for m in caplog.messages) == 1
+
+
+def test_an_unplugged_camera_comes_back_when_it_is_plugged_in_with_growing_pauses() -> None:
+    made = camera(SimulatedClock(), Event("unplug", 5.0, 100.0))
+    with live(made) as source:
+        seen = watch(source, made, seconds=130)
+    gap = max(np.diff(seen.times))
+    assert 100 < gap < 111, "the longest pause is 10 s"
+    assert source.counters.reconnects < 20, "it must not hammer the device"
+    assert np.all(np.diff(seen.stamps) > 0), "times grow over a reconnection"
+
+
+def test_another_size_passes_through() -> None:
+    made = camera(SimulatedClock(), resizes=((2.0, (32, 48)),))
+    with live(made) as source:
+        sizes = []
+        for _ in range(120):
+            shot = source.read(1.0)
+            assert shot is not None
+            sizes.append(shot.frame.shape)
+    assert sizes[0] == (48, 64, 3) and sizes[-1] == (32, 48, 3)
+
+
+@pytest.mark.parametrize("native", ["bgr", "rgb", "bgrx", "rgbx", "nv12", "yuv420"])
+def test_whatever_the_camera_gives_the_frame_is_what_was_asked_for(native: str) -> None:
+    made = camera(SimulatedClock(), native=native)
+    wanted = fake.scene(*SMALL, 0.0)
+    with live(made) as source:
+        shot = next(source)
+    assert shot.frame.shape == (48, 64, 3)
+    brightness = np.abs(shot.frame[4:].astype(int).mean() - wanted[4:].mean())
+    assert brightness < 3
+
+
+def test_a_camera_that_never_gives_a_frame_is_an_error_after_ten_seconds() -> None:
+    clock = SimulatedClock()
+    made = camera(clock, silent=True)
+    began = clock.now()
+    with pytest.raises(CameraError, match="within 10 s") as raised:
+        live(made)
+    assert not isinstance(raised.value, CameraLost)
+    assert 10.0 <= clock.now() - began < 13.0
+    assert clock.threads == 0 and made.closed == made.opened
+
+
+def test_a_camera_that_cannot_be_opened_is_an_error_at_once() -> None:
+    clock = SimulatedClock()
+    made = camera(clock, Event("unplug", 0.0, 1000.0))
+    began = clock.now()
+    with pytest.raises(CameraError, match="unplugged"):
+        live(made)
+    assert clock.now() - began < 1.0 and clock.threads == 0
+
+
+def test_giving_up_is_a_policy() -> None:
+    made = camera(SimulatedClock(), Event("unplug", 5.0, 1000.0))
+    source = live(made, give_up=30.0)
+    began = made.clock.now()
+    with pytest.raises(CameraLost, match="30 s"):
+        for _ in source:
+            pass
+    assert 34 < made.clock.now() - began < 37
+    source.close()
+
+
+@dataclass
+class Hanging:
+    """A camera whose calls may not come back: for so long, or for ever."""
+
+    clock: SimulatedClock
+    where: str
+    seconds: float
+    opened: int = 0
+    describe: str = "hanging"
+    fps: float | None = None
+    blocks: float = 0.0
+
+    def connect(self) -> Stream:
+        self.opened += 1
+        if self.where == "connect" and self.opened > 1:
+            self.clock.sleep(self.seconds)
+        return Hanging(self.clock, self.where, self.seconds, self.opened)
+
+    def read(self, seconds: float) -> Taken | None:
+        self.clock.sleep(0.03)
+        self.opened += 1
+        if self.where != "close" and self.opened > 20:
+            if self.where == "connect":
+                raise CameraLost("gone")
+            self.clock.sleep(self.seconds)
+        return Taken(np.zeros((2, 2, 3), np.uint8))
+
+    def close(self) -> None:
+        if self.where == "close":
+            self.clock.sleep(self.seconds)
+
+
+@pytest.mark.parametrize("where", ["connect", "read", "close"])
+def test_a_call_that_hangs_is_left_behind_and_closing_does_not_wait(where: str) -> None:
+    clock = SimulatedClock()
+    source = LiveSource(Hanging(clock, where, 1e6).connect, name="hanging", clock=clock)
+    if where == "close":
+        source.read(1.0)
+    else:
+        with pytest.raises(CameraLost, match="restart the process"):
+            while True:
+                source.read(1.0)
+        assert source.counters.hung == source.policy.hung + 1
+    began = clock.now()
+    source.close()
+    assert clock.now() - began < 3.0
+
+
+def test_a_driver_that_raises_anything_is_a_lost_camera() -> None:
+    clock = SimulatedClock()
+    made = camera(clock)
+
+    class Broken:
+        describe, fps, blocks, left = "broken", None, 0.0, 5
+
+        def read(self, seconds: float) -> Taken | None:
+            clock.sleep(0.03)
+            self.left -= 1
+            if self.left < 0:
+                raise ValueError("a vendor's surprise")
+            return Taken(np.zeros((2, 2, 3), np.uint8))
+
+        def close(self) -> None:
+            made.closed += 1
+
+    with LiveSource(Broken, name="broken:", clock=clock) as source:
+        for _ in range(30):
+            assert source.read(5.0) is not None
+    assert source.counters.reconnects >= 4 and clock.threads == 0
+
+
+# --- ten minutes ---------------------------------------------------------------------------------
+
+
+def bad_day(seconds: float) -> tuple[Event, ...]:
+    """Stalls, hold-ups, plugs pulled, calls that hang: one of them every 7 to 16 s."""
+    rng = np.random.default_rng(7)
+    events, at = [], 5.0
+    while at < seconds - 25:
+        kind = ("stall", "clog", "unplug", "hang")[len(events) % 4]
+        longest = 4.0 if kind == "hang" else 9.0
+        events.append(Event(kind, at, float(rng.uniform(0.4, longest))))
+        at += events[-1].seconds + float(rng.uniform(5, 8))
+    return tuple(events)
+
+
+def test_ten_minutes_of_a_stalling_reconnecting_camera() -> None:
+    clock = SimulatedClock()
+    events = bad_day(600)
+    assert len(events) > 40
+    made = camera(clock, *events, fps=15.0, drift=150)
+    with live(made, deadline=0.5) as source:
+        seen = watch(source, made, seconds=600, work=0.02)
+        assert clock.threads <= 2, "one thread for the camera, whatever happened"
+    assert made.opened == made.closed, "every stream was closed"
+    assert clock.threads == 0
+    assert max(seen.ages) <= 0.5 + 0.01, "no frame older than the deadline"
+    assert len(set(seen.numbers)) == len(seen.numbers), "no frame twice"
+    assert np.all(np.diff(seen.numbers) > 0) and np.all(np.diff(seen.stamps) > 0)
+    good = sum(1 for n in range(600 * 15) if not any(e.holds(n / 15) for e in events))
+    assert len(seen.numbers) > 0.6 * good, "most of what could be had was had"
+    assert source.counters.delivered == len(seen.numbers)
+    assert source.counters.reconnects > 15 and source.counters.stale > 5
+
+
+def test_the_same_in_real_time_for_a_short_while() -> None:
+    before = threading.active_count()
+    text = "fake:size=64x48,fps=60,stall=0.5+0.6,clog=1.3+0.4,unplug=2+0.5"
+    policy = LivePolicy(stall=0.3, pause=0.05, deadline=0.25)
+    began = time.monotonic()
+    with open_source(text, policy=policy) as source:
+        assert source.live and source.fps == 60.0
+        stamps = []
+        while time.monotonic() - began < 3.2:
+            shot = source.read(0.2)
+            if shot is not None:
+                stamps.append(shot.timestamp)
+                assert time.monotonic() - shot.timestamp < 0.25 + 0.1
+        closing = time.monotonic()
+    assert time.monotonic() - closing < 1.0
+    assert isinstance(source, LiveSource)
+    assert source.counters.reconnects >= 1 and len(stamps) > 30
+    assert source.read() is None and source.ended
+    assert threading.active_count() == before
+
+
+# --- the fake camera itself ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["fake:size=4x4", "fake:fps=0", "fake:nonsense", "fake:stall=5", "fake:size=101x100"]
+)
+def test_what_a_fake_camera_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(CameraError, match="fake:"):
+        open_source(text)
+
+
+def test_a_fake_camera_gives_what_is_asked_of_it() -> None:
+    hardware = fake.parse(
+        "fake:size=64x32,fps=15,drift=-20,unplug=1.5+2,resize=3:32x16,native=nv12"
+    )
+    assert hardware.size == (32, 64) and hardware.fps == 15.0 and hardware.drift == -20.0
+    assert hardware.events == (Event("unplug", 1.5, 2.0),)
+    assert hardware.resizes == ((3.0, (16, 32)),) and hardware.native == "nv12"
+    with open_source("fake:", size=(48, 64), format="yuv420") as source:
+        shot = next(source)
+    assert shot.frame.shape == (72, 64)
+    made = FakeCamera(hardware, Request(format="yuv420"))
+    made._began -= 5.0
+    with pytest.raises(CameraError, match="ask for that"):
+        made.connect()
