@@ -117,13 +117,13 @@ def imported_by(folder: str) -> set[str]:
 @pytest.mark.parametrize(
     "folder,extras",
     [
-        ("edge_seg", ["onnxruntime", "openvino"]),
+        ("edge_seg", ["onnxruntime", "openvino", "metrics"]),
         ("calibration", ["convert"]),
         ("converters", ["convert", "openvino"]),
         ("training", ["train"]),
         ("benchmarks", ["convert", "train"]),
         ("examples", ["convert", "demo"]),
-        ("tests", ["all", "convert", "train", "openvino", "demo", "dev"]),
+        ("tests", ["all", "convert", "train", "openvino", "demo", "dev", "metrics"]),
     ],
 )
 def test_what_is_imported_is_declared(folder: str, extras: list[str]) -> None:

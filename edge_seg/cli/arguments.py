@@ -45,6 +45,16 @@ def count(text: str) -> int:
     return value
 
 
+def endpoint(text: str) -> tuple[str | None, int]:
+    """Return (host or None, port) of "9102" or "0.0.0.0:9102"."""
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        raise argparse.ArgumentTypeError(
+            f"wanted a port of 1 to 65535, or HOST:PORT, found {text!r}"
+        )
+    return host.strip("[]") or None, int(port)
+
+
 def frame_rate(text: str) -> float:
     """Return frames per second, 0.1 to 240."""
     try:

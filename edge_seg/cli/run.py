@@ -66,6 +66,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("-o", "--output", type=_webm, metavar="OUT.webm", help="the video to write")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="a folder for one PNG per frame")
+    parser.add_argument(
+        "--metrics",
+        type=arguments.endpoint,
+        metavar="[HOST:]PORT",
+        help="show counters and latencies to Prometheus at this port, to this machine alone unless "
+        "a HOST to listen at is given",
+    )
     parser.set_defaults(run=run, parser=parser)
 
 
@@ -87,6 +94,8 @@ def run(args: argparse.Namespace) -> int:
             segmenter = stack.enter_context(
                 EdgeSegmenter.open(args.bundle, board=args.board, threads=args.threads)
             )
+            if args.metrics:
+                _show_counters(stack, args.metrics, segmenter)
             masks = MaskFolder(args.masks) if args.masks else None
             if args.output:
                 rate = args.fps or source.fps or UNKNOWN_FPS
@@ -105,6 +114,15 @@ def run(args: argparse.Namespace) -> int:
     if source.live and video is not None:
         _warn_of_pace(video, done / seconds)
     return 0
+
+
+def _show_counters(stack: ExitStack, endpoint: tuple[str | None, int], segmenter: Any) -> None:
+    from edge_seg.exporter import LOCALHOST, Exporter
+
+    host, port = endpoint
+    exporter = stack.enter_context(Exporter(port, host=host or LOCALHOST))
+    exporter.watch(segmenter)
+    print(f"edge-seg: counters at {exporter.address}", file=sys.stderr)
 
 
 def _frames(

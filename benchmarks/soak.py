@@ -1,0 +1,160 @@
+"""Whether a segmenter can run for months: memory, descriptors and latency over very many frames.
+
+    python benchmarks/soak.py [BUNDLE] --frames 200000 [--json FILE]        (make soak)
+
+Frames of three sizes in turn through one segmenter; resident memory and open descriptors are looked
+at forty times. Flat means: memory grows by less than 1 MB per 100,000 frames, no descriptor is
+added, and the last quarter's median processor time of a frame is within a tenth of the first's.
+Processor time, because the machine may have other work meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_seg import machine
+from edge_seg.bundle import DEFAULT_BUNDLE
+from edge_seg.segmenter import EdgeSegmenter
+
+SIZES = ((480, 640), (224, 224), (360, 640))
+LOOKS = 40
+MAX_GROWTH = 1.0  # MB per 100,000 frames
+MAX_SLOWER = 1.10
+
+
+@dataclass
+class Soak:
+    """What was seen. memory: resident MB, descriptors: open ones, median_ms: processor time of a
+    frame, p99_ms: of wall time; one of each per look. growth: MB per 100,000 frames, the median of
+    the slopes between all pairs of looks (Theil-Sen) after the first tenth of them.
+    """
+
+    frames: int
+    seconds: float
+    measured_on: str
+    memory: list[float]
+    descriptors: list[int]
+    median_ms: list[float]
+    p99_ms: list[float]
+
+    @property
+    def growth(self) -> float:
+        """MB per 100,000 frames."""
+        settled = self.memory[len(self.memory) // 10 :]
+        return slope(settled) * 100_000 * len(self.memory) / self.frames
+
+    @property
+    def slower(self) -> float:
+        """The last quarter's median time of a frame over the first quarter's."""
+        quarter = max(1, len(self.median_ms) // 4)
+        return float(np.median(self.median_ms[-quarter:]) / np.median(self.median_ms[:quarter]))
+
+    @property
+    def complaints(self) -> list[str]:
+        """One sentence per thing that is not flat; [] when all is well."""
+        found = []
+        if self.growth >= MAX_GROWTH:
+            found.append(f"memory grows by {self.growth:.2f} MB per 100,000 frames")
+        if self.descriptors[-1] > self.descriptors[0]:
+            found.append(f"descriptors grew from {self.descriptors[0]} to {self.descriptors[-1]}")
+        if self.slower > MAX_SLOWER:
+            found.append(f"a frame takes {self.slower:.2f}x the time it took at first")
+        return found
+
+
+def soak(
+    open: Callable[[], EdgeSegmenter],
+    frames: int,
+    *,
+    progress: Callable[[], None] = lambda: None,
+) -> Soak:
+    """Push frames through what `open` returns. progress: called after every frame."""
+    random = np.random.default_rng(0)
+    shown = [random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES * 2]
+    found = Soak(frames, 0.0, machine.measured_on(), [], [], [], [])
+    block = max(1, frames // LOOKS)
+    began = time.monotonic()
+    with open() as segmenter:
+        for _ in range(0, frames, block):
+            _look(found, *_block(segmenter, shown, block, progress))
+    found.seconds = time.monotonic() - began
+    return found
+
+
+def _block(
+    segmenter: EdgeSegmenter,
+    shown: Sequence[np.ndarray],
+    count: int,
+    progress: Callable[[], None],
+) -> tuple[list[float], list[float]]:
+    busy, wall = [], []
+    for i in range(count):
+        start, spent = time.perf_counter(), time.thread_time()
+        segmenter.segment(shown[i % len(shown)], i / 30)
+        busy.append(time.thread_time() - spent)
+        wall.append(time.perf_counter() - start)
+        progress()
+    return busy, wall
+
+
+def _look(found: Soak, busy: Sequence[float], wall: Sequence[float]) -> None:
+    found.memory.append(resident())
+    found.descriptors.append(descriptors())
+    found.median_ms.append(1e3 * float(np.median(busy)))
+    found.p99_ms.append(1e3 * float(np.percentile(wall, 99)))
+
+
+def slope(values: Sequence[float]) -> float:
+    """Return the median slope between all pairs of equally spaced values (Theil-Sen)."""
+    y = np.asarray(values, dtype=np.float64)
+    first, second = np.triu_indices(len(y), 1)
+    return float(np.median((y[second] - y[first]) / (second - first))) if len(y) > 1 else 0.0
+
+
+def resident() -> float:
+    """Return this process's resident memory in MB (10^6 bytes)."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def descriptors() -> int:
+    """Return how many file descriptors this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def main() -> int:
+    """Soak, print, exit 1 where something is not flat."""
+    from edge_seg.cli.progress import frames_bar
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", nargs="?", type=Path, default=DEFAULT_BUNDLE)
+    parser.add_argument("--frames", type=int, default=200_000)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    with frames_bar("soaking", args.frames) as advance:
+        found = soak(lambda: EdgeSegmenter.open(args.bundle), args.frames, progress=advance)
+    print(f"{found.frames} frames in {found.seconds:.0f} s on {found.measured_on}")
+    print(f"memory {found.memory[0]:.1f} -> {found.memory[-1]:.1f} MB resident,", end=" ")
+    print(f"{found.growth:+.3f} MB per 100,000 frames; highest {max(found.memory):.1f} MB")
+    print(f"descriptors {found.descriptors[0]} -> {found.descriptors[-1]}")
+    print(f"a frame {found.median_ms[0]:.2f} -> {found.median_ms[-1]:.2f} ms of processor time,")
+    print(f"the last quarter's median {found.slower:.2f}x the first's")
+    if args.json:
+        figures = {"growth_mb_per_100000": found.growth, "slower": found.slower}
+        args.json.write_text(json.dumps({**asdict(found), **figures}, indent=1) + "\n")
+    for complaint in found.complaints:
+        print(f"NOT FLAT: {complaint}")
+    return 1 if found.complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""A segmenter's counters as Prometheus text, over HTTP, where that is asked for.
+
+    with Exporter(9102) as exporter:                http://127.0.0.1:9102/metrics
+        exporter.watch(segmenter, name="door")
+
+    edge_seg_mask_seconds            histogram: how long calls of `segment` took
+    edge_seg_lost_frames_total       frames that got an error for a mask
+    edge_seg_failures_total, _hangs_total, _stuck_total, _switches_total, _returns_total
+    edge_seg_degraded                1 where the runtime in use is not the board's first choice
+    edge_seg_runtime_info            1; the version, board, runtime and artifact in its labels
+
+Every series has the label `segmenter`. This machine alone can read it unless a host is given: it
+has no password. Nothing is sent anywhere. Needs prometheus_client: pip install "edge-seg[metrics]".
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from itertools import accumulate
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from edge_seg._version import __version__
+from edge_seg.counters import BOUNDS, Latency
+from edge_seg.errors import BackendUnavailable, OutputError
+
+if TYPE_CHECKING:
+    from prometheus_client.core import HistogramMetricFamily, Metric
+
+    from edge_seg.segmenter import EdgeSegmenter
+
+LOCALHOST = "127.0.0.1"
+HELP = {
+    "lost": ("edge_seg_lost_frames", "Frames that got an error for a mask"),
+    "failures": ("edge_seg_failures", "Calls of a runtime that failed, retried ones included"),
+    "hangs": ("edge_seg_hangs", "Calls given up at the deadline"),
+    "stuck": ("edge_seg_stuck", "Runtimes left because their answers had frozen"),
+    "switches": ("edge_seg_switches", "Times another runtime took over"),
+    "returns": ("edge_seg_returns", "Times an earlier choice came back"),
+}
+
+
+class Exporter:
+    """The endpoint: open until `close`, or the end of its `with` block.
+
+    port: 0 for any that is free. host: the address to listen at, "0.0.0.0" for every interface.
+    Raises BackendUnavailable (no prometheus_client), OutputError (a port that cannot be had).
+    """
+
+    def __init__(self, port: int, *, host: str = LOCALHOST) -> None:
+        try:
+            from prometheus_client import CollectorRegistry, start_http_server
+        except ImportError as error:
+            raise BackendUnavailable(
+                "wanted prometheus_client to show counters, found it missing; "
+                'pip install "edge-seg[metrics]"'
+            ) from error
+        self._watched: dict[str, EdgeSegmenter] = {}
+        self._lock = threading.Lock()
+        registry = CollectorRegistry()
+        registry.register(self)
+        try:
+            self._server, self._thread = start_http_server(port, host, registry)
+        except (OSError, OverflowError) as error:
+            raise OutputError(
+                f"wanted to show counters at {host}:{port}, found: {error}; choose another port"
+            ) from error
+
+    @property
+    def address(self) -> str:
+        """Where Prometheus, or a browser, finds them."""
+        host, port = self._server.server_address[:2]
+        return f"http://{f'[{host}]' if ':' in str(host) else host}:{port}/metrics"
+
+    def watch(self, segmenter: EdgeSegmenter, *, name: str = "") -> None:
+        """Show a segmenter's counters under that name, in the place of what had it before."""
+        with self._lock:
+            self._watched[name] = segmenter
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every series; called by prometheus_client, in a thread of its own."""
+        from prometheus_client.core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+        )
+
+        with self._lock:
+            watched = list(self._watched.items())
+        masks = HistogramMetricFamily(
+            "edge_seg_mask_seconds", "How long a frame took to its mask", labels=["segmenter"]
+        )
+        degraded = GaugeMetricFamily(
+            "edge_seg_degraded",
+            "1 where the runtime in use is not the board's first choice",
+            labels=["segmenter"],
+        )
+        about = ("segmenter", "version", "board", "runtime", "artifact")
+        info = GaugeMetricFamily("edge_seg_runtime_info", "What is in use", labels=about)
+        for name, segmenter in watched:
+            _fill(masks, name, segmenter.latency)
+            degraded.add_metric([name], segmenter.degraded)
+            board = segmenter.board.name if segmenter.board else ""
+            artifact = segmenter.artifact.name if segmenter.artifact else ""
+            runtime = str(segmenter.runtime or "")
+            info.add_metric([name, __version__, board, runtime, artifact], 1)
+        yield from (masks, degraded, info)
+        for field, (series, text) in HELP.items():
+            counter = CounterMetricFamily(series, text, labels=["segmenter"])
+            for name, segmenter in watched:
+                counter.add_metric([name], getattr(segmenter.counters, field))
+            yield counter
+
+    def close(self) -> None:
+        """Stop listening; may be called twice."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> Exporter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _fill(family: HistogramMetricFamily, name: str, latency: Latency) -> None:
+    """Add cumulated buckets, as the format wants them; a copy, because calls go on meanwhile."""
+    sums = accumulate(list(latency.buckets))
+    ends = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
+    family.add_metric([name], list(zip(ends, sums, strict=True)), sum_value=latency.total)

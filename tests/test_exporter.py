@@ -1,0 +1,124 @@
+"""What Prometheus reads: parsed by its own library, compared with what happened to the frames."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_seg import EdgeSegmenter
+from edge_seg.board import Board, Runtime
+from edge_seg.counters import BOUNDS, Latency
+from edge_seg.errors import BackendUnavailable, OutputError
+
+pytest.importorskip("prometheus_client", reason='pip install "edge-seg[metrics]"')
+from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
+
+from edge_seg.exporter import Exporter  # noqa: E402
+
+FRAME = np.zeros((48, 64, 3), np.uint8)
+
+
+def read(exporter: Exporter) -> dict[tuple[str, str, str], float]:
+    """Return (sample, segmenter, le) -> value, as Prometheus would read it."""
+    with urllib.request.urlopen(exporter.address, timeout=10) as answer:
+        text = answer.read().decode()
+    return {
+        (s.name, s.labels["segmenter"], s.labels.get("le", "")): s.value
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+    }
+
+
+def test_what_happened_is_what_is_shown(fake_bundle: Path) -> None:
+    breaks = Runtime("fake", "int8", {"fault": "lost", "after": 2 + 3})  # two when it opens
+    board = Board("b", "B", (), {}, (breaks, Runtime("fake", "fp32")))
+    with Exporter(0) as exporter, EdgeSegmenter.open(fake_bundle, board=board) as segmenter:
+        exporter.watch(segmenter, name="door")
+        assert read(exporter)["edge_seg_degraded", "door", ""] == 0
+        for _ in range(7):
+            segmenter.segment(FRAME)
+        shown = read(exporter)
+        assert shown["edge_seg_mask_seconds_count", "door", ""] == 7
+        assert shown["edge_seg_mask_seconds_bucket", "door", "+Inf"] == 7
+        total = shown["edge_seg_mask_seconds_sum", "door", ""]
+        assert total == pytest.approx(segmenter.latency.total) and total > 0
+        assert shown["edge_seg_degraded", "door", ""] == 1
+        assert shown["edge_seg_switches_total", "door", ""] == 1
+        assert shown["edge_seg_failures_total", "door", ""] == 2
+        assert shown["edge_seg_lost_frames_total", "door", ""] == 0
+
+
+def test_several_segmenters_under_their_names(fake_bundle: Path, fake_board: Path) -> None:
+    with Exporter(0) as exporter:
+        for name, count in (("front", 2), ("back", 5)):
+            segmenter = EdgeSegmenter.open(fake_bundle, board=str(fake_board))
+            exporter.watch(segmenter, name=name)
+            for _ in range(count):
+                segmenter.segment(FRAME)
+            segmenter.close()  # its counts can still be read
+        shown = read(exporter)
+    assert shown["edge_seg_mask_seconds_count", "front", ""] == 2
+    assert shown["edge_seg_mask_seconds_count", "back", ""] == 5
+
+
+def test_only_this_machine_can_read_it_unless_told_otherwise() -> None:
+    with Exporter(0) as exporter:
+        assert exporter.address.startswith("http://127.0.0.1:")
+        assert exporter._server.socket.getsockname()[0] == "127.0.0.1"
+    with Exporter(0, host="0.0.0.0") as exporter:
+        assert exporter._server.socket.getsockname()[0] == "0.0.0.0"
+
+
+def test_a_port_that_is_taken_is_said_and_closing_frees_it() -> None:
+    with Exporter(0) as exporter:
+        port = exporter._server.server_port
+        with pytest.raises(OutputError, match=f"127.0.0.1:{port}.*choose another port"):
+            Exporter(port)
+    with pytest.raises(OutputError, match="choose another port"):
+        Exporter(70_000)
+    Exporter(port).close()
+
+
+def test_without_the_library_the_command_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(BackendUnavailable, match=r"edge-seg\[metrics\]"):
+        Exporter(0)
+
+
+def test_a_latency_lies_in_the_bucket_that_holds_it() -> None:
+    latency = Latency()
+    for seconds in (0.0, 0.001, 0.0011, 3600.0):
+        latency.add(seconds)
+    assert latency.count == 4 and latency.total == pytest.approx(3600.0021)
+    inside = {bound: n for bound, n in zip((*BOUNDS, np.inf), latency.buckets, strict=True) if n}
+    assert inside == {0.0005: 1, 0.001: 1, 0.002: 1, np.inf: 1}
+
+
+def test_run_shows_them_while_it_runs(fake_bundle: Path, fake_board: Path, tmp_path: Path) -> None:
+    import cv2
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(400):
+        cv2.imwrite(str(folder / f"{i}.png"), np.full((480, 640, 3), i % 256, np.uint8))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    command = [sys.executable, "-m", "edge_seg", "run", fake_bundle, "--board", fake_board]
+    command += ["--source", folder, "--masks", tmp_path / "masks", "--metrics", str(port)]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert running.stderr is not None
+        said = next(line for line in running.stderr if "counters" in line)
+        assert f"http://127.0.0.1:{port}/metrics" in said
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            assert b"edge_seg_mask_seconds_count" in answer.read()
+    finally:
+        running.terminate()
+        running.communicate(timeout=60)
+    assert running.returncode == 143
