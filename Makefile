@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3.13 python3; 
 	$$p -c 'import ensurepip, venv' 2>/dev/null && echo $$p && break; done)
 export EDGE_SEG_CACHE ?= $(CURDIR)/$(VENV)/cache
 
-.PHONY: demo test test-slow check bench install clean
+.PHONY: demo test test-slow check bench soak install clean
 
 ifeq ($(wildcard $(DEFAULT)/manifest.json),)
 demo:
@@ -32,6 +32,9 @@ check: $(VENV)/.all ## format, lint, types
 
 bench: $(VENV)/.all ## speed and resizing, the network that ships and the official ones if here
 	$(PY) benchmarks/run.py
+
+soak: $(VENV)/.all ## 200,000 frames: memory, descriptors and latency stay flat
+	$(PY) benchmarks/soak.py --frames 200000
 
 install: $(VENV)/.all ## everything the targets above need
 

@@ -92,7 +92,7 @@ class EdgeSegmenter:
         >>> segmenter = EdgeSegmenter.open("my-bundle", board="rpi5")     # doctest: +SKIP
         """
         _check_format(format)
-        loaded = bundle if isinstance(bundle, ModelBundle) else ModelBundle.load(bundle)
+        loaded = bundle if isinstance(bundle, ModelBundle) else _load(bundle)
         chosen = board_module.resolve(board)
         runtimes = [runtime.with_threads(threads) for runtime in chosen.runtimes]
         try:
@@ -318,6 +318,13 @@ def _reader(artifact: Artifact) -> str:
     raise BackendUnavailable(
         f"{artifact.name}: wanted a backend for {artifact.format}, found {found}"
     )
+
+
+def _load(bundle: str | Path | None) -> ModelBundle:
+    """Load a bundle by the folder a link leads to now: the link may be turned to another while
+    this one is in use, and what is opened later has to be of the same bundle.
+    """
+    return ModelBundle.load(None if bundle is None else Path(bundle).resolve())
 
 
 def _choice(bundle: ModelBundle, runtime: Runtime, cache: str | Path | None) -> Choice[Engine]:

@@ -1,0 +1,218 @@
+"""Running for months: memory, descriptors, threads, clocks, and bundles replaced while in use."""
+
+from __future__ import annotations
+
+import ast
+import gc
+import os
+import shutil
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_seg import EdgeSegmenter
+from edge_seg.board import Board, Runtime
+from edge_seg.bundle import DEFAULT_BUNDLE, MANIFEST, ModelBundle, staged
+from edge_seg.cli import main
+from edge_seg.pixels import Picture
+from edge_seg.recording import VideoFile, frames_in
+from edge_seg.spec import InputSpec
+from edge_seg.supervision import Policy
+from tests.conftest import make_fake_bundle
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+from soak import Soak, descriptors, resident, slope, soak  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+needs_proc = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc here")
+needs_default = pytest.mark.skipif(
+    not (DEFAULT_BUNDLE / MANIFEST).is_file(), reason="no default network ships in this version"
+)
+
+
+def person(left: int = 300) -> Picture:
+    """A frame of 480x640 with a bright, person-like shape."""
+    frame = np.full((480, 640, 3), 40, np.uint8)
+    frame[140:240, left + 30 : left + 110] = 210
+    frame[240:, left : left + 140] = 190
+    return frame
+
+
+# --- memory and descriptors -----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@needs_proc
+@needs_default
+def test_twenty_thousand_frames_leave_no_trace() -> None:
+    found = soak(EdgeSegmenter.open, 20_000)
+    assert not found.complaints, found
+
+
+@pytest.mark.slow
+@needs_proc
+@needs_default
+@pytest.mark.parametrize("policy", [None, Policy(deadline=10.0)], ids=["plain", "deadline"])
+def test_opening_and_closing_five_hundred_times_leaves_no_trace(policy: Policy | None) -> None:
+    frame, seen = person(), []
+    for number in range(500):
+        with EdgeSegmenter.open(policy=policy) as segmenter:
+            segmenter.segment(frame)
+        if number % 10 == 9:
+            gc.collect()
+            seen.append((resident(), descriptors()))
+    end = time.monotonic() + 5
+    while threading.active_count() > 2 and time.monotonic() < end:  # a thread ends on its own
+        time.sleep(0.01)
+    memory = [megabytes for megabytes, _ in seen]
+    assert slope(memory[10:]) * 50 < 2.0, "MB per 500 openings"
+    assert seen[-1][1] <= seen[0][1] + (policy is not None), "descriptors"
+    assert threading.active_count() <= 2, [t.name for t in threading.enumerate()]
+
+
+def test_the_soak_sees_a_leak() -> None:
+    flat = [1.0] * 40
+    leaks = [100 + 0.05 * i for i in range(40)]  # 2 MB in 20,000 frames
+    seen = Soak(20_000, 1.0, "here", leaks, [5] * 40, flat, flat)
+    assert seen.growth == pytest.approx(10) and "memory grows" in seen.complaints[0]
+    settled = [80.0, 95.0, 99.0, *[100.0] * 37]  # what is filled once is no leak
+    assert not Soak(20_000, 1.0, "here", settled, [5] * 40, flat, flat).complaints
+    assert Soak(20_000, 1.0, "here", settled, [5] * 39 + [6], flat, flat).complaints
+    assert Soak(20_000, 1.0, "here", settled, [5] * 40, flat[:30] + [1.2] * 10, flat).complaints
+
+
+# --- threads --------------------------------------------------------------------------------------
+
+
+@needs_default
+def test_eight_segmenters_in_eight_threads_do_not_disturb_each_other() -> None:
+    frames = [person(60 * i) for i in range(8)]
+    with EdgeSegmenter.open() as alone:
+        wanted = [alone.segment(frame) for frame in frames]
+    start = threading.Barrier(8)
+
+    def work(number: int) -> bool:
+        with EdgeSegmenter.open() as segmenter:
+            start.wait(60)
+            masks = [segmenter.segment(frames[number]) for _ in range(20)]
+        return all(np.array_equal(mask, wanted[number]) for mask in masks)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
+    assert len({mask.tobytes() for mask in wanted}) > 4, "the frames must differ in their masks"
+
+
+# --- clocks ---------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_jumps_back_changes_nothing(
+    fake_bundle: Path, fake_board: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, out = tmp_path / "clip.webm", tmp_path / "out.webm"
+    with VideoFile(clip, fps=30) as video:
+        for left in range(0, 200, 20):
+            video.write(person(left))
+    jumps = iter(range(10_000))
+    monkeypatch.setattr(time, "time", lambda: 1.7e9 - 3600.0 * next(jumps))
+    words = ["run", str(fake_bundle), "--source", str(clip), "--board", str(fake_board)]
+    assert main([*words, "-o", str(out)]) == 0
+    assert frames_in(out) == 10
+
+
+def test_what_runs_on_the_board_measures_time_by_a_clock_nobody_sets() -> None:
+    for path in (ROOT / "edge_seg").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                asked = f"{node.value.id}.{node.attr}"
+                assert asked not in ("time.time", "datetime.now", "datetime.utcnow"), path
+
+
+# --- a bundle replaced while in use ---------------------------------------------------------------
+
+
+def turn(link: Path, target: Path) -> None:
+    """Point a link elsewhere in one step, as docs/operations.md says."""
+    beside = link.with_name(link.name + ".new")
+    beside.symlink_to(target.name)
+    os.replace(beside, link)
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Two bundles, v1 and v2, whose networks have other sizes, and a link `current` to v1."""
+    for name, height in (("v1", 64), ("v2", 32)):
+        folder = tmp_path / name
+        folder.mkdir()
+        make_fake_bundle(folder, InputSpec(height, 96))
+    (tmp_path / "current").symlink_to("v1")
+    return tmp_path / "current", tmp_path / "v1", tmp_path / "v2"
+
+
+def test_roll_over_and_back(versions: tuple[Path, Path, Path], fake_board: Path) -> None:
+    current, old, new = versions
+    open = lambda: EdgeSegmenter.open(current, board=str(fake_board))  # noqa: E731
+    with open() as before:
+        turn(current, new)
+        with open() as after:
+            assert (before.spec.height, after.spec.height) == (64, 32)
+        turn(current, old)
+        with open() as back:
+            assert back.spec.height == 64
+
+
+def test_a_device_lost_after_the_roll_over_falls_back_within_its_own_bundle(
+    versions: tuple[Path, Path, Path],
+) -> None:
+    current, _, new = versions
+    breaks = Runtime("fake", "int8", {"fault": "lost", "after": 2 + 2})  # two when it opens
+    board = Board("b", "B", (), {}, (breaks, Runtime("fake", "fp32")))
+    with EdgeSegmenter.open(current, board=board) as segmenter:
+        wanted = segmenter.segment(person())
+        turn(current, new)
+        for _ in range(5):
+            mask = segmenter.segment(person())
+        assert segmenter.degraded and segmenter.counters.lost == 0
+        assert np.abs(mask - wanted).max() < 0.02
+
+
+def test_a_link_turned_all_the_time_never_gives_half_of_each(
+    versions: tuple[Path, Path, Path], fake_board: Path
+) -> None:
+    current, old, new = versions
+    stop = threading.Event()
+
+    def spin() -> None:
+        while not stop.is_set():
+            turn(current, new)
+            turn(current, old)
+
+    spinning = threading.Thread(target=spin)
+    spinning.start()
+    try:
+        heights = set()
+        for _ in range(100):
+            with EdgeSegmenter.open(current, board=str(fake_board)) as segmenter:
+                heights.add(segmenter.spec.height)
+                assert not segmenter.degraded
+    finally:
+        stop.set()
+        spinning.join()
+    assert heights <= {64, 32}
+
+
+@needs_default
+def test_a_bundle_replaced_in_its_place_leaves_the_open_one_alone(tmp_path: Path) -> None:
+    place, frame = tmp_path / "bundle", person()
+    shutil.copytree(DEFAULT_BUNDLE, place)
+    with EdgeSegmenter.open(place) as segmenter:
+        before = segmenter.segment(frame)
+        with staged(place) as folder:  # as `edge-seg convert -o` replaces one
+            make_fake_bundle(folder)
+        assert ModelBundle.load(place).name == "bright is person"
+        for _ in range(20):
+            assert np.array_equal(segmenter.segment(frame), before)
