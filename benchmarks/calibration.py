@@ -1,12 +1,16 @@
 """Is a picked set of calibration frames better than a random one?
 
     python benchmarks/calibration.py MODEL.onnx --calibration train.txt --labels val.txt
-        [--counts 8,32,100] [--seeds 5] [--to tflite,openvino] [-o RESULTS.json] [--plot FILE.png]
+        [--mostly VIDEO --few N] [--counts 8,32,100] [--seeds 5] [--to tflite,openvino]
+        [-o RESULTS.json] [--plot FILE.png]
 
 For every target, number of frames and seed the network is quantized twice, on frames that
 `sampling.pick` chose and on as many drawn at random, and judged on the labelled pictures. The
 results are written after each, and a run that was stopped goes on where it was; then the table is
 printed: points lost against the float artifact, mean and range over the seeds.
+
+--mostly makes the source lopsided, as recordings are: every frame of one video, and among them
+only N pictures of the list, evenly spaced.
 """
 
 from __future__ import annotations
@@ -19,14 +23,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from edge_seg import pixels
 from edge_seg.bundle import Artifact, ModelBundle, sha256_of, write_whole
-from edge_seg.calibration.dataset import labelled_pairs
+from edge_seg.calibration.dataset import Pair, labelled_pairs
 from edge_seg.calibration.frames import CalibrationSet
-from edge_seg.calibration.sampling import Survey, choose, survey
+from edge_seg.calibration.sampling import Survey, choose, spread, survey
 from edge_seg.calibration.sources import Frames, open_frames
+from edge_seg.camera import open_source
 from edge_seg.converters import family, onnx, targets
 from edge_seg.converters.targets import OUTPUT, Network, Workpiece
 from edge_seg.evaluation import Labelled
@@ -67,11 +73,28 @@ def judged(work: Workpiece, artifact: Artifact, pairs: list[Labelled]) -> dict[s
     return {key: getattr(areas, key) for key in FIGURES}
 
 
+def lopsided(video: Path, pairs: list[Pair], few: int, folder: Path) -> Path:
+    """A list of every frame of a video (one scene: a clip's folder) and of a few other pictures."""
+    (folder / "camera" / "frames").mkdir(parents=True)
+    (folder / "camera" / "masks").mkdir()
+    names = []
+    with open_source(video) as source:
+        for shot in source:
+            path = folder / "camera" / "frames" / f"{shot.name}.jpg"
+            cv2.imwrite(str(path), shot.frame, [cv2.IMWRITE_JPEG_QUALITY, 95])
+            names.append(str(path))
+    names += [str(pair.image.resolve()) for pair in spread(pairs, few)]
+    (folder / "lopsided.txt").write_text("".join(f"{n}\n" for n in names), encoding="utf-8")
+    return folder / "lopsided.txt"
+
+
 def measure(
     args: argparse.Namespace, network: Network, results: Results, folder: Path
 ) -> Iterator[str]:
     """Fill in what the results lack, one conversion at a time; yields each one's name."""
     frames = open_frames(args.calibration)
+    if args.mostly is not None:
+        frames = open_frames(lopsided(args.mostly, frames.pairs, args.few, folder / "source"))
     pairs = list(labelled_pairs(args.labels))
     work = Workpiece(network, CalibrationSet([]), folder, lambda message, done, total: None)
     wanted = [
@@ -149,11 +172,14 @@ def main() -> None:
     parser.add_argument("--counts", default=[8, 32, 100], **numbers)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--to", type=lambda text: text.split(","), default=["tflite", "openvino"])
+    parser.add_argument("--mostly", type=Path, metavar="VIDEO")
+    parser.add_argument("--few", type=int, default=20, metavar="N")
     parser.add_argument("-o", "--output", type=Path, default=Path("calibration-results.json"))
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
     network = Network(args.model, *family.known_spec(onnx.load(args.model)))
-    asked = {path.name: sha256_of(path) for path in (args.model, args.calibration, args.labels)}
+    given = [args.model, args.calibration, args.labels, *([args.mostly] if args.mostly else [])]
+    asked = {path.name: sha256_of(path) for path in given}
     results: Results = {"of": asked, "float": {}, "int8": {}}
     if args.output.is_file():
         results = json.loads(args.output.read_text(encoding="utf-8"))

@@ -69,6 +69,7 @@ def clip_scene(image: Path) -> str:
 def pp_humanseg14k_scene(image: Path) -> str:
     """The video of a PP-HumanSeg14K frame: its name without frame number and extension.
 
+    The folder takes no part: train/ and val/ may hold frames of one video, which is a leak.
     Only for data the user declares to be PP-HumanSeg14K: elsewhere `ccp_0001` and `ccp_0002` are
     two people. Raises DatasetError for a name that data set does not have.
     """
@@ -78,7 +79,7 @@ def pp_humanseg14k_scene(image: Path) -> str:
             f"{image}: wanted a PP-HumanSeg14K frame name (video, four digits, .jpg), found "
             f"{image.name!r}; leave that rule out, or give a pattern of your own"
         )
-    return f"{image.parent.name}/{match.group(1)}"
+    return match.group(1)
 
 
 def scene_rule(pattern: str) -> SceneRule:

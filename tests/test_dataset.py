@@ -188,6 +188,7 @@ def test_pp_humanseg14k_names_hold_their_video() -> None:
     rule = dataset.pp_humanseg14k_scene
     one, two = Path("images/train/room_a-0001.jpg"), Path("images/train/room_a-0240.jpg")
     assert rule(one) == rule(two) != rule(Path("images/train/room_b-0001.jpg"))
+    assert rule(one) == rule(Path("images/val/room_a-0300.jpg")), "whatever folder it lies in"
     with pytest.raises(DatasetError, match=r"portrait\.jpg"):
         rule(Path("images/train/portrait.jpg"))
 

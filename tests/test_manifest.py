@@ -112,7 +112,7 @@ def test_declared_scenes_are_told_by_name(tmp_path: Path) -> None:
         name = f"video{i // 4}{i:04d}.jpg"
         cv2.imwrite(str(tmp_path / "images" / name), toy_pictures.picture(i)[0])
     for rule, scenes in (
-        (pp_humanseg14k_scene, {f"images/video{n}" for n in range(3)}),
+        (pp_humanseg14k_scene, {f"video{n}" for n in range(3)}),
         (scene_rule("(video[0-9])"), {f"video{n}" for n in range(3)}),
     ):
         found = gather(tmp_path / "images", SPEC, count=9, scene=rule)
