@@ -112,6 +112,8 @@ def test_the_manifest_says_how_each_artifact_was_made(
     told = {"frames": 12, "sha256": calibration.sha256, "skipped": 0}
     assert int8["made"]["calibration"] == told
     assert int8["made"]["float_operators"] == []
+    seen = json.loads((folder / "made" / "calibration.json").read_text())
+    assert seen["pictures_sha256"] == calibration.sha256 and len(seen["frames"]) == 12
 
 
 @pytest.mark.parametrize("made", [{"batch": "N"}, {"channels_last": True}, {"name": "logit"}])
