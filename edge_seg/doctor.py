@@ -1,17 +1,24 @@
 """What is missing: every runtime of a board tried, each refusal a sentence with its remedy.
 
+On this machine a runtime is opened for real. Under another root (a root file system copied from a
+board) nothing can be opened: there its verdict is what `conditions` found in the files.
 Nothing here raises: whatever a library does when it is opened becomes a finding.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from edge_seg.backends import find_library
+from edge_seg.backends import Progress, entry, find_library
 from edge_seg.board import Board, Runtime
 from edge_seg.bundle import ModelBundle
+from edge_seg.conditions import MISSING, Condition, conditions, name_of
 from edge_seg.errors import EdgeSegError
+from edge_seg.installation import Installation
 from edge_seg.segmenter import open_runtime
+
+HERE = Path("/")
 
 
 @dataclass(frozen=True)
@@ -23,16 +30,54 @@ class Finding:
     text: str
 
 
-def examine(board: Board, bundle: ModelBundle | None = None) -> list[Finding]:
+@dataclass(frozen=True)
+class Diagnosis:
+    """A board's runtimes in order, and what was found of the machine."""
+
+    findings: tuple[Finding, ...]
+    conditions: tuple[Condition, ...]
+
+    @property
+    def first(self) -> Finding | None:
+        """The runtime that opening would choose."""
+        return next((f for f in self.findings if f.opens), None)
+
+
+def diagnose(
+    board: Board,
+    bundle: ModelBundle | None = None,
+    *,
+    root: Path = HERE,
+    progress: Progress | None = None,
+) -> Diagnosis:
+    """Examine a board's runtimes and the machine. bundle: None looks at the libraries only.
+
+    progress(message, done, total): told of what a runtime builds when it is opened.
+    """
+    try:
+        installed = Installation.here() if root == HERE else Installation.under(root)
+        found = tuple(conditions(board, root, installed))
+    # Files of a machine we do not know, in a state we do not know.
+    except Exception as error:
+        text = f"could not be looked at: {type(error).__name__}: {error}"
+        found = (Condition("machine", MISSING, text),)
+    if root == HERE:
+        return Diagnosis(tuple(examine(board, bundle, progress)), found)
+    return Diagnosis(tuple(_judge(r, bundle, found) for r in board.runtimes), found)
+
+
+def examine(
+    board: Board, bundle: ModelBundle | None = None, progress: Progress | None = None
+) -> list[Finding]:
     """Try a board's runtimes in order; without a bundle, only whether their libraries are here."""
-    return [_examine(runtime, bundle) for runtime in board.runtimes]
+    return [_examine(runtime, bundle, progress) for runtime in board.runtimes]
 
 
-def _examine(runtime: Runtime, bundle: ModelBundle | None) -> Finding:
+def _examine(runtime: Runtime, bundle: ModelBundle | None, progress: Progress | None) -> Finding:
     try:
         library = find_library(runtime.backend)
         if bundle is not None:
-            backend, _ = open_runtime(bundle, runtime)
+            backend, _ = open_runtime(bundle, runtime, progress=progress)
             backend.close()
     except EdgeSegError as refusal:
         return Finding(runtime, False, str(refusal))
@@ -42,3 +87,16 @@ def _examine(runtime: Runtime, bundle: ModelBundle | None) -> Finding:
             runtime, False, f"{runtime.backend}: failed to load: {type(error).__name__}: {error}"
         )
     return Finding(runtime, True, library)
+
+
+def _judge(runtime: Runtime, bundle: ModelBundle | None, found: tuple[Condition, ...]) -> Finding:
+    """Say whether a runtime would open, as far as files tell."""
+    against = [c.text for c in found if c.blocks & {name_of(runtime), "*"}]
+    if bundle is not None:
+        try:
+            bundle.find(entry(runtime.backend).format, runtime.precision)
+        except EdgeSegError as refusal:
+            against.append(str(refusal))
+    if against:
+        return Finding(runtime, False, "; ".join(against))
+    return Finding(runtime, True, "nothing in its files speaks against it; not tried")

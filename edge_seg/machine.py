@@ -46,8 +46,13 @@ def model(root: Path = Path("/")) -> str:
 
 def system(root: Path = Path("/")) -> str:
     """Return the operating system's name and the machine's architecture."""
+    return f"{distribution(root)} ({platform.machine()})"
+
+
+def distribution(root: Path = Path("/")) -> str:
+    """Return the operating system's name."""
     found = re.search(r'^PRETTY_NAME="?([^"\n]+)', _read(root / "etc/os-release"), re.MULTILINE)
-    return f"{found.group(1) if found else platform.system()} ({platform.machine()})"
+    return found.group(1) if found else platform.system()
 
 
 def temperature(root: Path = Path("/")) -> float | None:
@@ -61,9 +66,13 @@ def temperature(root: Path = Path("/")) -> float | None:
     return max((d for d in degrees if d > 0), default=None)
 
 
-def throttled() -> str | None:
+def throttled(root: Path = Path("/")) -> str | None:
     """Return what a Raspberry Pi says of its power and heat ("no" when all is well), else None."""
-    tool = shutil.which("vcgencmd")
+    # The firmware driver's own file, hexadecimal (kernel: drivers/firmware/raspberrypi.c); it is
+    # named after the address on some boards.
+    for path in sorted(root.glob("sys/devices/platform/soc*/soc*firmware/get_throttled")):
+        return read_throttled(f"throttled=0x{_read(path).strip().removeprefix('0x')}")
+    tool = shutil.which("vcgencmd") if root == Path("/") else None
     if tool is None:
         return None
     try:
@@ -73,6 +82,28 @@ def throttled() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return read_throttled(done.stdout)
+
+
+def slowed(root: Path = Path("/")) -> list[str]:
+    """Return the kernel's cooling devices that slow the machine down now; fans are none."""
+    found = []
+    for folder in sorted((root / "sys/class/thermal").glob("cooling_device*")):
+        kind, state = _read(folder / "type").strip(), _read(folder / "cur_state").strip()
+        if re.fullmatch("[1-9][0-9]*", state) and "fan" not in kind.lower():
+            found.append(f"{kind} at step {state} of {_read(folder / 'max_state').strip() or '?'}")
+    return found
+
+
+def jetpack(root: Path = Path("/")) -> str | None:
+    """Return the Jetson's system, "JetPack 6 (L4T 36.4.3)"; None on other machines."""
+    # "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: ..."
+    told = re.match(
+        r"# R(\d+) \(release\), REVISION: ([\d.]+)", _read(root / "etc/nv_tegra_release")
+    )
+    if told is None:
+        return None
+    major = {"32": "4", "34": "5", "35": "5", "36": "6", "38": "7"}.get(told[1], "?")
+    return f"JetPack {major} (L4T {told[1]}.{told[2]})"
 
 
 def read_throttled(answer: str) -> str | None:

@@ -58,7 +58,12 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "evaluation": ("errors", "metrics", "stability", "segmenter"),
     "comparison": ("errors", "bundle", "backends", "board", "segmenter", "machine"),
     "preparation": ("errors", "bundle", "board", "cache", "segmenter"),
-    "doctor": ("errors", "spec", "bundle", "board", "backends", "segmenter", "camera"),
+    "installation": (),
+    "conditions": ("board", "installation", "machine"),
+    "doctor": (
+        *("errors", "spec", "bundle", "board", "backends", "segmenter", "camera"),
+        *("conditions", "installation"),
+    ),
     "bench": (
         *("_version", "errors", "spec", "bundle", "pixels", "backends", "board", "segmenter"),
         *("camera", "compositing", "metrics", "evaluation", "machine"),

@@ -1,4 +1,4 @@
-"""`edge-seg doctor [BUNDLE] [--board NAME] [--camera SOURCE]`: what works here, what is missing.
+"""`edge-seg doctor [BUNDLE] [--board NAME] [--camera SOURCE] [--root DIR]`: what works, what lacks.
 
 Exit 0 if one of the board's runtimes would open, 4 if none would, 2 where the camera asked for
 gives no frame.
@@ -7,6 +7,7 @@ gives no frame.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_seg.cli import CANNOT_RUN, DONE, WRONG_INPUT, arguments
@@ -27,33 +28,62 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     arguments.add_bundle(parser)
     arguments.add_board(parser)
     parser.add_argument("--camera", metavar="SOURCE", help="also read one frame of this source")
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        help="examine a root file system copied from a board: its files; nothing is opened",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the findings."""
-    from edge_seg import machine
     from edge_seg._version import __version__
     from edge_seg.board import detect, load
-    from edge_seg.doctor import examine
+    from edge_seg.cli.progress import steps_bar
+    from edge_seg.doctor import diagnose
 
-    here = detect()
+    root = _root(args.root)
+    here = detect(root)
     board = here if args.board == "auto" else load(args.board)
-    print(f"edge-seg {__version__} on {machine.measured_on()}")
-    which = "this machine" if board == here else f"this machine is not one; it is {here.name!r}"
+    print(f"edge-seg {__version__} on {_machine(root)}")
+    it = "this machine" if root == Path("/") else "the machine of these files"
+    which = it if board == here else f"{it} is not one; it is {here.name!r}"
     print(f"board {board.name}: {board.title} ({which})")
     bundle = _bundle(args.bundle)
-    findings = examine(board, bundle)
-    for number, finding in enumerate(findings, 1):
-        verdict = "works  " if finding.opens else "missing"
+    with steps_bar() as progress:
+        diagnosis = diagnose(board, bundle, root=root, progress=progress)
+    for number, finding in enumerate(diagnosis.findings, 1):
+        verdict = ("works  " if root == Path("/") else "likely ") if finding.opens else "missing"
         print(f"  {number}. {verdict}  {finding.runtime}: {finding.text}")
-    first = next((f for f in findings if f.opens), None)
+    print("the machine:")
+    for condition in diagnosis.conditions:
+        print(f"  {condition.state:<7}  {condition.subject}: {condition.text}")
+        if condition.mend:
+            print(f"           mend: {condition.mend}")
+    first = diagnosis.first
     what = "would run on" if bundle is not None else "has the library for"
+    what = what if root == Path("/") else "would probably run on"
     print(f"edge-seg {what} {first.runtime}." if first else "edge-seg cannot run here as it is.")
     seen = _look(args.camera) if args.camera else True
     if first is None:
         return CANNOT_RUN
     return DONE if seen else WRONG_INPUT
+
+
+def _root(named: str | None) -> Path:
+    root = Path(named or "/")
+    if not root.is_dir():
+        raise BundleError(f"{root}: wanted a root file system, found no folder; correct --root")
+    return root.resolve()
+
+
+def _machine(root: Path) -> str:
+    from edge_seg import machine
+
+    if root == Path("/"):
+        return machine.measured_on()
+    return f"{machine.model(root)}, {machine.distribution(root)}, as its files in {root} tell"
 
 
 def _bundle(name: str | None) -> ModelBundle | None:

@@ -1,0 +1,248 @@
+"""What `edge-seg doctor` finds on machines that are not here: root file systems in miniature."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from edge_seg import machine
+from edge_seg.board import detect, load
+from edge_seg.cli import main
+from edge_seg.conditions import Condition, conditions
+from edge_seg.doctor import diagnose
+from edge_seg.installation import Installation
+
+ROOTS = Path(__file__).parent / "fixtures" / "rootfs"
+
+
+def found(name: str) -> dict[str, Condition]:
+    """Return what is found of a root, by subject."""
+    root = ROOTS / name
+    return {c.subject: c for c in conditions(detect(root), root, Installation.under(root))}
+
+
+def verdicts(name: str, board: str = "auto") -> dict[str, bool]:
+    """Return which of a board's runtimes would open under a root."""
+    root = ROOTS / name
+    chosen = detect(root) if board == "auto" else load(board)
+    return {str(f.runtime): f.opens for f in diagnose(chosen, root=root).findings}
+
+
+@pytest.mark.parametrize(
+    ("name", "python", "arch", "venv", "sees", "user"),
+    [
+        ("raspberry-pi-4", (3, 11), "aarch64", True, False, "pi"),
+        ("raspberry-pi-4-32-bit", (3, 11), "armv7l", True, True, "pi"),
+        ("raspberry-pi-5", (3, 11), "aarch64", True, True, "pi"),
+        ("jetson-orin-nano", (3, 10), "aarch64", True, True, "user"),
+        ("intel-npu", (3, 12), "x86_64", True, False, "user"),
+        ("container", (3, 13), "x86_64", False, True, "root"),
+    ],
+)
+def test_an_installation_is_read_from_its_files(
+    name: str, python: tuple[int, int], arch: str, venv: bool, sees: bool, user: str
+) -> None:
+    read = Installation.under(ROOTS / name)
+    assert (read.python, read.machine, read.venv) == (python, arch, venv)
+    assert (read.sees_system, read.user) == (sees, user)
+
+
+def test_packages_of_the_environment_win_over_the_system_s() -> None:
+    assert Installation.under(ROOTS / "raspberry-pi-5").packages["numpy"] == "2.4.6"
+    assert "tensorrt" in Installation.under(ROOTS / "jetson-orin-nano").packages
+    assert "tensorrt" not in Installation.under(ROOTS / "jetson-orin-nano-custom-carrier").packages
+
+
+def test_the_running_python_is_read_too() -> None:
+    import numpy
+
+    here = Installation.here()
+    assert here.packages["numpy"] == numpy.__version__
+    assert here.has("rich") and not here.has("no-such-package")
+
+
+# --- per machine ----------------------------------------------------------------------------------
+
+
+def test_a_pi_in_order_has_nothing_to_mend() -> None:
+    assert all(c.state == "ok" for c in found("raspberry-pi-5").values())
+    assert all(verdicts("raspberry-pi-5").values())
+
+
+def test_a_venv_without_apts_libcamera_is_told_the_command() -> None:
+    camera = found("raspberry-pi-4")["camera"]
+    assert camera.state == "warning" and "does not see" in camera.text
+    assert "--system-site-packages" in camera.mend
+    assert all(verdicts("raspberry-pi-4").values()), "the network runs all the same"
+
+
+def test_throttling_now_is_said_in_words() -> None:
+    seen = found("raspberry-pi-4")
+    assert "under-voltage now, throttled now" in seen["power and heat"].text
+    assert "power supply" in seen["power and heat"].mend
+    assert "cpufreq-cpu0 at step 2 of 4" in seen["heat"].text
+    assert machine.slowed(ROOTS / "raspberry-pi-5") == [], "a fan that turns slows nothing down"
+    assert machine.throttled(ROOTS / "raspberry-pi-5") == "no"
+    assert machine.throttled(ROOTS / "pc") is None
+
+
+def test_numpy_2_beside_tflite_runtime_is_found_before_it_fails() -> None:
+    tflite = found("raspberry-pi-4-32-bit")["TFLite"]
+    assert tflite.state == "missing" and "NumPy 2.2.6" in tflite.text
+    assert "numpy<2" in tflite.mend and "4.11.0.86" in tflite.mend
+    assert not any(verdicts("raspberry-pi-4-32-bit").values())
+
+
+def test_jetpack_is_named_and_its_tensorrt_found() -> None:
+    seen = found("jetson-orin-nano")
+    assert seen["JetPack"].text == "JetPack 6 (L4T 36.4.3), package nvidia-jetpack 6.2+b77"
+    assert seen["TensorRT"].state == "ok" and "python3.10" in seen["TensorRT"].text
+    assert verdicts("jetson-orin-nano")["tensorrt int8"]
+    assert not verdicts("jetson-orin-nano")["onnxruntime fp32, provider CUDA, threads 2"]
+
+
+def test_pips_opencv_on_a_jetson_hides_the_csi_camera() -> None:
+    camera = found("jetson-orin-nano")["camera"]
+    assert "no GStreamer" in camera.text
+    assert camera.mend.startswith("pip uninstall -y opencv-python-headless")
+
+
+def test_a_venv_that_does_not_see_jetpack_has_no_tensorrt() -> None:
+    seen = found("jetson-orin-nano-custom-carrier")
+    assert seen["TensorRT"].state == "missing" and "--system-site-packages" in seen["TensorRT"].mend
+    assert "/usr/lib/python3.10/dist-packages" in seen["TensorRT"].text
+    assert str(ROOTS) not in seen["TensorRT"].text
+    assert "NVIDIA's onnxruntime-gpu wheel" in seen["CUDA"].mend
+
+
+@pytest.mark.parametrize(
+    ("release", "package", "words"),
+    [
+        ("# R35 (release), REVISION: 4.1, GCID: 1", "", "JetPack 5 (L4T 35.4.1) has TensorRT 8"),
+        ("# R36 (release), REVISION: 4.3, GCID: 1", "3.12", "package is for Python 3.12, this is"),
+        ("# R36 (release), REVISION: 4.3, GCID: 1", "", "the Python package is not installed"),
+    ],
+)
+def test_other_states_of_a_jetson(tmp_path: Path, release: str, package: str, words: str) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(ROOTS / "jetson-orin-nano", root)
+    (root / "etc/nv_tegra_release").write_text(release)
+    shutil.rmtree(root / "usr/lib/python3.10/dist-packages/tensorrt")
+    if package:
+        folder = root / f"usr/lib/python{package}/dist-packages/tensorrt"
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").touch()
+    told = conditions(load("jetson"), root, Installation.under(root))
+    assert any(words in c.text and c.mend and "tensorrt" in c.blocks for c in told)
+
+
+def test_an_npu_in_order() -> None:
+    assert found("intel-npu")["NPU"].text == "/dev/accel/accel0, and user may open it"
+    seen = verdicts("intel-npu")
+    assert seen["openvino int8, device NPU"] and not seen["openvino int8, device GPU"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "mend"),
+    [
+        ("intel-npu-without-driver", "intel_vpu is not loaded", "sudo modprobe intel_vpu"),
+        ("intel-npu-without-right", "not in the group render", "sudo usermod -aG render user"),
+    ],
+)
+def test_an_npu_that_cannot_be_used_is_told_why_and_the_cpu_takes_over(
+    name: str, words: str, mend: str
+) -> None:
+    npu = found(name)["NPU"]
+    assert npu.state == "missing" and words in npu.text and npu.mend.startswith(mend)
+    seen = verdicts(name)
+    assert not seen["openvino int8, device NPU"]
+    assert seen["openvino int8, device CPU, threads 4"]
+
+
+@pytest.mark.parametrize(
+    ("remove", "words"),
+    [
+        ("usr/lib/x86_64-linux-gnu/libze_intel_npu.so.1", "Intel's driver library is not"),
+        ("dev/accel/accel0", "gives no /dev/accel/accel0"),
+        ("sys/bus/pci/devices/0000:00:0b.0/class", "no NPU on the PCI bus"),
+    ],
+)
+def test_other_states_of_an_npu(tmp_path: Path, remove: str, words: str) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(ROOTS / "intel-npu", root)
+    (root / remove).unlink()
+    told = conditions(load("npu"), root, Installation.under(root))
+    assert any(words in c.text and "openvino NPU" in c.blocks for c in told)
+
+
+def test_a_bare_container_is_told_one_command_per_library() -> None:
+    seen = found("container")
+    assert seen["TFLite"].mend == "pip install ai-edge-litert"
+    assert not any(verdicts("container").values())
+
+
+@pytest.mark.parametrize(
+    ("python", "arch", "words", "mend"),
+    [
+        ("3.14", "arm-linux-gnueabihf", "no wheel for armv7l", "64-bit system"),
+        ("3.11", "arm-linux-gnueabihf", "no wheel for armv7l", "pip install tflite-runtime"),
+        ("3.15", "aarch64-linux-gnu", "wheels for Python 3.10 to 3.14, this is 3.15", "python3.11"),
+        ("3.9", "aarch64-linux-gnu", "", ""),
+    ],
+)
+def test_a_python_without_a_wheel_is_told_which_has_one(
+    tmp_path: Path, python: str, arch: str, words: str, mend: str
+) -> None:
+    for file in (f"usr/bin/python{python}", f"usr/lib/{arch}/libc.so.6"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    told = conditions(load("rpi4"), tmp_path, Installation.under(tmp_path))
+    blocking = [c for c in told if c.blocks]
+    if python == "3.9":
+        assert any("wanted 3.10 or newer" in c.text and "*" in c.blocks for c in blocking)
+    else:
+        assert any(words in c.text and mend in c.mend for c in blocking)
+
+
+# --- the verb, and that nothing raises ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in ROOTS.iterdir() if p.is_dir()))
+@pytest.mark.parametrize("board", ["auto", "rpi4", "jetson", "npu", "generic"])
+def test_the_verb_takes_any_root_and_any_board(
+    name: str, board: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["doctor", "--root", str(ROOTS / name), "--board", board])
+    said = capsys.readouterr().out
+    assert code in (0, 4) and "the machine:" in said
+    assert ("cannot run here" in said) == (code == 4)
+
+
+def test_files_that_are_not_what_they_should_be_raise_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(ROOTS / "jetson-orin-nano", root)
+    for path in root.rglob("*"):
+        if path.is_file():
+            path.chmod(path.stat().st_mode | stat.S_IWUSR)
+            path.write_bytes(b"\xff\x00" * 40)
+    assert main(["doctor", "--root", str(root), "--board", "jetson"]) in (0, 4)
+    shutil.rmtree(root)
+    root.mkdir()
+    assert main(["doctor", "--root", str(root), "--board", "rpi5"]) == 4
+    assert "Python: there is none" in capsys.readouterr().out
+
+
+def test_a_root_that_is_not_there_is_a_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--root", "/no/such/root"]) == 2
+    assert "/no/such/root" in capsys.readouterr().err
+
+
+def test_the_verdict_of_files_is_not_called_works(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor", "--root", str(ROOTS / "raspberry-pi-5")])
+    said = capsys.readouterr().out
+    assert "1. likely" in said and "not tried" in said and "works" not in said
