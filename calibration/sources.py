@@ -29,7 +29,8 @@ from edge_seg.calibration.dataset import (
     load_label,
     read_list,
 )
-from edge_seg.camera import LIST_SUFFIXES, open_source
+from edge_seg.camera import open_source
+from edge_seg.camera.disk import LIST_SUFFIXES
 from edge_seg.errors import CameraError, DatasetError, FrameError
 
 Frame = NDArray[np.uint8]

@@ -74,7 +74,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "cli.*": ("*",),
 }
 WORKSHOP: dict[str, tuple[str, ...]] = {
-    "calibration": ("errors", "spec", "bundle", "pixels", "pictures", "camera"),
+    "calibration": ("errors", "spec", "bundle", "pixels", "pictures", "camera", "camera.disk"),
     "converters": (
         *("_version", "errors", "spec", "bundle", "pixels", "metrics", "compositing"),
         *("evaluation", "segmenter", "backends", "backends.*", "calibration.*", "comparison"),
