@@ -61,7 +61,8 @@ class Graph:
             self.inputs,
             self.outputs,
             initializer=[
-                numpy_helper.from_array(np.ascontiguousarray(value), name)
+                # Not ascontiguousarray: it makes a list of one of a scalar, as Clip's ends are.
+                numpy_helper.from_array(np.asarray(value, order="C"), name)
                 for name, value in self.constants.items()
                 if name in used
             ],

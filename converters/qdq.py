@@ -5,15 +5,14 @@
     input_scale    the step of the input's codes
 
 Input and output stay float32 (1, 3, H, W) -> (1, 1, h, w). Failures are a ConversionError.
+
+Where the pairs stand follows NVIDIA's "Working with Quantized Types" (Q/DQ placement): on the
+inputs of weighted operators and on the residual input of an addition, never on their outputs, so
+that TensorRT fuses bias, addition and activation behind the integer product. The logit is float.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import tempfile
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,16 +20,20 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from edge_seg.bundle import whole_file
 from edge_seg.converters.environment import Progress
-from edge_seg.converters.graph import Graph
+from edge_seg.converters.graph import Array, Graph, attribute
 from edge_seg.converters.rewrites import first_line
 from edge_seg.errors import ConversionError
 from edge_seg.spec import InputSpec
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+LEAST_OPSET = 13  # the first with a scale per channel
+CODES = 127  # symmetric: -127..127 for weights; activations may use -128 too
+# Of real numbers: a tensor or a channel that never leaves it is zero, and 0 has no step.
+LEAST_RANGE = 1e-8
 
 
 def to_int8(
@@ -46,20 +49,240 @@ def to_int8(
     tensors: float32 (1, 3, H, W), as the runtime's own codec makes them; ranges come from them.
     input: the spec they were made with; the input's range is then the whole range of a pixel.
     Returns what had to be mended, in words.
-    Raises ConversionError: nothing to calibrate with, or the quantizer's refusal, in words.
+    Raises ConversionError: nothing to calibrate with, nothing to quantize, or a result that is
+    not of the form (check_form).
     """
     samples = list(tensors)
-    _check_samples(samples, _input_shape(model))
-    try:
-        quantized = _quantized(model, samples, progress)
-    except Exception as error:  # the quantizer raises whatever its parts raise
+    graph = Graph(model)
+    picture = graph.inputs[0].name
+    _check_samples(samples, graph.shapes.get(picture, ()))
+    places = quantized_tensors(graph)
+    if not places:
         raise ConversionError(
-            f"wanted ONNX Runtime to quantize the network, found: {first_line(error)}; "
-            "some operator has no integer form, export the model without it"
-        ) from error
+            f"wanted an operator with constant weights ({', '.join(WEIGHTED)}), found none; "
+            "there is nothing to quantize: keep the network in float"
+        )
+    ranges = _ranges(model, places, samples, progress)
+    if input is not None and picture in ranges:
+        ranges[picture] = largest_pixel(input)
+    _quantize_activations(graph, places, ranges)
+    for node in _weighted(graph):
+        _quantize_weights(graph, node)
+    made = graph.to_model()
+    wrong = check_form(made)
+    if wrong:
+        raise ConversionError(f"wanted the form TensorRT takes, found: {'; '.join(wrong[:8])}")
     with whole_file(out) as beside:
-        beside.write_bytes(quantized.SerializeToString())
+        beside.write_bytes(made.SerializeToString())
     return []
+
+
+def quantized_tensors(graph: Graph) -> dict[str, list[NodeProto]]:
+    """Return the activations that get a pair, each with the nodes that read it through that."""
+    found: dict[str, list[NodeProto]] = {}
+    weighted = _weighted(graph)
+    for node in weighted:
+        found.setdefault(node.input[0], []).append(node)
+    order = {name: at for at, node in enumerate(weighted) for name in node.output}
+    for node in graph.nodes:
+        if node.op_type == "Add":
+            residual = _residual(graph, node, order)
+            if residual:
+                found.setdefault(residual, []).append(node)
+    return found
+
+
+def _residual(graph: Graph, node: NodeProto, order: dict[str, int]) -> str:
+    """Return the input of an addition that does not come straight from its last convolution.
+
+    The other one's convolution and the addition become one kernel then. "" where neither does.
+    """
+    own = [i for i in node.input if i in order and graph.sole_consumer(i) is node]
+    if not own or any(name in graph.constants for name in node.input):
+        return ""
+    last = max(own, key=lambda name: order[name])
+    others = [name for name in node.input if name != last]
+    return others[0] if others else ""
+
+
+def _weighted(graph: Graph) -> list[NodeProto]:
+    """Return the operators whose weights are constants, and not shared with another kind of use."""
+    return [n for n in graph.nodes if n.op_type in WEIGHTED and n.input[1] in graph.constants]
+
+
+def _quantize_activations(
+    graph: Graph, places: dict[str, list[NodeProto]], ranges: dict[str, float]
+) -> None:
+    for name, readers in places.items():
+        scale = graph.constant(np.float32(max(ranges[name], LEAST_RANGE) / CODES), "scale")
+        ends = [scale, graph.constant(np.int8(0), "zero")]
+        codes = graph.add("QuantizeLinear", [name, *ends], "codes")
+        graph.redirect(name, graph.add("DequantizeLinear", [codes, *ends], "real"), only=readers)
+
+
+def _quantize_weights(graph: Graph, node: NodeProto) -> None:
+    """Put weights as int8 with a step per output channel; a DequantizeLinear makes them real."""
+    weight = graph.constants[node.input[1]]
+    axis = channel_axis(node, weight.ndim)
+    others = tuple(a for a in range(weight.ndim) if a != axis)
+    scale = (np.maximum(np.abs(weight).max(axis=others), LEAST_RANGE) / CODES).astype(np.float32)
+    steps = scale.reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
+    codes = np.clip(np.rint(weight / steps), -CODES, CODES).astype(np.int8)
+    given = [
+        graph.constant(codes, "weight"),
+        graph.constant(scale, "scale"),
+        graph.constant(np.zeros(len(scale), np.int8), "zero"),
+    ]
+    node.input[1] = graph.add("DequantizeLinear", given, "real", axis=axis)
+
+
+def channel_axis(node: NodeProto, rank: int) -> int:
+    """Return the axis of a weight along which the outputs lie."""
+    if node.op_type == "MatMul":
+        return rank - 1
+    if node.op_type == "Gemm":
+        return 0 if attribute(node, "transB", 0) else 1
+    return 1 if node.op_type == "ConvTranspose" else 0
+
+
+def largest_pixel(input: InputSpec) -> float:
+    """Return the largest absolute value that a normalised pixel has."""
+    ends = [(level - m) / s for m, s in zip(input.mean, input.std, strict=True) for level in (0, 1)]
+    return max(abs(end) for end in ends)
+
+
+# --- ranges ---------------------------------------------------------------------------------------
+
+
+def _ranges(
+    model: ModelProto, places: Iterable[str], samples: list[NDArray[Any]], progress: Progress
+) -> dict[str, float]:
+    """Return per tensor the mean over the pictures of its largest absolute value.
+
+    As for TFLite: it depends on no order and follows no odd picture (docs/decisions.md).
+    """
+    sums: dict[str, float] = {}
+    for done, values in enumerate(activations(model, places, samples), start=1):
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0.0) + float(np.abs(value).max())
+        progress("calibrating ONNX", done, len(samples))
+    wrong = [name for name, total in sums.items() if not np.isfinite(total)]
+    if wrong:
+        raise ConversionError(
+            f"{wrong[0]!r}: wanted finite values on the calibration frames, found others; "
+            "the network diverges: check mean and std in the spec"
+        )
+    return {name: total / len(samples) for name, total in sums.items()}
+
+
+def activations(
+    model: ModelProto, names: Iterable[str], samples: Iterable[NDArray[Any]]
+) -> Iterator[dict[str, Array]]:
+    """Run the network and yield, per sample, the named tensors."""
+    import onnxruntime
+
+    picture = Graph(model).inputs[0].name
+    inner = [name for name in names if name != picture]
+    opened = ModelProto()
+    opened.CopyFrom(model)
+    del opened.graph.output[:]
+    for name in inner:
+        value = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        opened.graph.output.append(value)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            opened.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        for sample in samples:
+            values = session.run(inner, {picture: sample}) if inner else []
+            yield {picture: sample, **dict(zip(inner, values, strict=True))}
+    except Exception as error:  # onnxruntime's exceptions have no common base of their own
+        raise ConversionError(
+            f"wanted ONNX Runtime to run the network, found: {first_line(error)}; "
+            "export the model again with standard operators"
+        ) from error
+
+
+def _check_samples(samples: list[NDArray[Any]], shape: tuple[int, ...]) -> None:
+    if not samples:
+        raise ConversionError(
+            "wanted calibration tensors, found none; name pictures with --calibration"
+        )
+    for number, sample in enumerate(samples):
+        if sample.dtype != np.float32 or sample.shape != shape or not np.isfinite(sample).all():
+            raise ConversionError(
+                f"calibration tensor {number}: wanted finite float32 {shape}, found "
+                f"{sample.dtype} {sample.shape}; check size, mean and std in the spec"
+            )
+
+
+# --- the form -------------------------------------------------------------------------------------
+
+
+def check_form(model: ModelProto) -> list[str]:
+    """Return what TensorRT 10 and 11 would not take, one sentence each; [] where all is well.
+
+    Explicit quantization is symmetric: int8 codes, zero points of 0, constant steps above 0; one
+    step per activation tensor, one per output channel of a weight; weights without -128; a
+    QuantizeLinear is read by DequantizeLinear alone, with the same step; biases stay float.
+    Sources: TensorRT documentation, "Explicit Quantization"; onnx-tensorrt, docs/operators.md.
+    """
+    graph = Graph(model)
+    wrong = [] if graph.opset >= LEAST_OPSET else [f"opset {graph.opset}, below {LEAST_OPSET}"]
+    pairs = [n for n in graph.nodes if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    for node in pairs:
+        wrong += _wrong_pair(graph, node)
+    for node in _quantized_weights(graph):
+        wrong += _wrong_weight(graph, node)
+    if not pairs:
+        wrong.append("no QuantizeLinear at all")
+    for end in (*graph.inputs, *graph.outputs):
+        if end.type.tensor_type.elem_type != TensorProto.FLOAT or not graph.shapes.get(end.name):
+            wrong.append(f"{end.name}: no float32 of static shape")
+    return wrong
+
+
+def _wrong_pair(graph: Graph, node: NodeProto) -> list[str]:
+    name, wrong = node.name or node.output[0], []
+    scale = graph.constants.get(node.input[1])
+    zero = graph.constants.get(node.input[2]) if len(node.input) > 2 else None
+    if scale is None or not (np.isfinite(scale).all() and (scale > 0).all()):
+        wrong.append(f"{name}: a step that is no constant above 0")
+    if zero is None or zero.dtype != np.int8 or zero.any():
+        wrong.append(f"{name}: a zero point that is not the int8 constant 0")
+    if node.op_type == "QuantizeLinear":
+        readers = graph.consumers(node.output[0])
+        if graph.is_output(node.output[0]) or not readers:
+            wrong.append(f"{name}: codes that leave the network")
+        if any(r.op_type != "DequantizeLinear" or r.input[1:] != node.input[1:] for r in readers):
+            wrong.append(f"{name}: codes read by other than their own DequantizeLinear")
+        if scale is not None and scale.ndim:
+            wrong.append(f"{name}: a list of {scale.size} steps for an activation, no scalar")
+    return wrong
+
+
+def _quantized_weights(graph: Graph) -> list[NodeProto]:
+    """Return the DequantizeLinear nodes whose codes are constants."""
+    nodes = [n for n in graph.nodes if n.op_type == "DequantizeLinear"]
+    return [n for n in nodes if n.input[0] in graph.constants]
+
+
+def _wrong_weight(graph: Graph, node: NodeProto) -> list[str]:
+    name, codes = node.name or node.output[0], graph.constants[node.input[0]]
+    if codes.dtype != np.int8:
+        return [f"{name}: codes of {codes.dtype}, not int8 (a quantized bias?)"]
+    wrong = [f"{name}: a weight of -128"] if (codes == -128).any() else []
+    for reader in graph.consumers(node.output[0]):
+        if reader.op_type not in WEIGHTED or node.output[0] != reader.input[1]:
+            wrong.append(f"{name}: a quantized constant read by {reader.op_type} beside its weight")
+            continue
+        axis, scale = channel_axis(reader, codes.ndim), graph.constants.get(node.input[1])
+        said = attribute(node, "axis", 1) % max(codes.ndim, 1)
+        if scale is not None and (said != axis or scale.size != codes.shape[axis]):
+            wrong.append(f"{name}: steps that are not one per output channel")
+    return wrong
 
 
 def float_operators(path: Path) -> list[str]:
@@ -81,82 +304,3 @@ def input_scale(path: Path) -> float:
         if node.op_type == "QuantizeLinear" and node.input[1] in graph.constants:
             return float(np.max(graph.constants[node.input[1]]))
     return 0.0
-
-
-def _input_shape(model: ModelProto) -> tuple[int, ...]:
-    graph = Graph(model)
-    return graph.shapes.get(graph.inputs[0].name, ())
-
-
-def _check_samples(samples: list[NDArray[Any]], shape: tuple[int, ...]) -> None:
-    if not samples:
-        raise ConversionError(
-            "wanted calibration tensors, found none; name pictures with --calibration"
-        )
-    for number, sample in enumerate(samples):
-        if sample.dtype != np.float32 or sample.shape != shape or not np.isfinite(sample).all():
-            raise ConversionError(
-                f"calibration tensor {number}: wanted finite float32 {shape}, found "
-                f"{sample.dtype} {sample.shape}; check size, mean and std in the spec"
-            )
-
-
-def _quantized(model: ModelProto, samples: list[NDArray[Any]], progress: Progress) -> ModelProto:
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-
-    with _silence(), tempfile.TemporaryDirectory(prefix="edge-seg-") as name:
-        source, made = Path(name) / "float.onnx", Path(name) / "int8.onnx"
-        onnx.save(model, source)
-        quantize_static(
-            source,
-            made,
-            _Reader(Graph(model).inputs[0].name, samples, progress),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            extra_options={
-                "ActivationSymmetric": True,
-                "WeightSymmetric": True,
-                "QuantizeBias": False,
-                "CalibMovingAverage": True,
-            },
-        )
-        return onnx.load(made)
-
-
-class _Reader:
-    """Hands the quantizer one tensor at a time."""
-
-    def __init__(self, name: str, samples: list[NDArray[Any]], progress: Progress) -> None:
-        self._name, self._samples, self._progress = name, samples, progress
-        self._done = 0
-
-    def get_next(self) -> dict[str, NDArray[Any]] | None:
-        if self._done == len(self._samples):
-            return None
-        self._done += 1
-        self._progress("calibrating ONNX", self._done, len(self._samples))
-        return {self._name: self._samples[self._done - 1]}
-
-    def __iter__(self) -> _Reader:
-        return self
-
-    def __next__(self) -> dict[str, NDArray[Any]]:
-        item = self.get_next()
-        if item is None:
-            raise StopIteration
-        return item
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the quantizer's log lines and warnings off the screen; its exceptions pass."""
-    before = logging.root.manager.disable
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        try:
-            logging.disable(logging.ERROR)
-            yield
-        finally:
-            logging.disable(before)

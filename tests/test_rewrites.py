@@ -359,3 +359,14 @@ def test_another_makers_network_keeps_its_answer(models_dir: Path) -> None:
     std = np.array([62.93, 62.82, 66.36]).reshape(1, 3, 1, 1)
     picture = ((pixels - mean) / std / 255).astype(np.float32)
     np.testing.assert_allclose(run(after, picture), run(onnx.load(path), picture), atol=1e-4)
+
+
+def test_scalars_stay_scalars() -> None:
+    """A Clip's ends must be: ONNX Runtime forgives a list of one, other libraries do not."""
+    b = Builder()
+    clipped = b.op("Clip", "picture", b.constant(0.0), b.constant(6.0))
+    model = simplify(b.model(b.conv(clipped, 3, 2)))[0]
+    onnx.checker.check_model(model, full_check=True)
+    (clip,) = (n for n in model.graph.node if n.op_type == "Clip")
+    shapes = {t.name: list(t.dims) for t in model.graph.initializer}
+    assert [shapes[name] for name in clip.input[1:]] == [[], []]
