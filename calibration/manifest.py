@@ -56,14 +56,16 @@ def statistics(candidates: Sequence[Candidate]) -> dict[str, Any]:
     }
 
 
-def summary(calibration: CalibrationSet) -> str:
-    """Return one line for people: how many, from how many, and how they spread."""
-    found, of = statistics(calibration.picked), statistics(calibration.considered)
-    words = [f"{found['frames']} of {of['frames']} frames, {found['scenes']} scenes"]
-    for key, title in (("brightness", "brightness"), ("person", "person")):
-        ends = [q.get(end) for q in (found[key], of[key]) for end in ("least", "greatest")]
-        if None not in ends:
-            words.append("{} {:.0%}..{:.0%} (of {:.0%}..{:.0%})".format(title, *ends))
+def summary(told: dict[str, Any]) -> str:
+    """Return one line for people of what `describe` returned: how many, and how they spread."""
+    found, of = told["picked"], told["considered"]
+    words = [
+        f"{found['frames']} of {of['frames']} frames, {found['scenes']} of {of['scenes']} scenes"
+    ]
+    for key in ("brightness", "person"):
+        if found[key] and of[key]:
+            ends = [q[end] for q in (found[key], of[key]) for end in ("least", "greatest")]
+            words.append("{} {:.0%}..{:.0%} (of {:.0%}..{:.0%})".format(key, *ends))
     return "; ".join(words)
 
 

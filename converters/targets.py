@@ -24,6 +24,7 @@ from onnx import ModelProto
 from edge_seg._version import __version__
 from edge_seg.backends import open_backend
 from edge_seg.bundle import Artifact, describe
+from edge_seg.calibration import manifest
 from edge_seg.calibration.frames import CalibrationSet
 from edge_seg.converters import environment, guards, head, onnx, rewrites
 from edge_seg.converters.environment import Progress
@@ -111,6 +112,7 @@ class Workpiece:
             "frames": len(seen.pictures),
             "sha256": seen.sha256,
             "skipped": len(seen.skipped),
+            "picked": manifest.summary(manifest.describe(seen)),
         }
 
     def worst_difference(self, format: str, path: Path) -> float:

@@ -110,7 +110,8 @@ def test_the_manifest_says_how_each_artifact_was_made(
     assert fp32["made"]["max_difference_from_onnx"] < 1e-3
     calibration = gather(folder / "data/train.txt", bright_network.INPUT)
     told = {"frames": 12, "sha256": calibration.sha256, "skipped": 0}
-    assert int8["made"]["calibration"] == told
+    assert int8["made"]["calibration"].items() >= told.items()
+    assert int8["made"]["calibration"]["picked"].startswith("12 of 12 frames, 12 of 12 scenes")
     assert int8["made"]["float_operators"] == []
     seen = json.loads((folder / "made" / "calibration.json").read_text())
     assert seen["pictures_sha256"] == calibration.sha256 and len(seen["frames"]) == 12

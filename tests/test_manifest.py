@@ -122,10 +122,10 @@ def test_declared_scenes_are_told_by_name(tmp_path: Path) -> None:
 
 
 def test_the_summary_is_one_line_for_people(folder: Path) -> None:
-    said = manifest.summary(gather(folder / "train.txt", SPEC, count=9))
-    assert said.startswith("9 of 20 frames, 9 scenes; brightness ") and "person" in said
-    unlabelled = manifest.summary(gather(folder / "train", SPEC, count=9))
-    assert "person" not in unlabelled
+    said = manifest.summary(manifest.describe(gather(folder / "train.txt", SPEC, count=9)))
+    assert said.startswith("9 of 20 frames, 9 of 20 scenes; brightness ") and "person" in said
+    unlabelled = manifest.describe(gather(folder / "train", SPEC, count=9))
+    assert "person" not in manifest.summary(unlabelled)
 
 
 def test_what_a_bundle_saw_can_be_asked_and_a_forged_file_does_no_harm(

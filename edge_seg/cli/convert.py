@@ -117,14 +117,14 @@ def run(args: argparse.Namespace) -> int:
     from edge_seg.cli import DONE, REFUSED
 
     _check(args)
-    from edge_seg.calibration.manifest import summary
+    from edge_seg.calibration.manifest import describe, summary
     from edge_seg.converters.conversion import convert
 
     with steps_bar() as progress:
         job = _job(args, progress)
         made = convert(job, _target(args), progress=progress, table=_print)
     print(f"contract: {job.network.input}")
-    print(f"calibration: {summary(job.calibration)}")
+    print(f"calibration: {summary(describe(job.calibration))}")
     for sentence in job.calibration.notes:
         print(f"note: {sentence}")
     for sentence in job.calibration.skipped:
