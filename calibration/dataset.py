@@ -117,6 +117,21 @@ def named_rule(name: str | None) -> SceneRule:
     return pp_humanseg14k_scene if name == "pp-humanseg14k" else scene_rule(name)
 
 
+def where_it_fits(rule: SceneRule) -> SceneRule:
+    """Return a rule for pictures among which some may have other names: those are their own scenes.
+
+    For comparing with a set that is named by `rule`: what does not fit cannot be a scene of it.
+    """
+
+    def lenient(image: Path) -> str:
+        try:
+            return rule(image)
+        except DatasetError:
+            return own_scene(image)
+
+    return lenient
+
+
 def split_scenes(
     pairs: list[Pair], *, share: float, seed: int = 0
 ) -> tuple[list[Pair], list[Pair]]:

@@ -291,6 +291,8 @@ def test_calibrating_on_a_judged_video_is_a_leak(folder: Path, convert: Say) -> 
     assert "3 frames of 1 scenes that are judged too" in convert(scenes="([0-9])")
     assert "wanted a regular expression for scenes" in convert(scenes="([0-9]")
     assert "wanted a PP-HumanSeg14K frame name" in convert(scenes="pp-humanseg14k")
+    # Only the calibration's names must fit the rule: what is judged may be another collection.
+    assert "train/0.png: wanted a name that fits" in convert(scenes="^(10[0-9]+)")
 
 
 def test_a_copy_of_a_judged_picture_is_a_leak(folder: Path, convert: Say) -> None:

@@ -193,6 +193,12 @@ def test_pp_humanseg14k_names_hold_their_video() -> None:
         rule(Path("images/train/portrait.jpg"))
 
 
+def test_a_set_of_other_names_can_be_compared_with_one_that_fits_the_rule() -> None:
+    rule = dataset.where_it_fits(dataset.pp_humanseg14k_scene)
+    assert rule(Path("a/room0001.jpg")) == "room" == rule(Path("b/room0009.jpg"))
+    assert rule(Path("a/selfie.jpg")) != rule(Path("b/selfie.jpg"))
+
+
 @pytest.mark.parametrize("pattern", ["(", "abc"])
 def test_a_scene_pattern_that_names_nothing_is_refused(pattern: str) -> None:
     with pytest.raises(DatasetError, match="wanted"):

@@ -164,7 +164,7 @@ def _target(args: argparse.Namespace) -> Path:
 
 def _job(args: argparse.Namespace, progress: Progress) -> Job:
     """Read everything the user named; what is wrong is said before minutes are spent."""
-    from edge_seg.calibration.dataset import clip_scene, named_rule, pairs_of
+    from edge_seg.calibration.dataset import clip_scene, named_rule, pairs_of, where_it_fits
     from edge_seg.converters.conversion import Job
     from edge_seg.converters.gate import exam_from_labels
 
@@ -175,7 +175,7 @@ def _job(args: argparse.Namespace, progress: Progress) -> Job:
     if args.labels:
         what = "reading labelled pictures"
         exam = exam_from_labels(args.labels, progress=lambda done: progress(what, done, 0))
-        judged = pairs_of(args.labels, scene=scene)
+        judged = pairs_of(args.labels, scene=where_it_fits(scene))
     calibration = _calibration(args, network, judged, scene, progress)
     return Job(
         network,
