@@ -22,6 +22,7 @@ from edge_seg._version import __version__
 from edge_seg.board import Board, detect, resolve
 from edge_seg.bundle import ModelBundle
 from edge_seg.segmenter import EdgeSegmenter
+from edge_seg.smoothing import DEFAULT, Smoother
 
 Picture = NDArray[np.uint8]
 
@@ -31,6 +32,7 @@ MAX_FRAMES = 16  # kept in memory: 16 frames of 720p are 44 MB
 WARM_UP = 10  # calls after the first, not counted: caches, frequency, the library's own lazy work
 CALLS = 200
 MAX_SECONDS = 60.0
+CAMERA_FPS = 30  # of the times the frames are given, which only a smoother looks at
 UNAVAILABLE = "unavailable"
 
 
@@ -128,13 +130,14 @@ def measure(
     frames: Sequence[Picture] | None = None,
     source: str = "",
     calls: int = CALLS,
+    smoother: Smoother | str | None = DEFAULT,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
     """Measure a bundle with a board's runtimes and threads on this machine.
 
     frames: uint8 (H, W, 3) BGR, used in turn; None for a generated 1280x720 sequence. source:
-    where they came from, for the report. calls: timed calls, ended early after 60 s. progress:
-    called with the calls done.
+    where they came from, for the report. calls: timed calls, ended early after 60 s. smoother: as
+    `EdgeSegmenter.open` takes it; the stage "smooth" is its. progress: called with the calls done.
 
     Raises what `EdgeSegmenter.open` and `segment` raise.
     """
@@ -143,7 +146,7 @@ def measure(
     chosen = resolve(board)
     heat = machine.temperature()
     began = time.perf_counter()
-    with EdgeSegmenter.open(bundle, board=chosen, threads=threads) as segmenter:
+    with EdgeSegmenter.open(bundle, board=chosen, threads=threads, smoother=smoother) as segmenter:
         opened = time.perf_counter()
         segmenter.segment(frames[0])
         first = time.perf_counter()
@@ -180,13 +183,13 @@ def _steady(
     calls: int,
     progress: Callable[[int], None] | None,
 ) -> StageClock:
-    for i in range(WARM_UP):
-        segmenter.segment(frames[i % len(frames)])
+    for i in range(-WARM_UP, 0):
+        segmenter.segment(frames[i % len(frames)], i / CAMERA_FPS)
     clock = StageClock()
     end = time.perf_counter() + MAX_SECONDS
     for i in range(calls):
         clock.start()
-        segmenter.segment(frames[i % len(frames)], clock=clock)
+        segmenter.segment(frames[i % len(frames)], i / CAMERA_FPS, clock=clock)
         clock.stop()
         if progress is not None:
             progress(i + 1)

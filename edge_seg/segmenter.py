@@ -29,11 +29,11 @@ from edge_seg.counters import Counters, Latency
 from edge_seg.engine import Engine
 from edge_seg.errors import BackendUnavailable, FrameError, MaskLate
 from edge_seg.pixels import Mask, Picture
+from edge_seg.smoothing import DEFAULT, Smoother, resolve
 from edge_seg.supervision import Choice, Policy, Supervisor
 
 if TYPE_CHECKING:
     from edge_seg.camera import Shot, Source
-    from edge_seg.smoothing import Smoother
 
 log = logging.getLogger("edge_seg")
 DTYPES = ("float32", "uint8")
@@ -53,12 +53,13 @@ class EdgeSegmenter:
         engines: Supervisor[Engine],
         *,
         format: str = "bgr",
-        smoother: Smoother | None = None,
+        smoother: Smoother | str | None = None,
         board: Board | None = None,
     ) -> None:
         _check_format(format)
         self.format = format
-        self.smoother = smoother
+        self.smoother = resolve(smoother)
+        self._seen: tuple[int, ...] = ()  # the shape of the last frame
         self.board = board
         self.latency = Latency()
         self._engines = engines
@@ -73,7 +74,7 @@ class EdgeSegmenter:
         board: str | Board = "auto",
         format: str = "bgr",
         threads: int | None = None,
-        smoother: Smoother | None = None,
+        smoother: Smoother | str | None = DEFAULT,
         policy: Policy | None = None,
         cache: str | Path | None = None,
     ) -> EdgeSegmenter:
@@ -82,7 +83,9 @@ class EdgeSegmenter:
         bundle: a directory, a loaded ModelBundle, or None for the default network that ships.
         board: a name or alias, a path to a board.toml, a Board, or "auto" (detect).
         format: of the frames you will pass: "bgr", "rgb", "nv12" or "yuv420".
-        threads: overrides the runtime's number of threads. smoother: None (off) or a Smoother.
+        threads: overrides the runtime's number of threads.
+        smoother: "default" (smoothing.Steady), None (off) or a Smoother; it is asked for frames
+        with a timestamp alone, so unrelated pictures pass it by.
         policy: when to give a runtime up (supervision.Policy); None: retry failures once, find
         frozen outputs, wait for as long as a call takes.
         cache: the folder of what is built for this machine (see `edge-seg prepare`).
@@ -112,9 +115,11 @@ class EdgeSegmenter:
 
     @classmethod
     def on(
-        cls, engine: Engine, *, format: str = "bgr", smoother: Smoother | None = None
+        cls, engine: Engine, *, format: str = "bgr", smoother: Smoother | str | None = None
     ) -> EdgeSegmenter:
         """Return a segmenter on one open engine, which it owns; nothing else takes its place.
+
+        smoother: as in `open`, but off unless one is given.
 
         Raises BackendUnavailable where the engine fails its first call.
         """
@@ -166,11 +171,11 @@ class EdgeSegmenter:
         """Return the mask of a frame: the probability of "person" per pixel.
 
         frame: uint8 (H, W, 3), or (3H/2, W) where the format is "nv12" or "yuv420". timestamp:
-        seconds, any origin, needed by a smoother. size: (height, width) of the mask when it is not
-        the frame's: a camera's small stream gives the mask of its large one. out: a buffer of that
-        size and dtype to write into. dtype: "float32" (0..1) or "uint8" (0..255). clock: called
-        with a stage's name when that stage ends (used by `bench`). format: of this frame, where it
-        is not the segmenter's.
+        seconds, any origin; without one the frame stands alone and is not smoothed. size: (height,
+        width) of the mask when it is not the frame's: a camera's small stream gives the mask of
+        its large one. out: a buffer of that size and dtype to write into. dtype: "float32" (0..1)
+        or "uint8" (0..255). clock: called with a stage's name when that stage ends (used by
+        `bench`). format: of this frame, where it is not the segmenter's.
 
         Raises FrameError (a frame that is not one), BackendFailure (no runtime of the board works;
         the next call may try again), MaskLate (with a deadline: go on with the next frame).
@@ -185,7 +190,10 @@ class EdgeSegmenter:
         engine, answer = self._engines.run(picture, tick)
         if engine is not self._engine:
             self._changed(engine)
-        if self.smoother is None:
+        if self.smoother is not None and (timestamp is None or frame.shape != self._seen):
+            self.smoother.reset()  # a frame of its own, or of another camera
+        self._seen = frame.shape
+        if self.smoother is None or timestamp is None:
             mask = engine.decode(answer, dtype)
             tick("decode")
         else:
@@ -205,7 +213,7 @@ class EdgeSegmenter:
         self,
         answer: np.ndarray[Any, Any],
         picture: Picture,
-        timestamp: float | None,
+        timestamp: float,
         dtype: str,
         tick: Callable[[str], None],
     ) -> Mask:
@@ -227,9 +235,9 @@ class EdgeSegmenter:
         (so rotate=, mirror=, fps= and policies are said there). drop: of a camera's frames, while
         the network works: "oldest" keeps the newest only, "none" makes the camera wait. Where the
         camera gives a second, small stream, that is what the network sees, and the mask has the
-        frame's size. With a deadline (Policy),
-        frames whose mask was late are left out; `counters.lost` has them. Raises CameraError where
-        the source cannot be opened, CameraLost, BackendFailure.
+        frame's size. A folder or list of unrelated pictures is not smoothed. With a deadline
+        (Policy), frames whose mask was late are left out; `counters.lost` has them. Raises
+        CameraError where the source cannot be opened, CameraLost, BackendFailure.
         """
         from edge_seg.camera import LivePolicy, Source, open_source
 
@@ -246,14 +254,18 @@ class EdgeSegmenter:
                     continue
                 yield shot.frame, mask
 
-    def segment_shot(self, shot: Shot, source: Source, *, dtype: str = "float32") -> Mask:
-        """Return the mask, at the frame's size, of a shot that `source` handed out."""
+    def segment_shot(
+        self, shot: Shot, source: Source, *, dtype: str = "float32", timed: bool | None = None
+    ) -> Mask:
+        """Return the mask, at the frame's size, of a shot that `source` handed out.
+
+        timed: whether consecutive shots belong together; None: what the source says (`moving`).
+        """
+        when = shot.timestamp if (source.moving if timed is None else timed) else None
         if shot.lores is None:
-            return self.segment(shot.frame, shot.timestamp, dtype=dtype, format=source.format)
+            return self.segment(shot.frame, when, dtype=dtype, format=source.format)
         size = pixels.frame_size(shot.frame, source.format)
-        return self.segment(
-            *(shot.lores, shot.timestamp), size=size, dtype=dtype, format=source.lores_format
-        )
+        return self.segment(shot.lores, when, size=size, dtype=dtype, format=source.lores_format)
 
     def close(self) -> None:
         """Free the backend; may be called twice."""

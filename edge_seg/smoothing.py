@@ -1,15 +1,64 @@
-"""What a temporal smoother is to the segmenter. None ships in this version: masks are per frame.
+"""Stable masks in seconds, not in frames: still where the picture is still, at once where it moves.
 
-A smoother works at the network's output size, before the mask is enlarged (a per-pixel filter
-costs about thirty times more at 720p), and in seconds, never in frames.
+    mask       float32 (h, w) 0..1        at the network's output size, before it is enlarged (a
+                                          per-pixel filter costs about thirty times more at 720p)
+    picture    uint8 (H, W, 3)            what the network saw
+    timestamp  seconds, any origin        None: no time is known
+
+`Steady` is the smoother that is on by default for streams. Per pixel of the mask it keeps a mean
+of the last masks and, with the same weights, of the picture. Where the picture differs from that
+mean by more than the camera's noise, the mask goes through at once; where it does not, the mask is
+averaged over a half-life, and a mask that contradicts the mean in a still picture must last
+`PATIENCE` (or one further frame) to be believed: a blink is not. docs/smoothing.md has the
+measurements and what was tried instead; `baselines` has the classics.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from edge_seg.errors import FrameError
+
+log = logging.getLogger("edge_seg")
+Soft = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+Where = NDArray[np.bool_]
+
+DEFAULT = "default"  # `smoother=` of the segmenter: a Steady with its own half-life
+HALF_LIFE = 0.5  # s
+LONGEST_HALF_LIFE = 10.0  # s
+PATIENCE = 0.1  # s for which a contradiction must last in a still picture
+YOUNG = 1.5  # frames that the first one of a mean counts for: what moved may still be settling
+GAP = 1.0  # s: after a longer pause the next frame is a first one
+GRID = 64  # most cells a side on which the picture is compared
+# Levels of 255 by which a cell of the small picture must differ from its mean: up to the first it
+# is still, from the second it moves. Both grow with the camera's noise: in medians of a frame's
+# differences, most of which are noise. Chosen on the tuning clips of benchmarks/clips.py.
+STILL, MOVING = 0.6, 2.0
+STILL_NOISE, MOVING_NOISE = 3.0, 6.0
+CROWD = 4.5  # of 9 cells around, so many moving ones move the middle one: noise is alone
+REACH = 3  # cells: the network sees beyond a pixel, so its mask changes beside what moves
+# Of probability. Up to the first a difference in what moves is averaged, from the second it is not.
+SLIGHT, PLAIN = 0.02, 0.1
+CONTRADICTION = 0.25  # of probability: what differs less in a still picture is averaged, not judged
+TOUCH = 0.15  # share of a contradiction beside motion that explains all of it
+CUT_LEVEL, CUT_SHARE = 16.0, 0.6  # levels, and the share of cells over it: another scene
+GAIN_STEP = 1.25  # the most a row's light may differ from the whole frame's change
+GAIN_MOST = 3.0  # a larger step of the whole frame's light is another scene (or a black frame)
+DARK = 4.0  # levels added before light is divided by light
+# Rows average their gain with their neighbours'. No response below 0 at any frequency: the mean is
+# corrected by what it differs by, and a box of 3 (-1/3 for rows in turn) would swing up, frame by
+# frame.
+NEIGHBOURS = np.array([[0.25], [0.5], [0.25]], np.float32)
+LATE_STEPS = 3  # steps too long to be seconds, in a row, before that is said
+SHORTEST_PAUSE = 4.0  # steps below are pauses; above they may be a camera's in ms (250 a second)
+TICKS = (("milliseconds", 1e3), ("microseconds", 1e6), ("nanoseconds", 1e9))
 
 
 class Smoother(Protocol):
@@ -28,3 +77,270 @@ class Smoother(Protocol):
     def reset(self) -> None:
         """Forget what was seen: the next mask is a first one."""
         ...
+
+
+def resolve(smoother: Smoother | str | None) -> Smoother | None:
+    """Return what `smoother=` means: "default" is a fresh `Steady`, None is none.
+
+    Raises FrameError for anything that is no smoother.
+    """
+    if isinstance(smoother, str):
+        if smoother == DEFAULT:
+            return Steady()
+    elif smoother is None or all(hasattr(smoother, verb) for verb in ("update", "reset")):
+        return smoother
+    raise FrameError(
+        f"wanted smoother= as {DEFAULT!r}, None or an object with update() and reset(), found "
+        f"{smoother!r}; edge_seg.baselines.baseline(name) makes the classics"
+    )
+
+
+def checked(mask: NDArray[np.floating], known: Soft | None) -> Soft:
+    """Return a mask as float32 (h, w) without NaN: there what was known, else background.
+
+    Raises FrameError for anything but floats (h, w).
+    """
+    if mask.ndim != 2 or mask.dtype.kind != "f" or not mask.size:
+        raise FrameError(
+            f"wanted a mask of floats 0..1 (height, width), found {mask.dtype} {mask.shape}; pass "
+            "the network's decoded mask"
+        )
+    soft: Soft = np.asarray(mask, dtype=np.float32)
+    if math.isfinite(float(soft.sum())):  # one sum finds any NaN or infinity
+        return soft
+    bad = ~np.isfinite(soft)
+    log.warning(
+        "wanted a mask of numbers, found %d of %d pixels that are none; they keep their last value",
+        np.count_nonzero(bad),
+        soft.size,
+    )
+    return np.where(bad, np.float32(0) if known is None else known, soft).astype(np.float32)
+
+
+class Clock:
+    """Turns timestamps into steps of seconds, and says when they cannot be seconds.
+
+    step() returns the seconds since the last frame, or None where the frame is a first one: none
+    before it, no (finite) time given, time that ran backwards, or a pause longer than `GAP`. A
+    repeated time is a step of 0.
+    """
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._late: list[float] = []
+        self._said = False
+
+    def step(self, timestamp: float | None) -> float | None:
+        """Return the seconds since the last frame, or None."""
+        if timestamp is None or not math.isfinite(timestamp):
+            self._last = None
+            return None
+        last, self._last = self._last, float(timestamp)
+        if last is None:
+            return None
+        seconds = self._last - last
+        if 0 <= seconds <= GAP:
+            self._late.clear()
+            return seconds
+        self._suspect(seconds)
+        return None
+
+    def _suspect(self, seconds: float) -> None:
+        """Say once that times step by what would be a camera's rate in another unit."""
+        if seconds < SHORTEST_PAUSE:
+            self._late.clear()
+            return
+        self._late.append(seconds)
+        if len(self._late) < LATE_STEPS or self._said:
+            return
+        usual = sorted(self._late)[len(self._late) // 2]
+        self._late.clear()
+        for unit, per_second in TICKS:
+            if usual / per_second <= GAP:
+                self._said = True
+                log.warning(
+                    "wanted timestamps in seconds, found steps of %g: nothing is smoothed over "
+                    "pauses so long; if they are %s, divide by %g",
+                    usual,
+                    unit,
+                    per_second,
+                )
+                return
+
+    def reset(self) -> None:
+        """Forget the last time."""
+        self._last = None
+        self._late.clear()
+
+
+class Steady:
+    """The default smoother. half_life: seconds over which a still pixel forgets half.
+
+    A frame is taken as a first one, and its mask returned as it is: after `reset`, where the
+    timestamp is absent, not finite or earlier than the last, after a pause of more than 1 s, where
+    mask or picture change their size, and where most of the picture changes at once (a scene cut,
+    a black frame). A repeated timestamp adds no time: what moves goes through, the rest stays.
+
+    Raises FrameError for a half-life that is none.
+
+    >>> smoother = Steady(half_life=0.3)
+    >>> mask, picture = np.ones((56, 56), np.float32), np.zeros((224, 224, 3), np.uint8)
+    >>> float(smoother.update(mask, picture, 0.0).min())
+    1.0
+    """
+
+    def __init__(self, half_life: float = HALF_LIFE) -> None:
+        if not 0 < half_life <= LONGEST_HALF_LIFE:
+            raise FrameError(
+                f"wanted a half-life above 0 and up to {LONGEST_HALF_LIFE:g} seconds, found "
+                f"{half_life:g}; give seconds, or no smoother to switch it off"
+            )
+        self.half_life = half_life
+        self._clock = Clock()
+        self._picture_shape: tuple[int, ...] = ()
+        self._mask: Soft | None = None
+        self._mean: Soft  # of the picture, float32 (3, rows, columns)
+        self._age: Soft  # s over which the means were taken
+        self._waited: Soft  # s since the contradiction began, -1 where there is none
+        self._sign: Soft  # of the contradiction: 1 more person, -1 less
+
+    def reset(self) -> None:
+        """Forget what was seen: the next mask is a first one."""
+        self._clock.reset()
+        self._mask = None
+
+    def update(self, mask: Soft, picture: Picture, timestamp: float | None) -> Soft:
+        """Return the smoothed mask, float32 of the mask's shape, a new array.
+
+        Raises FrameError for a mask or picture that is none.
+        """
+        last = self._mask if self._mask is not None and self._mask.shape == mask.shape else None
+        soft = checked(mask, last)
+        small = reduced(picture, soft.shape)
+        seconds = self._clock.step(timestamp)
+        if last is None or seconds is None or picture.shape != self._picture_shape:
+            return self._first(soft, picture, small)
+        moving = self._motion(small)
+        if moving is None:
+            return self._first(soft, picture, small)
+        return self._blend(soft, small, moving, seconds)
+
+    def _first(self, soft: Soft, picture: Picture, small: Soft) -> Soft:
+        self._picture_shape = picture.shape
+        self._mask, self._mean = soft.copy(), small
+        self._age = np.zeros(small.shape[1:], np.float32)
+        self._waited = np.full_like(soft, -1)
+        self._sign = np.zeros_like(soft)
+        return soft.copy()
+
+    def _motion(self, small: Soft) -> Soft | None:
+        """Return how much each cell moves, 0..1; None where it is another scene.
+
+        The mean picture is first brought to the light of this frame, row by row, so that
+        exposure steps and the bands of lamps are no motion.
+        """
+        gains = _gains(small, self._mean)
+        if gains is None:
+            return None
+        self._mean *= gains[:, None]
+        difference = np.abs(small - self._mean).max(axis=0)
+        if float((difference > CUT_LEVEL).mean()) > CUT_SHARE:
+            return None
+        noise = float(np.median(difference[::2, ::2]))
+        still = max(STILL, STILL_NOISE * noise)
+        span = max(MOVING, MOVING_NOISE * noise) - still
+        moving = np.clip((difference - np.float32(still)) * np.float32(1 / span), 0, 1)
+        crowd = cv2.blur(moving, (3, 3)) * np.float32(9 / CROWD)
+        return np.asarray(np.minimum(crowd, 1), dtype=np.float32)
+
+    def _blend(self, soft: Soft, small: Soft, moving: Soft, seconds: float) -> Soft:
+        assert self._mask is not None
+        rests = self._resting(seconds)
+        self._mean += (rests + (1 - rests) * moving) * (small - self._mean)
+        self._age = (self._age + np.float32(seconds)) * (1 - moving)
+        near = np.asarray(cv2.dilate(moving, np.ones((REACH, REACH), np.uint8)), np.float32)
+        if moving.shape != soft.shape:
+            size = (soft.shape[1], soft.shape[0])
+            rests, moving, near = (cv2.resize(m, size) for m in (rests, moving, near))
+        difference = soft - self._mask
+        size_of = np.abs(difference)
+        plain = np.clip((size_of - np.float32(SLIGHT)) * np.float32(1 / (PLAIN - SLIGHT)), 0, 1)
+        weight = rests + (1 - rests) * (moving * plain)
+        believed, waits = self._judge(np.sign(difference), size_of > CONTRADICTION, near, seconds)
+        weight[believed], weight[waits] = 1, 0
+        self._mask += weight * difference
+        return self._mask.copy()
+
+    def _resting(self, seconds: float) -> Soft:
+        """Return the weight of this frame where nothing moves.
+
+        That of the half-life, or of a plain mean over fewer frames where the mean is still young.
+        """
+        least = np.float32(1 - 2 ** (-seconds / self.half_life))
+        if not seconds:
+            return np.full_like(self._age, least)
+        step = np.float32(seconds)
+        return np.maximum(step / (self._age + YOUNG * step), least).astype(np.float32)
+
+    def _judge(self, sign: Soft, differs: Where, near: Soft, seconds: float) -> tuple[Where, Where]:
+        """Return which contradictions are believed now, and which wait.
+
+        Beside motion they are believed at once; in a still picture they must last.
+        """
+        beside = near >= 0.5
+        against = differs & ~beside
+        goes_on = against & (sign == self._sign) & (self._waited >= 0)
+        waited = np.where(goes_on, self._waited + np.float32(seconds), np.float32(0))
+        # Believed in the last frame that is not later than PATIENCE, or in the first further one.
+        lasted = goes_on & (waited + np.float32(seconds) > PATIENCE + 1e-3) & (waited > 0)
+        waits = against & ~lasted
+        if waits.any():
+            waits &= ~_touched(differs, beside)
+        self._waited = np.where(waits, waited, np.float32(-1))
+        self._sign = sign
+        return differs & ~waits, waits
+
+
+def reduced(picture: Picture, size: tuple[int, ...]) -> Soft:
+    """Return the picture on a grid, float32 (3, rows, columns) 0..255. Raises FrameError.
+
+    The grid is the mask's, or for a mask with a side over `GRID` one in its proportions.
+    """
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
+        raise FrameError(
+            f"wanted a picture of uint8 (height, width, 3), found {picture.dtype} {picture.shape}; "
+            "pass what the network saw"
+        )
+    scale = min(1.0, GRID / max(size))
+    height, width = (max(1, round(side * scale)) for side in size)
+    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(small.transpose(2, 0, 1), dtype=np.float32)
+
+
+def _gains(now: Soft, before: Soft) -> Soft | None:
+    """Return by how much each row's light changed: the median of the quotient along the row.
+
+    A row that a person fills is held to what the whole frame did, within `GAIN_STEP`. None where
+    the whole frame's light changed by more than `GAIN_MOST`.
+    """
+    bright, was = now[:, :, ::2].sum(axis=0), before[:, :, ::2].sum(axis=0)
+    rows = np.median((bright + 3 * DARK) / (was + 3 * DARK), axis=1)
+    whole = float(np.median(rows))
+    if not 1 / GAIN_MOST <= whole <= GAIN_MOST:
+        return None
+    rows = cv2.filter2D(rows.astype(np.float32)[:, None], -1, NEIGHBOURS)[:, 0]
+    return np.asarray(np.clip(rows, whole / GAIN_STEP, whole * GAIN_STEP), dtype=np.float32)
+
+
+def _touched(differs: Where, beside: Where) -> Where:
+    """Return the connected differences of which a `TOUCH` lies beside motion.
+
+    Somebody who comes in is one contradiction, also where they look like the wall.
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        differs.astype(np.uint8), connectivity=8
+    )
+    moved = np.bincount(labels.ravel(), weights=beside.ravel(), minlength=count)
+    touched = moved > TOUCH * stats[:, cv2.CC_STAT_AREA]
+    touched[0] = False  # what does not differ
+    return np.asarray(touched[labels], dtype=bool)

@@ -66,7 +66,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     ),
     "bench": (
         *("_version", "errors", "spec", "bundle", "pixels", "backends", "board", "segmenter"),
-        *("camera", "compositing", "metrics", "evaluation", "machine"),
+        *("smoothing", "camera", "compositing", "metrics", "evaluation", "machine"),
     ),
     "__init__": ("_version", "errors", "spec", "bundle", "board", "segmenter"),
     "__main__": ("cli",),

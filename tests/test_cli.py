@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -196,6 +197,8 @@ def test_two_pictures_of_one_name_are_refused_before_one_mask_replaces_the_other
         (["-o", "out.webm", "--background", "#12345"], "#RRGGBB"),
         (["-o", "out.webm", "--fps", "0"], "frames per second"),
         (["-o", "out.webm", "--fps", "nan"], "frames per second"),
+        (["-o", "out.webm", "--smoothing", "0"], "half-life of 1 to 10000 milliseconds or off"),
+        (["-o", "out.webm", "--smoothing", "nan"], "half-life of 1 to 10000 milliseconds or off"),
         (["-o", "out.webm", "--rotate", "45"], "90"),
     ],
 )
@@ -208,6 +211,36 @@ def test_wrong_options_of_run(
 ) -> None:
     _usage_error(lambda: run("--source", clip, *words))
     assert told in capsys.readouterr().err
+
+
+def test_clips_are_smoothed_and_unrelated_pictures_only_when_asked(
+    run: Callable[..., int], tmp_path: Path
+) -> None:
+    """Grey noise is a mask that flickers to the fake network."""
+    rng = np.random.default_rng(0)
+    for folder in ("clip/frames", "pictures"):
+        (tmp_path / folder).mkdir(parents=True)
+    for i in range(10):
+        coarse = (127 + rng.normal(0, 1.5, (12, 16, 3))).round().astype(np.uint8)
+        frame = cv2.resize(coarse, (160, 120), interpolation=cv2.INTER_NEAREST)
+        for folder in ("clip/frames", "pictures"):
+            cv2.imwrite(str(tmp_path / folder / f"{i}.png"), frame)
+
+    def flicker(source: str, *words: object) -> float:
+        masks = tmp_path / f"{source}{len(words)}{words[-1:]}"
+        assert run("--source", tmp_path / source, "--masks", masks, "--fps", 10, *words) == 0
+        read = [cv2.imread(str(masks / f"{i}.png"), cv2.IMREAD_GRAYSCALE) for i in range(10)]
+        assert all(mask is not None for mask in read)
+        return float(np.mean([cv2.absdiff(a, b).mean() for a, b in pairwise(read)]))
+
+    raw = flicker("pictures")
+    assert raw > 0.5 and flicker("clip", "--smoothing", "off") == raw
+    assert flicker("clip") < 0.6 * raw
+    assert (
+        flicker("pictures", "--smoothing", 500)
+        == flicker("clip")
+        < flicker("clip", "--smoothing", 50)
+    )
 
 
 def test_the_source_is_never_overwritten(

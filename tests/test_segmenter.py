@@ -7,6 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -22,6 +23,7 @@ from edge_seg.errors import (
 )
 from edge_seg.pixels import Picture
 from edge_seg.segmenter import open_artifact
+from edge_seg.smoothing import Steady
 from edge_seg.spec import InputSpec
 from tests.conftest import make_fake_bundle
 
@@ -308,6 +310,44 @@ def test_a_smoother_works_at_the_network_s_size_before_enlarging(
     assert recorder.calls == [((16, 24), (64, 96, 3), 1.25)]
     assert mask.dtype == dtype and mask.shape == (480, 640)
     assert mask.max() / (255 if dtype == "uint8" else 1) == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_smoother_is_asked_for_frames_with_a_time_alone(
+    fake_bundle: Path, fake_board: Path
+) -> None:
+    recorder = Recorder()
+    with EdgeSegmenter.open(fake_bundle, board=str(fake_board), smoother=recorder) as segmenter:
+        segmenter.segment(half_bright(), 1.0)
+        alone = segmenter.segment(half_bright())
+        assert recorder.calls == []  # told to forget
+        segmenter.segment(half_bright(), 1.1)
+        segmenter.segment(half_bright(90, 120), 1.2)  # another camera
+        assert [call[2] for call in recorder.calls] == [1.2]
+    with EdgeSegmenter.open(fake_bundle, board=str(fake_board), smoother=None) as plain:
+        assert np.array_equal(alone, plain.segment(half_bright()))
+
+
+def test_streams_are_smoothed_by_default_and_unrelated_pictures_are_not(
+    fake_bundle: Path, fake_board: Path, tmp_path: Path
+) -> None:
+    dark = np.full((120, 160, 3), 20, np.uint8)
+    for folder in ("clip/frames", "pictures"):
+        (tmp_path / folder).mkdir(parents=True)
+        for i in range(4):
+            cv2.imwrite(str(tmp_path / folder / f"{i}.png"), dark)
+    asked: list[float | None] = []
+    with EdgeSegmenter.open(fake_bundle, board=str(fake_board)) as segmenter:
+        assert isinstance(segmenter.smoother, Steady)
+        update = segmenter.smoother.update
+        segmenter.smoother.update = lambda m, p, t: (asked.append(t), update(m, p, t))[1]  # type: ignore
+        list(segmenter.stream(tmp_path / "pictures"))
+        assert asked == []
+        list(segmenter.stream(tmp_path / "clip"))
+        assert asked == pytest.approx([0, 1 / 30, 2 / 30, 0.1])
+    with EdgeSegmenter.open(fake_bundle, board=str(fake_board), smoother=None) as segmenter:
+        assert segmenter.smoother is None
+    with pytest.raises(FrameError, match="smoother="):
+        EdgeSegmenter.open(fake_bundle, board=str(fake_board), smoother="one-euro")
 
 
 def test_the_runtime_told_is_the_one_that_runs(fake_bundle: Path, fake_board: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import Any
 
 
 def add_bundle(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
@@ -32,6 +33,41 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=count, metavar="N", help="CPU threads (default: the board's)"
     )
+
+
+def add_smoothing(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add --smoothing; default: what is done without it, for the help."""
+    parser.add_argument(
+        "--smoothing",
+        type=half_life,
+        metavar="MS|off",
+        help="half-life in milliseconds of what stands still in the masks, 1 to 10000, or off "
+        f"(default: {default})",
+    )
+
+
+def half_life(text: str) -> float:
+    """Return seconds, 0 for "off", of a half-life in milliseconds from 1 to 10000."""
+    if text == "off":
+        return 0.0
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 1 <= value <= 10000:
+        raise argparse.ArgumentTypeError(
+            f"wanted a half-life of 1 to 10000 milliseconds or off, found {text!r}"
+        )
+    return value / 1000
+
+
+def smoother(seconds: float | None) -> Any:
+    """Return what `EdgeSegmenter.open(smoother=...)` takes for --smoothing's value."""
+    from edge_seg.smoothing import DEFAULT, Steady
+
+    if seconds is None:
+        return DEFAULT
+    return Steady(seconds) if seconds else None
 
 
 def count(text: str) -> int:

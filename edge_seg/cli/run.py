@@ -64,6 +64,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="frames per second of the video written (default: the source's; 1 for a folder or "
         "list, 30 for a clip folder); of a camera, no more are asked for and taken",
     )
+    arguments.add_smoothing(
+        parser,
+        "500 for videos and cameras, off for unrelated pictures, whose times come from --fps",
+    )
     parser.add_argument("-o", "--output", type=_webm, metavar="OUT.webm", help="the video to write")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="a folder for one PNG per frame")
     parser.add_argument(
@@ -92,7 +96,12 @@ def run(args: argparse.Namespace) -> int:
             )
             _check_names(args, source)
             segmenter = stack.enter_context(
-                EdgeSegmenter.open(args.bundle, board=args.board, threads=args.threads)
+                EdgeSegmenter.open(
+                    args.bundle,
+                    board=args.board,
+                    threads=args.threads,
+                    smoother=arguments.smoother(args.smoothing),
+                )
             )
             if args.metrics:
                 _show_counters(stack, args.metrics, segmenter)
@@ -134,9 +143,10 @@ def _frames(
     masks: Any,
 ) -> int:
     done = 0
+    timed = source.moving or args.smoothing is not None  # unrelated pictures stand alone
     with frames_bar(Path(source.describe).name, source.count) as advance:
         for shot in source:
-            mask = segmenter.segment_shot(shot, source, dtype="uint8")
+            mask = segmenter.segment_shot(shot, source, dtype="uint8", timed=timed)
             if masks is not None:
                 masks.write(mask, shot.name)
             if video is not None:

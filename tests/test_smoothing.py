@@ -1,0 +1,371 @@
+"""The default smoother: still in stillness, at once in motion, and an answer to every bad input."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edge_seg import smoothing
+from edge_seg.errors import FrameError
+from edge_seg.smoothing import CONTRADICTION, Steady
+
+MASK, PICTURE = (56, 56), (224, 224, 3)
+RATES = (30.0, 15.0, 10.0, 5.0)
+Soft = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+each_rate = pytest.mark.parametrize("fps", RATES)
+
+
+def room(seed: int = 0) -> Picture:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(60, 180, (6, 6, 3)).astype(np.uint8)
+    return np.asarray(cv2.resize(coarse, PICTURE[:2], interpolation=cv2.INTER_CUBIC))
+
+
+def filmed(picture: Picture, index: int, noise: float = 2.5, gain: float = 1.0) -> Picture:
+    """A camera's frame of a picture: its own noise every time."""
+    rng = np.random.default_rng((7, index))
+    lit = picture * gain + rng.normal(0, noise, picture.shape)
+    return np.clip(lit + 0.5, 0, 255).astype(np.uint8)
+
+
+def person(left: int = 20, width: int = 16) -> Soft:
+    mask = np.zeros(MASK, np.float32)
+    mask[16:, max(0, left) : left + width] = 1
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), 1.0))
+
+
+def shown(left: int, width: int = 16, background: Picture | None = None) -> Picture:
+    """The picture of `person`: bright, four pixels per cell."""
+    picture = (room() if background is None else background).copy()
+    picture[64:, max(0, 4 * left) : 4 * (left + width)] = (210, 215, 230)
+    return picture
+
+
+def run(
+    smoother: Steady, masks: list[Soft], pictures: list[Picture], fps: float, start: float = 0.0
+) -> Iterator[Soft]:
+    for i, (mask, picture) in enumerate(zip(masks, pictures, strict=True)):
+        yield smoother.update(mask, filmed(picture, i), start + i / fps)
+
+
+def still(count: int) -> list[Picture]:
+    return [shown(20)] * count
+
+
+# --- what it is for ------------------------------------------------------------------------------
+
+
+def test_the_first_mask_is_the_raw_one_and_a_new_array() -> None:
+    mask = person()
+    found = Steady().update(mask, room(), 5.0)
+    assert np.array_equal(found, mask) and found is not mask and found.dtype == np.float32
+
+
+@each_rate
+def test_noise_in_a_still_picture_is_averaged_away(fps: float) -> None:
+    rng = np.random.default_rng(0)
+    count = round(3 * fps)
+    clean = 0.3 + 0.4 * person()  # noise goes both ways
+    masks = [(clean + rng.normal(0, 0.05, MASK)).astype(np.float32) for _ in range(count)]
+    out = list(run(Steady(), masks, still(count), fps))
+    half = count // 2
+    raw_change = np.mean(
+        [np.abs(a - b).mean() for a, b in zip(masks[half:], masks[half + 1 :], strict=False)]
+    )
+    change = np.mean(
+        [np.abs(a - b).mean() for a, b in zip(out[half:], out[half + 1 :], strict=False)]
+    )
+    # A mean with a half-life of 0.5 s changes by 1 - 2^(-dt / 0.5) of what is new in a frame; what
+    # noise there is in the picture, and gates open by chance, may double it.
+    assert change < 2 * (1 - 2 ** (-1 / fps / 0.5)) * raw_change
+    assert np.abs(out[-1] - clean).mean() < 0.5 * np.abs(masks[-1] - clean).mean()
+
+
+@each_rate
+@pytest.mark.parametrize("at", [1, 9])
+def test_a_blink_of_one_frame_in_a_still_picture_is_removed(fps: float, at: int) -> None:
+    masks = [person()] * 12
+    masks[at] = np.zeros(MASK, np.float32)
+    for mask in run(Steady(), masks, still(12), fps):
+        assert np.abs(mask - person()).max() < CONTRADICTION  # below CONTRADICTION it is averaged
+        assert ((mask >= 0.5) != (person() >= 0.5)).sum() == 0
+
+
+@each_rate
+def test_a_real_change_in_a_still_picture_is_accepted_in_time(fps: float) -> None:
+    """Within 100 ms or one further frame, whichever is longer."""
+    masks = [np.zeros(MASK, np.float32)] * 10 + [person()] * 10
+    out = list(run(Steady(), masks, still(20), fps))
+    allowed = max(1, math.floor(0.1 * fps + 1e-6))
+    assert np.abs(out[10] - masks[0]).max() < CONTRADICTION  # not yet: it may be a blink
+    sure = person() > CONTRADICTION + 0.05
+    assert np.abs(out[10 + allowed] - person())[sure].max() < 0.01
+    assert np.abs(out[10 + allowed] - person()).max() < CONTRADICTION
+
+
+@each_rate
+def test_an_edge_that_visibly_moves_goes_through_at_once(fps: float) -> None:
+    lefts = [8 + round(20 * i / fps) for i in range(round(1.2 * fps))]
+    masks = [person(left) for left in lefts]
+    out = list(run(Steady(), masks, [shown(left) for left in lefts], fps))
+    for mask, raw, left, before in zip(out[1:], masks[1:], lefts[1:], lefts, strict=False):
+        if left != before:
+            edge = np.zeros(MASK, bool)
+            edge[20:, [before, left - 1, before + 16, left + 15]] = True
+            assert np.abs(mask - raw)[edge].max() < smoothing.PLAIN
+
+
+def test_somebody_who_enters_is_there_at_once_also_where_they_look_like_the_wall() -> None:
+    """The contradiction in the dark half touches the motion of the bright half."""
+    dark = shown(20, background=room())
+    dark[128:] = room()[128:]  # the lower body cannot be told from the room
+    empty = np.zeros(MASK, np.float32)
+    out = list(run(Steady(), [empty] * 8 + [person()] * 2, [room()] * 8 + [dark] * 2, 30))
+    assert np.abs(out[8] - person())[20:48].max() < 0.3
+
+
+@each_rate
+def test_nothing_sticks(fps: float) -> None:
+    """Whatever happened, one second of one answer in a still picture is that answer."""
+    rng = np.random.default_rng(3)
+    smoother = Steady()
+    for i in range(10):
+        smoother.update(rng.random(MASK, np.float32), filmed(room(i % 3), i), i / fps)
+    last = None
+    for i in range(10, 10 + math.ceil(3 * fps) + 2):
+        last = smoother.update(person(), filmed(room(), i), i / fps)
+    assert last is not None and np.abs(last - person()).max() < 0.05
+
+
+def test_the_mean_picture_stays_the_picture_for_minutes() -> None:
+    """The correction of each row's light feeds back on itself; it must not swing up."""
+    smoother, small = Steady(), smoothing.reduced(shown(20), MASK)
+    for i in range(600):
+        smoother.update(person(), filmed(shown(20), i), i / 30)
+        assert np.abs(smoother._mean - small).mean() < 1.0  # half the noise of one frame
+
+
+@pytest.mark.parametrize("gain", [0.7, 1.3])
+def test_a_step_of_the_exposure_is_no_motion(gain: float) -> None:
+    masks, smoother, out = [person()] * 8 + [np.zeros(MASK, np.float32)], Steady(), []
+    for i, mask in enumerate(masks):
+        step = gain if i >= 6 else 1.0
+        out.append(smoother.update(mask, filmed(shown(20) // 2 + 30, i, gain=step), i / 10))
+    assert (
+        np.abs(out[-1] - person()).max() < CONTRADICTION
+    )  # the blink after the step is still removed
+
+
+def test_bands_of_lamps_are_no_motion() -> None:
+    rows = np.arange(224)[:, None, None] / 224
+    smoother, out = Steady(), []
+    for i in range(12):
+        bands = 1 + 0.06 * np.sin(2 * np.pi * (100 * i / 15 + 2 * rows))
+        lit = (shown(20) * bands).clip(0, 255).astype(np.uint8)
+        mask = np.zeros(MASK, np.float32) if i == 10 else person()
+        out.append(smoother.update(mask, filmed(lit, i), i / 15))
+    assert ((out[10] >= 0.5) != (person() >= 0.5)).mean() < 0.01
+
+
+# --- when a frame is a first one -----------------------------------------------------------------
+
+
+def settled(smoother: Steady, start: float = 0.0) -> float:
+    """Feed ten still frames; return the time of the next."""
+    for i in range(10):
+        smoother.update(person(), filmed(shown(20), i), start + i / 10)
+    return start + 1.0
+
+
+OTHER = np.zeros(MASK, np.float32)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [room(5), np.zeros(PICTURE, np.uint8), np.full(PICTURE, 255, np.uint8)],
+    ids=["scene cut", "black frame", "white frame"],
+)
+def test_a_scene_cut_or_a_black_frame_goes_through_and_so_does_the_return(picture: Picture) -> None:
+    smoother = Steady()
+    time = settled(smoother)
+    assert np.array_equal(smoother.update(OTHER, picture, time), OTHER)
+    assert np.array_equal(smoother.update(person(), shown(20), time + 0.1), person())
+
+
+@pytest.mark.parametrize("time", [2.2, 0.5, None, math.nan, math.inf, -1.0])
+def test_after_a_gap_or_a_time_that_is_none_the_mask_is_raw(time: float | None) -> None:
+    smoother = Steady()
+    settled(smoother)
+    assert np.array_equal(smoother.update(OTHER, filmed(shown(20), 11), time), OTHER)
+
+
+def test_a_repeated_time_adds_no_time_and_keeps_what_rests() -> None:
+    smoother = Steady()
+    time = settled(smoother)
+    before = smoother.update(person(), filmed(shown(20), 11), time)
+    for _ in range(5):
+        again = smoother.update(OTHER, filmed(shown(20), 11), time)
+        assert np.allclose(again, before, atol=0.01)
+    moved = smoother.update(person(30), filmed(shown(30), 20), time)
+    assert np.abs(moved - person(30))[20:, 40:44].max() < 0.02
+
+
+def test_another_size_of_mask_or_picture_is_a_first_frame() -> None:
+    smoother = Steady()
+    time = settled(smoother)
+    small = np.zeros((36, 64), np.float32)
+    assert np.array_equal(smoother.update(small, filmed(shown(20), 11), time), small)
+    assert np.array_equal(smoother.update(OTHER, filmed(shown(20), 12), time), OTHER)
+    smoother.update(person(), filmed(shown(20), 13), time)
+    assert np.array_equal(smoother.update(OTHER, room()[:200], time), OTHER)
+
+
+def test_reset_equals_a_fresh_one() -> None:
+    used, fresh = Steady(), Steady()
+    settled(used)
+    used.reset()
+    for i in range(6):
+        inputs = (person(20 + i), filmed(shown(20 + i), i), 50 + i / 10)
+        assert np.array_equal(used.update(*inputs), fresh.update(*inputs))
+
+
+@given(
+    origin=st.sampled_from([0.0, -1e5, 1.7e9]),
+    seed=st.integers(0, 99),
+    fps=st.sampled_from(RATES),
+)
+@settings(max_examples=15, deadline=None)
+def test_any_origin_of_the_clock_gives_the_same(origin: float, seed: int, fps: float) -> None:
+    rng = np.random.default_rng(seed)
+    one, two = Steady(), Steady()
+    for i in range(8):
+        mask = np.clip(person() + rng.normal(0, 0.1, MASK), 0, 1).astype(np.float32)
+        picture = filmed(shown(20 + (i > 5)), 100 * seed + i)
+        here, there = (
+            one.update(mask, picture, i / fps),
+            two.update(mask, picture, origin + i / fps),
+        )
+        assert np.abs(here - there).max() < 1e-4
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.sampled_from([(56, 56), (36, 64), (144, 256), (1, 1), (3, 200)]),
+    times=st.lists(
+        st.one_of(st.none(), st.floats(-2, 5), st.sampled_from([0.0, math.nan, math.inf, 1e12])),
+        min_size=1,
+        max_size=8,
+    ),
+)
+@settings(max_examples=40, deadline=None)
+def test_whatever_comes_the_mask_stays_a_mask_and_the_inputs_stay_theirs(
+    seed: int, shape: tuple[int, int], times: list[float | None]
+) -> None:
+    rng = np.random.default_rng(seed)
+    smoother = Steady()
+    lowest, highest = 1.0, 0.0
+    for time in times:
+        mask = rng.random(shape, np.float32)
+        if rng.random() < 0.2:
+            mask.flat[0] = rng.choice([np.nan, np.inf])
+        picture = rng.integers(0, 256, (48, 64, 3)).astype(np.uint8)
+        copies = mask.copy(), picture.copy()
+        found = smoother.update(mask, picture, time)
+        assert found.shape == shape and found.dtype == np.float32 and found.flags.owndata
+        lowest, highest = min(lowest, float(found.min())), max(highest, float(found.max()))
+        assert np.array_equal(mask, copies[0], equal_nan=True) and np.array_equal(
+            picture, copies[1]
+        )
+        found[:] = 7.0  # the caller may write into it
+    assert lowest >= -1e-6 and highest <= 1 + 1e-6
+
+
+@each_rate
+def test_a_mask_that_does_not_change_comes_back(fps: float) -> None:
+    rng = np.random.default_rng(4)
+    mask = rng.random(MASK, np.float32)
+    for found in run(Steady(), [mask] * 9, [shown(20 + i) for i in range(9)], fps):
+        assert np.abs(found - mask).max() < 1e-6
+
+
+# --- bad input -----------------------------------------------------------------------------------
+
+
+def test_a_half_life_that_is_none_is_refused() -> None:
+    for wrong in (0, -0.1, 11, math.nan, math.inf):
+        with pytest.raises(FrameError, match="half-life"):
+            Steady(wrong)
+
+
+def test_a_mask_or_picture_that_is_none_is_refused_and_the_state_survives() -> None:
+    smoother = Steady()
+    time = settled(smoother)
+    for wrong in (np.zeros(MASK, np.uint8), np.zeros((56, 56, 1), np.float32), np.zeros((0, 5))):
+        with pytest.raises(FrameError, match="mask of floats"):
+            smoother.update(wrong, shown(20), time)
+    for wrong in (np.zeros((224, 224), np.uint8), np.zeros(PICTURE, np.float32)):
+        with pytest.raises(FrameError, match="picture of uint8"):
+            smoother.update(person(), wrong, time)
+    blinked = smoother.update(OTHER, filmed(shown(20), 11), time)
+    assert np.abs(blinked - person()).max() < CONTRADICTION
+
+
+def test_nan_in_a_mask_keeps_what_was_known_and_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    smoother = Steady()
+    time = settled(smoother)
+    broken = person()
+    broken[10:40, 20:30] = np.nan
+    with caplog.at_level(logging.WARNING, "edge_seg"):
+        found = smoother.update(broken, filmed(shown(20), 11), time)
+    assert np.abs(found - person()).max() < 1e-3
+    assert "300 of 3136 pixels" in caplog.text
+    first = Steady().update(broken, room(), 0.0)
+    assert np.isfinite(first).all() and first[10:40, 20:30].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("unit", "scale"), [("milliseconds", 1e3), ("microseconds", 1e6), ("nanoseconds", 1e9)]
+)
+@each_rate
+def test_times_in_another_unit_are_said_once(
+    fps: float, unit: str, scale: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    smoother = Steady()
+    with caplog.at_level(logging.WARNING, "edge_seg"):
+        for i in range(20):
+            found = smoother.update(person(20 + i), room(), scale * i / fps)
+            assert np.array_equal(found, person(20 + i))  # nothing is smoothed over such pauses
+    assert caplog.text.count("wanted timestamps in seconds") == 1
+    assert f"if they are {unit}, divide by {scale:g}" in caplog.text
+
+
+def test_slow_sources_and_single_pauses_are_not_called_wrong(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    smoother = Steady()
+    with caplog.at_level(logging.WARNING, "edge_seg"):
+        time = 0.0
+        for i in range(12):
+            time += 2.0 if i % 2 else 30.0  # a frame now and then
+            smoother.update(person(), room(), time)
+            smoother.update(person(), room(), time + 0.1)
+    assert not caplog.text
+
+
+def test_what_smoother_means() -> None:
+    own = Steady(0.2)
+    assert smoothing.resolve(own) is own and smoothing.resolve(None) is None
+    default = smoothing.resolve("default")
+    assert isinstance(default, Steady) and default.half_life == smoothing.HALF_LIFE
+    for wrong in ("steady", 0.5, object()):
+        with pytest.raises(FrameError, match="smoother="):
+            smoothing.resolve(wrong)  # type: ignore[arg-type]
