@@ -1,7 +1,8 @@
 """Frames that quality is judged on must be strangers to calibration: refused where they are not.
 
 A leak is a shared file, a shared scene (another frame of the same video, by the rule declared), or
-the same content under another name. A picture that was resized or encoded anew is not recognised.
+the same content under another name. A picture that was resized or encoded anew is not recognised,
+nor is a frame taken out of a video file.
 """
 
 from __future__ import annotations
@@ -29,13 +30,10 @@ def refuse_shared_scenes(frames: Frames, judged: Sequence[Pair]) -> None:
             _message(frames.source, f"{len(shared)} of the labelled pictures", shared)
         )
     scenes = {pair.scene for pair in judged}
-    if frames.is_video:
-        shared = [frames.source] if frames.scene(0) in scenes else []
-    else:
-        shared = [pair.image for pair in frames.pairs if pair.scene in scenes]
+    shared = [pair.image for pair in frames.pairs if pair.scene in scenes]
     if shared:
         count = len({pair.scene for pair in frames.pairs if pair.scene in scenes})
-        what = f"{len(shared)} frames of {count} scenes that are judged too"
+        what = f"{_some(len(shared), 'frame')} of {_some(count, 'scene')} judged on"
         raise DatasetError(_message(frames.source, what, shared))
 
 
@@ -49,8 +47,12 @@ def refuse_shared_content(
     shared = [c for c in candidates if c.sha256 in digests]
     if shared:
         twin = digests[shared[0].sha256]
-        what = f"{len(shared)} copies of labelled pictures"
+        what = f"{len(shared)} that copy labelled pictures byte for byte"
         raise DatasetError(_message(source, what, [Path(f"{shared[0].name} (= {twin})")]))
+
+
+def _some(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _message(source: Path, what: str, shared: list[Path]) -> str:

@@ -288,7 +288,7 @@ def test_calibrating_on_what_is_judged_is_a_leak(folder: Path, convert: Say) -> 
 
 def test_calibrating_on_a_judged_video_is_a_leak(folder: Path, convert: Say) -> None:
     # 0.png to 11.png against 1000.png to 1003.png: by the first digit, "1" is in both.
-    assert "3 frames of 1 scenes that are judged too" in convert(scenes="([0-9])")
+    assert "3 frames of 1 scene judged on" in convert(scenes="([0-9])")
     assert "wanted a regular expression for scenes" in convert(scenes="([0-9]")
     assert "wanted a PP-HumanSeg14K frame name" in convert(scenes="pp-humanseg14k")
     # Only the calibration's names must fit the rule: what is judged may be another collection.
@@ -298,7 +298,7 @@ def test_calibrating_on_a_judged_video_is_a_leak(folder: Path, convert: Say) -> 
 def test_a_copy_of_a_judged_picture_is_a_leak(folder: Path, convert: Say) -> None:
     (folder / "data/train/5.png").write_bytes((folder / "data/val/1002.png").read_bytes())
     said = convert()
-    assert "1 copies of labelled pictures" in said and "1002.png" in said
+    assert "1 that copy labelled pictures" in said and "1002.png" in said
 
 
 # --- options and places ---------------------------------------------------------------------------

@@ -257,7 +257,7 @@ def test_another_frame_of_a_judged_video_is_a_leak(tmp_path: Path) -> None:
     clean = listed(tmp_path / "clean.txt", [n for n in names if "ben" not in n])
     rule = pp_humanseg14k_scene
     judged = read_list(val, scene=rule)
-    with pytest.raises(DatasetError, match=r"7 frames of 1 scenes that are judged too.*ben0000"):
+    with pytest.raises(DatasetError, match=r"7 frames of 1 scene judged on.*ben0000"):
         gather(leaky, SPEC, judged=judged, scene=rule)
     assert len(gather(clean, SPEC, judged=judged, scene=rule).pictures) == 16
     # Undeclared, every picture is its own scene: the two lists share no file.
@@ -273,7 +273,7 @@ def test_another_frame_of_a_judged_clip_is_a_leak_without_any_rule(tmp_path: Pat
     names = [f"clip/frames/{i:03d}.png" for i in range(20)]
     first, rest = listed(tmp_path / "a.txt", names[:10]), listed(tmp_path / "b.txt", names[10:])
     judged = clip_pairs(tmp_path / "clip")[:10]
-    with pytest.raises(DatasetError, match="10 frames of 1 scenes that are judged too"):
+    with pytest.raises(DatasetError, match="10 frames of 1 scene judged on"):
         gather(rest, SPEC, judged=judged)
     with pytest.raises(DatasetError, match="10 of the labelled pictures"):
         gather(first, SPEC, judged=judged)
@@ -284,7 +284,7 @@ def test_the_same_content_under_another_name_is_a_leak(tmp_path: Path) -> None:
     (tmp_path / "val").mkdir()
     (tmp_path / "val" / "other.png").write_bytes((folder / "005.png").read_bytes())
     judged = read_list(listed(tmp_path / "val.txt", ["val/other.png"]))
-    with pytest.raises(DatasetError, match=r"1 copies of labelled.*005\.png.*other\.png"):
+    with pytest.raises(DatasetError, match=r"1 that copy labelled.*005\.png.*other\.png"):
         gather(folder, SPEC, judged=judged)
 
 
