@@ -92,23 +92,23 @@ def measure(
     args: argparse.Namespace, network: Network, results: Results, folder: Path
 ) -> Iterator[str]:
     """Fill in what the results lack, one conversion at a time; yields each one's name."""
-    frames = open_frames(args.calibration)
-    if args.mostly is not None:
-        frames = open_frames(lopsided(args.mostly, frames.pairs, args.few, folder / "source"))
-    pairs = list(labelled_pairs(args.labels))
-    work = Workpiece(network, CalibrationSet([]), folder, lambda message, done, total: None)
-    wanted = [
+    missing = [
         (f"{target} {way} {count} {seed}", target, way, count, seed)
         for seed, count, way, target in product(range(args.seeds), args.counts, WAYS, args.to)
     ]
-    seen = survey(frames)
+    missing = [wanted for wanted in missing if wanted[0] not in results["int8"]]
+    if not missing:
+        return
+    frames = open_frames(args.calibration)
+    if args.mostly is not None:
+        frames = open_frames(lopsided(args.mostly, frames.pairs, args.few, folder / "source"))
+    pairs, seen = list(labelled_pairs(args.labels)), survey(frames)
+    work = Workpiece(network, CalibrationSet([]), folder, lambda message, done, total: None)
     work.calibration = prepared(frames, draw(seen, "random", count=8, seed=0), network)
     for target in args.to:
         artifact = targets.TARGETS[target][0](work)
-        results.setdefault("float", {})[target] = judged(work, artifact, pairs)
-    for name, target, way, count, seed in wanted:
-        if name in results["int8"]:
-            continue
+        results["float"][target] = judged(work, artifact, pairs)
+    for name, target, way, count, seed in missing:
         work.calibration = prepared(frames, draw(seen, way, count=count, seed=seed), network)
         results["int8"][name] = judged(work, targets.TARGETS[target][1](work), pairs)
         yield name
@@ -143,7 +143,7 @@ def plot(results: Results, args: argparse.Namespace) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(
-        1, len(args.to), figsize=(4.2 * len(args.to), 3.4), squeeze=False
+        1, len(args.to), figsize=(4.2 * len(args.to), 3.4), squeeze=False, sharey=True
     )
     for axis, target in zip(axes[0], args.to, strict=True):
         for way, shift, mark in (("random", -0.12, "o"), ("pick", 0.12, "s")):
@@ -151,7 +151,8 @@ def plot(results: Results, args: argparse.Namespace) -> None:
                 found = lost(results, target, way, count, key="miou")
                 label = way if place == 0 else None
                 colour = "tab:gray" if way == "random" else "tab:blue"
-                axis.scatter([place + shift] * len(found), found, 26, colour, mark, label=label)
+                points = [place + shift] * len(found)
+                axis.scatter(points, found, 26, colour, marker=mark, label=label)
         axis.set_xticks(range(len(args.counts)), [str(count) for count in args.counts])
         axis.set(title=target, xlabel="calibration frames")
         axis.axhline(0, color="black", linewidth=0.8)
