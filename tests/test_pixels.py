@@ -308,6 +308,22 @@ def test_a_shrunk_frame_keeps_its_brightness_everywhere() -> None:
     assert np.abs(picture[:, :, 0] - wanted).max() <= 2
 
 
+@pytest.mark.parametrize("size,wide", [((360, 640), 320), ((360, 641), 320), ((240, 1364), 341)])
+def test_halving_one_side_is_the_average_of_neighbours(size: tuple[int, int], wide: int) -> None:
+    frame = np.random.default_rng(4).integers(0, 256, (*size, 3), dtype=np.uint8)
+    found = pixels.shrink(frame, (size[0], wide))
+    times = size[1] // wide
+    cells = frame[:, : wide * times].astype(np.float64).reshape(size[0], wide, times, 3)
+    if size[1] % 2:  # not whole pixels: what a wide gradient becomes must not shift
+        ramp = np.repeat(np.linspace(0, 255, size[1])[None], size[0], axis=0)
+        frame = np.repeat(ramp.astype(np.uint8)[..., None], 3, axis=2)
+        found = pixels.shrink(frame, (size[0], wide))
+        wanted = cv2.resize(frame, (wide, size[0]), interpolation=cv2.INTER_AREA)
+        assert np.abs(found.astype(int) - wanted).max() <= 1
+    else:
+        assert np.abs(found - cells.mean(axis=2)).max() <= 1.25  # rounded at each halving
+
+
 # --- restore -------------------------------------------------------------------------------------
 
 
