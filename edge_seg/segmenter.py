@@ -1,6 +1,6 @@
 """EdgeSegmenter: a frame in, a mask out, in one straight line.
 
-    prepare -> encode -> infer -> decode -> (smooth) -> restore
+    prepare -> encode -> infer -> decode -> (smooth) -> (edges) -> restore
 
 `open` walks the board's runtimes in order, turns every refusal into a sentence, says aloud when
 it did not get its first choice, and raises one error with all of them when nothing works. A runtime
@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_seg import board as board_module
-from edge_seg import pixels
+from edge_seg import contours, pixels
 from edge_seg.backends import Backend, Progress, entry, find_library, open_backend, readers
 from edge_seg.board import Board, Runtime
 from edge_seg.bundle import Artifact, ModelBundle
@@ -54,11 +55,13 @@ class EdgeSegmenter:
         *,
         format: str = "bgr",
         smoother: Smoother | str | None = None,
+        edges: bool = False,
         board: Board | None = None,
     ) -> None:
         _check_format(format)
         self.format = format
         self.smoother = resolve(smoother)
+        self.edges = edges
         self._seen: tuple[int, ...] = ()  # the shape of the last frame
         self.board = board
         self.latency = Latency()
@@ -75,6 +78,7 @@ class EdgeSegmenter:
         format: str = "bgr",
         threads: int | None = None,
         smoother: Smoother | str | None = DEFAULT,
+        edges: bool = True,
         policy: Policy | None = None,
         cache: str | Path | None = None,
     ) -> EdgeSegmenter:
@@ -86,6 +90,8 @@ class EdgeSegmenter:
         threads: overrides the runtime's number of threads.
         smoother: "default" (smoothing.Steady), None (off) or a Smoother; it is asked for frames
         with a timestamp alone, so unrelated pictures pass it by.
+        edges: bring the mask to the picture's contours where the network's output is coarser than
+        its input (edge_seg.contours); False enlarges it as it is.
         policy: when to give a runtime up (supervision.Policy); None: retry failures once, find
         frozen outputs, wait for as long as a call takes.
         cache: the folder of what is built for this machine (see `edge-seg prepare`).
@@ -107,7 +113,7 @@ class EdgeSegmenter:
                 f"found none that works here:\n{refusals}\n"
                 f"see `edge-seg doctor --board {chosen.name}`"
             ) from refusals
-        segmenter = cls(engines, format=format, smoother=smoother, board=chosen)
+        segmenter = cls(engines, format=format, smoother=smoother, edges=edges, board=chosen)
         if segmenter.degraded:
             told = (chosen.name, segmenter.runtime, segmenter.reason)
             log.warning("%s: running on %s, because %s", *told)
@@ -193,11 +199,7 @@ class EdgeSegmenter:
         if self.smoother is not None and (timestamp is None or frame.shape != self._seen):
             self.smoother.reset()  # a frame of its own, or of another camera
         self._seen = frame.shape
-        if self.smoother is None or timestamp is None:
-            mask = engine.decode(answer, dtype)
-            tick("decode")
-        else:
-            mask = self._smooth(answer, picture, timestamp, dtype, tick)
+        mask = self._mask(answer, (picture, placement), timestamp, dtype, tick)
         wanted = pixels.frame_size(frame, format) if size is None else _check_size(size)
         full = pixels.restore(mask, placement, self.spec, size=wanted, out=out)
         tick("restore")
@@ -209,22 +211,33 @@ class EdgeSegmenter:
         if self.smoother is not None:
             self.smoother.reset()  # it may have an output of another size
 
-    def _smooth(
+    def _mask(
         self,
         answer: np.ndarray[Any, Any],
-        picture: Picture,
-        timestamp: float,
+        prepared: tuple[Picture, pixels.Placement],
+        timestamp: float | None,
         dtype: str,
         tick: Callable[[str], None],
     ) -> Mask:
-        assert self.smoother is not None
+        """Decode, smooth and refine; where there is nothing between, no float mask is made."""
+        picture, placement = prepared
+        refines = self.edges and contours.is_coarse(self._engine.backend.output.size, picture)
+        smooths = self.smoother is not None and timestamp is not None
+        if not smooths and not refines:
+            plain = self._engine.decode(answer, dtype)
+            tick("decode")
+            return plain
         soft = np.asarray(self._engine.decode(answer), dtype=np.float32)
         tick("decode")
-        mask: Mask = self.smoother.update(soft, picture, timestamp)
-        if dtype == "uint8":
-            mask = np.floor(mask * 255 + 0.5).astype(np.uint8)
-        tick("smooth")
-        return mask
+        if self.smoother is not None and timestamp is not None:
+            soft = self.smoother.update(soft, picture, timestamp)
+            tick("smooth")
+        if refines:
+            fine = contours.refine(soft, picture, frame_at=astuple(placement))
+            mask: Mask = fine if dtype == "uint8" else fine * np.float32(1 / 255)
+            tick("edges")
+            return mask
+        return np.floor(soft * 255 + 0.5).astype(np.uint8) if dtype == "uint8" else soft
 
     def stream(
         self, source: str | int | Path | Source, *, drop: str = "oldest", dtype: str = "float32"

@@ -40,7 +40,8 @@ def test_json_says_so_too_at_its_top(report: bench.Report) -> None:
     assert "not a figure of that board" in data["note"]
     assert data["measured_on"] == report.measured_on
     assert (data["board"], data["artifact"]) == ("fake-board", "fake-int8")
-    assert list(data["stages"]) == ["prepare", "encode", "infer", "decode", "smooth", "restore"]
+    stages = ["prepare", "encode", "infer", "decode", "smooth", "edges", "restore"]
+    assert list(data["stages"]) == stages
     assert data["frame_sizes"] == [[90, 120]]
     assert (data["source"], data["calls"], data["runtime"]) == ("two", 25, "fake int8, threads 1")
 

@@ -62,15 +62,17 @@ def test_eval_shows_a_clip_with_and_without_smoothing(
     clip: Path, said: Callable[..., str], tmp_path: Path
 ) -> None:
     text = said(clip, "--fps", "10", "--json", str(tmp_path / "rows.json"))
-    for words in ("static flicker, %", "dtSSD, %", "ghosting, %", "lag added to raw"):
+    for words in ("static flicker, %", "dtSSD, %", "ghosting, %", "lag added to raw", "smoothed"):
         assert words in text
     assert "20 frames at 10 frames/s" in text and "raw masks: neither empty, nor frozen" in text
     (row,) = json.loads((tmp_path / "rows.json").read_text())
-    raw = row["clip"]["raw"]
+    raw, smoothed = row["clip"]["raw"], row["clip"]["smoothed"]
     assert row["n"] == 20 and row["miou"] == pytest.approx(raw["miou"], abs=1e-9)
     assert raw["frame_ms"] == pytest.approx(100) and row["clip"]["fps"] == 10
     # The cells of the mask are the steps of the walk: a person seen as it is, in every frame.
     assert raw["miou"] > 0.97 and raw["lag"] == 0 and raw["dropouts"] == 0
+    assert smoothed["miou"] > 0.95 and smoothed["ghosting"] is not None
+    assert row["clip"]["smoothing"]["summary"] in text
     assert f"{100 * raw['miou']:.2f}" in text and f"{raw['flicker']:.3f}" in text
 
 

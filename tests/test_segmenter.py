@@ -283,6 +283,10 @@ def test_two_in_two_threads_do_not_disturb_each_other(fake_bundle: Path, fake_bo
 def test_the_clock_hears_every_stage_in_order(segmenter: EdgeSegmenter) -> None:
     stages: list[str] = []
     segmenter.segment(half_bright(), clock=stages.append)
+    assert stages == ["prepare", "encode", "infer", "decode", "edges", "restore"]
+    stages.clear()
+    segmenter.edges = False
+    segmenter.segment(half_bright(), clock=stages.append)
     assert stages == ["prepare", "encode", "infer", "decode", "restore"]
 
 

@@ -46,6 +46,17 @@ def add_smoothing(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
+def add_edges(parser: argparse.ArgumentParser) -> None:
+    """Add --edges."""
+    parser.add_argument(
+        "--edges",
+        choices=("on", "off"),
+        default="on",
+        help="bring the masks to the picture's contours where the network's output is coarser than "
+        "its input (default: on); off enlarges them as they are",
+    )
+
+
 def half_life(text: str) -> float:
     """Return seconds, 0 for "off", of a half-life in milliseconds from 1 to 10000."""
     if text == "off":

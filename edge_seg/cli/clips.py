@@ -69,12 +69,13 @@ def measure(
     """
     from edge_seg.calibration.clips import clip_shots, is_clip
     from edge_seg.evaluation import evaluate_clip
+    from edge_seg.smoothing import DEFAULT, resolve
     from edge_seg.stability import compare
 
     if not is_clip(labels):
         return None
     rate = fps or CLIP_FPS
-    smoothers = {RAW: None, **_smoothers()}
+    smoothers = {RAW: None, SMOOTHED: resolve(DEFAULT)}
     with ExitStack() as stack:
         segmenters = {name: stack.enter_context(open_one()) for name in smoothers}
         for name, segmenter in segmenters.items():
@@ -83,17 +84,8 @@ def measure(
         shots = clip_shots(labels, rate)
         found = evaluate_clip(segmenters, shots, progress=lambda done: advance())
     columns = {name: {**f.to_dict(), "doubts": list(f.doubts)} for name, f in found.items()}
-    result = {"fps": rate, "frames": found[RAW].n, **columns}
-    if SMOOTHED in found:
-        result["smoothing"] = _gain(compare(found[SMOOTHED], found[RAW]))
-    return result
-
-
-def _smoothers() -> dict[str, Any]:
-    from edge_seg import smoothing
-
-    default = getattr(smoothing, "Steady", None)
-    return {} if default is None else {SMOOTHED: default()}
+    gain = _gain(compare(found[SMOOTHED], found[RAW]))
+    return {"fps": rate, "frames": found[RAW].n, **columns, "smoothing": gain}
 
 
 def _gain(compared: Comparison) -> dict[str, Any]:
@@ -115,7 +107,7 @@ def show(found: dict[str, Any], title: str) -> None:
     print(f"{title}: {found['frames']} frames at {found['fps']:g} frames/s")
     table = Table()
     table.add_column("figure")
-    columns = [name for name in (RAW, SMOOTHED) if name in found]
+    columns = (RAW, SMOOTHED)
     for name in columns:
         table.add_column(name, justify="right")
     reasons: dict[str, list[str]] = {}
@@ -136,5 +128,5 @@ def show(found: dict[str, Any], title: str) -> None:
             else "neither empty, nor frozen, nor pale"
         )
         print(f"{name} masks: {verdict}")
-    if "smoothing" in found and not found[RAW]["doubts"]:
+    if not found[RAW]["doubts"]:
         print(f"smoothing against raw: {found['smoothing']['summary']}")

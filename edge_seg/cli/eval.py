@@ -43,6 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--threads", type=arguments.count, default=1, metavar="N", help="CPU threads"
     )
+    arguments.add_edges(parser)
     clips.add_fps(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     parser.set_defaults(run=run)
@@ -127,7 +128,9 @@ def _row(bundle: ModelBundle, artifact: Artifact, args: argparse.Namespace) -> d
     from edge_seg.segmenter import open_artifact
 
     def opened() -> EdgeSegmenter:
-        return open_artifact(bundle, artifact, threads=args.threads)
+        segmenter = open_artifact(bundle, artifact, threads=args.threads)
+        segmenter.edges = args.edges == "on"
+        return segmenter
 
     with opened() as segmenter, frames_bar(artifact.name, None) as advance:
         # Read anew for every artifact: a set may be larger than memory.

@@ -64,6 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="frames per second of the video written (default: the source's; 1 for a folder or "
         "list, 30 for a clip folder); of a camera, no more are asked for and taken",
     )
+    arguments.add_edges(parser)
     arguments.add_smoothing(
         parser,
         "500 for videos and cameras, off for unrelated pictures, whose times come from --fps",
@@ -101,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
                     board=args.board,
                     threads=args.threads,
                     smoother=arguments.smoother(args.smoothing),
+                    edges=args.edges == "on",
                 )
             )
             if args.metrics:

@@ -1,0 +1,142 @@
+"""A coarse mask brought to the contours of the picture the network saw: a guided filter.
+
+    mask     float32 (h, w) 0..1       the network's output, a fraction of the picture's size
+    picture  uint8 (H, W, 3)           what the network saw
+    result   uint8 (H, W) 0..255       the mask at the picture's size
+
+In every small window the mask is taken for a linear function of the colours; what the colours can
+explain of it, they place where they change. A bilinear enlargement of 56x56 cells draws a contour
+of 4 px steps; this one follows the picture. Kaiming He, Jian Sun, Xiaoou Tang, "Guided Image
+Filtering", PAMI 2013 (the colour form, equations 19 to 21), with the coefficients made at the
+mask's size: "Fast Guided Filter", arXiv 1505.00996. It leaves crumbs of a pixel or two along the
+contour, which a median takes away.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_seg.errors import FrameError
+
+Soft = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+
+# Chosen on val.txt and the tuning clips (benchmarks/edges.py; docs/decisions.md has the table).
+REACH = 4  # px of the picture that a window reaches to each side: one cell of a mask at 1/4
+EPSILON = 1e-4  # of (range of a colour)^2: noise of 1 % explains nothing
+CRUMB_PASSES = 3  # of a 3x3 median: they take what one of 5x5 takes, in a third of its time
+LEAST_RATIO = 1.5  # of the picture's sides to the mask's: a finer mask has its own contours
+
+
+def refine(
+    mask: Soft, picture: Picture, *, frame_at: tuple[int, int, int, int] | None = None
+) -> NDArray[np.uint8]:
+    """Return the mask at the picture's size, its contour where the picture has one.
+
+    For masks that are coarser than the picture (`is_coarse`). frame_at: (top, left, height, width)
+    of the frame in the picture, px; the bars around it explain nothing and get the mask of their
+    neighbours. Raises FrameError for a mask that is not float32 (h, w) or a picture that is not
+    uint8 (H, W, 3).
+    """
+    _check(mask, picture)
+    if frame_at is None or frame_at == (0, 0, *picture.shape[:2]):
+        return _refined(mask, picture)
+    top, left, height, width = frame_at
+    rows, high = _cells(top, height, picture.shape[0] / mask.shape[0])
+    columns, wide = _cells(left, width, picture.shape[1] / mask.shape[1])
+    fine = _refined(mask[rows, columns], picture[high, wide])
+    bars = (high.start, picture.shape[0] - high.stop, wide.start, picture.shape[1] - wide.stop)
+    return np.asarray(cv2.copyMakeBorder(fine, *bars, cv2.BORDER_REPLICATE), dtype=np.uint8)
+
+
+def _cells(start: int, length: int, scale: float) -> tuple[slice, slice]:
+    """The cells of the mask that lie wholly in [start, start + length) px, and their pixels.
+
+    Where none does, the ones it touches.
+    """
+    first, end = math.ceil(start / scale), math.floor((start + length) / scale)
+    if first >= end:
+        first, end = math.floor(start / scale), math.ceil((start + length) / scale)
+    return slice(first, end), slice(round(first * scale), round(end * scale))
+
+
+def _refined(mask: Soft, picture: Picture) -> NDArray[np.uint8]:
+    ratio = min(picture.shape[0] / mask.shape[0], picture.shape[1] / mask.shape[1])
+    small = cv2.resize(picture, mask.shape[::-1], interpolation=cv2.INTER_AREA)
+    slopes, offset = coefficients(mask, small, radius=max(1, round(REACH / ratio)))
+    size = (picture.shape[1], picture.shape[0])
+    planes = cv2.split(picture)
+    result = cv2.resize(offset, size, interpolation=cv2.INTER_LINEAR)
+    for slope, plane in zip(slopes, planes, strict=True):
+        large = cv2.resize(slope, size, interpolation=cv2.INTER_LINEAR)
+        cv2.accumulateProduct(large, plane.astype(np.float32), result)
+    # Below 0 the nearest byte is 0, not the absolute value: so first the clip.
+    fine = cv2.convertScaleAbs(np.maximum(result, 0, out=result), alpha=255.0)
+    for _ in range(CRUMB_PASSES):
+        fine = cv2.medianBlur(fine, 3)
+    return np.asarray(fine, dtype=np.uint8)
+
+
+def is_coarse(size: tuple[int, ...], picture: Picture) -> bool:
+    """True where a mask of (height, width) leaves contours to the picture."""
+    return min(picture.shape[0] / size[0], picture.shape[1] / size[1]) >= LEAST_RATIO
+
+
+def coefficients(
+    mask: Soft, picture: Picture, *, radius: int, epsilon: float = EPSILON
+) -> tuple[tuple[Soft, Soft, Soft], Soft]:
+    """Return the guided filter's averaged slopes per colour and offset, each float32 (h, w).
+
+    mask, picture: of one size. The filtered mask is offset + sum of slope * colour, colours 0..255.
+    radius: px to each side of a window; beyond the border the picture is reflected. epsilon: of
+    colours 0..1.
+    """
+    scale = 1 / 255
+    blue, green, red = cv2.split(cv2.multiply(picture, (1.0, 1.0, 1.0, 1.0), scale=scale, dtype=5))
+    b, g, r, p = (_box(plane, radius) for plane in (blue, green, red, mask))
+    # The covariances of the colours with each other (symmetric) and with the mask.
+    bb = _box(blue * blue, radius) - b * b + np.float32(epsilon)
+    gg = _box(green * green, radius) - g * g + np.float32(epsilon)
+    rr = _box(red * red, radius) - r * r + np.float32(epsilon)
+    bg = _box(blue * green, radius) - b * g
+    br = _box(blue * red, radius) - b * r
+    gr = _box(green * red, radius) - g * r
+    bp, gp, rp = (
+        _box(colour * mask, radius) - mean * p for colour, mean in ((blue, b), (green, g), (red, r))
+    )
+    # The inverse of a symmetric 3x3 matrix by its cofactors.
+    c_bb, c_bg, c_br = gg * rr - gr * gr, br * gr - bg * rr, bg * gr - br * gg
+    c_gg, c_gr, c_rr = bb * rr - br * br, bg * br - bb * gr, bb * gg - bg * bg
+    inverse = 1 / (bb * c_bb + bg * c_bg + br * c_br)
+    slope_b = (c_bb * bp + c_bg * gp + c_br * rp) * inverse
+    slope_g = (c_bg * bp + c_gg * gp + c_gr * rp) * inverse
+    slope_r = (c_br * bp + c_gr * gp + c_rr * rp) * inverse
+    offset = p - slope_b * b - slope_g * g - slope_r * r
+    mean_b, mean_g, mean_r = (
+        _box(slope, radius) * np.float32(scale) for slope in (slope_b, slope_g, slope_r)
+    )
+    return (mean_b, mean_g, mean_r), _box(offset, radius)
+
+
+def _box(plane: Soft, radius: int) -> Soft:
+    side = 2 * radius + 1
+    return np.asarray(
+        cv2.blur(plane, (side, side), borderType=cv2.BORDER_REFLECT), dtype=np.float32
+    )
+
+
+def _check(mask: Soft, picture: Picture) -> None:
+    if mask.ndim != 2 or mask.dtype != np.float32 or not mask.size:
+        raise FrameError(
+            f"wanted a mask of float32 (height, width), found {mask.dtype} {mask.shape}; pass the "
+            "network's decoded mask"
+        )
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
+        raise FrameError(
+            f"wanted a picture of uint8 (height, width, 3), found {picture.dtype} {picture.shape}; "
+            "pass what the network saw"
+        )

@@ -1,0 +1,136 @@
+"""The guided filter against its formula, and masks whose contour the picture knows."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_seg import contours
+from edge_seg.errors import FrameError
+from edge_seg.metrics import components
+
+
+def direct(
+    mask: np.ndarray, picture: np.ndarray, radius: int, epsilon: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """He et al. 2013, equations 19 to 21, window by window in double precision: (slopes, offset).
+
+    Beyond the border the picture is reflected, and so are the coefficients.
+    """
+    height, width = mask.shape
+    around = ((radius, radius), (radius, radius))
+    colours = np.pad(picture / 255.0, (*around, (0, 0)), mode="symmetric")
+    levels = np.pad(mask.astype(np.float64), around, mode="symmetric")
+    side = 2 * radius + 1
+    slopes, offset = np.zeros((height, width, 3)), np.zeros((height, width))
+    for y in range(height):
+        for x in range(width):
+            inner = colours[y : y + side, x : x + side].reshape(-1, 3)
+            p = levels[y : y + side, x : x + side].ravel()
+            mean = inner.mean(axis=0)
+            spread = (inner - mean).T @ (inner - mean) / len(p) + epsilon * np.eye(3)
+            slopes[y, x] = np.linalg.solve(spread, (inner - mean).T @ (p - p.mean()) / len(p))
+            offset[y, x] = p.mean() - slopes[y, x] @ mean
+    wide = np.pad(np.dstack((slopes, offset)), (*around, (0, 0)), mode="symmetric")
+    mean = np.zeros((height, width, 4))
+    for y in range(height):
+        for x in range(width):
+            mean[y, x] = wide[y : y + side, x : x + side].mean(axis=(0, 1))
+    return mean[..., :3], mean[..., 3]
+
+
+@pytest.mark.parametrize("radius", [1, 2, 3])
+@pytest.mark.parametrize("epsilon", [1e-4, 1e-2])
+def test_the_coefficients_are_the_formula_s(radius: int, epsilon: float) -> None:
+    rng = np.random.default_rng(radius)
+    picture = cv2.GaussianBlur(rng.integers(0, 256, (13, 17, 3), dtype=np.uint8), (0, 0), 1.5)
+    mask = rng.random((13, 17)).astype(np.float32)
+    slopes, offset = contours.coefficients(mask, picture, radius=radius, epsilon=epsilon)
+    wanted_slopes, wanted_offset = direct(mask, picture, radius, epsilon)
+    np.testing.assert_allclose(np.dstack(slopes) * 255, wanted_slopes, atol=0.02 * radius)
+    filtered = offset + (np.dstack(slopes) * picture).sum(axis=2)
+    wanted = wanted_offset + (wanted_slopes * picture / 255).sum(axis=2)
+    np.testing.assert_allclose(filtered, wanted, atol=2e-3)
+
+
+def scene(side: int = 128, noise: float = 4.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A disk of another colour than the room, its exact area, and the mask at a quarter."""
+    area = np.zeros((side, side), np.uint8)
+    cv2.circle(area, (side // 2 + 3, side // 2 - 2), side // 3, 1, -1)
+    room = np.array([90, 120, 60]) + 40 * np.linspace(0, 1, side)[:, None, None]
+    picture = np.where(area[..., None] == 1, np.array([60.0, 90, 190]), room)
+    grain = np.random.default_rng(3).normal(0, noise, picture.shape)
+    coarse = cv2.resize(
+        area.astype(np.float32), (side // 4, side // 4), interpolation=cv2.INTER_AREA
+    )
+    # What a network is unsure of: the contour of its mask wanders by a pixel of the mask.
+    soft = cv2.GaussianBlur(np.roll(coarse, 1, axis=1), (0, 0), 1.2)
+    return np.clip(picture + grain, 0, 255).astype(np.uint8), area, soft
+
+
+def test_a_coarse_mask_comes_to_the_picture_s_contour() -> None:
+    picture, area, mask = scene()
+    wrong = lambda m: float(((m >= 0.5) != (area == 1)).mean())  # noqa: E731
+    bilinear = cv2.resize(mask, area.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    refined = contours.refine(mask, picture) / 255
+    assert wrong(refined) < 0.4 * wrong(bilinear)
+    count, _ = components(refined >= 0.5)
+    holes, _ = components(refined < 0.5)
+    assert (count, holes) == (1, 1), "crumbs along the contour"
+
+
+def test_where_the_picture_says_nothing_the_mask_is_only_enlarged() -> None:
+    _, area, mask = scene()
+    refined = contours.refine(mask, np.full((*area.shape, 3), 77, np.uint8)) / 255
+    # Both means of the filter, over 3x3 cells, and a bilinear enlargement.
+    twice = cv2.blur(cv2.blur(mask, (3, 3)), (3, 3))
+    wanted = cv2.resize(twice, area.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    inside = (slice(12, -12), slice(12, -12))
+    assert np.abs(refined - wanted)[inside].max() < 0.03
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_a_mask_of_one_class_stays_one(level: float) -> None:
+    picture, _, mask = scene(noise=30)
+    refined = contours.refine(np.full_like(mask, level), picture)
+    assert refined.min() == refined.max() == round(255 * level)
+
+
+def test_bars_around_the_frame_say_nothing() -> None:
+    picture, _, mask = scene()
+    place = (0, 26, 128, 70)  # bars left and right, and cells that are only half in the frame
+    masks = []
+    for seed in (1, 2):
+        rng = np.random.default_rng(seed)
+        barred, beside = rng.integers(0, 256, picture.shape, dtype=np.uint8), rng.random(mask.shape)
+        barred[:, 26:96] = picture[:, 26:96]
+        cells = beside.astype(np.float32)
+        cells[:, 7:24] = mask[:, 7:24]
+        masks.append(contours.refine(cells, barred, frame_at=place))
+    assert masks[0].shape == picture.shape[:2]
+    np.testing.assert_array_equal(masks[0], masks[1])
+    np.testing.assert_array_equal(masks[0][:, 26], masks[0][:, 28])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (15, 40), (56, 56)])
+@pytest.mark.parametrize("side", [4, 57, 224])
+def test_any_sizes(size: tuple[int, int], side: int) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    mask = np.random.default_rng(1).random(size).astype(np.float32)
+    refined = contours.refine(mask, picture, frame_at=(side // 3, 0, max(1, side // 3), side))
+    assert refined.shape == (side, side) and refined.dtype == np.uint8
+
+
+def test_only_a_mask_coarser_than_the_picture_is_refined() -> None:
+    picture = np.zeros((224, 224, 3), np.uint8)
+    assert contours.is_coarse((56, 56), picture) and contours.is_coarse((112, 112), picture)
+    assert not contours.is_coarse((224, 224), picture)
+
+
+def test_wrong_arrays_are_named() -> None:
+    picture, _, mask = scene()
+    with pytest.raises(FrameError, match="float32"):
+        contours.refine((mask * 255).astype(np.uint8), picture)  # type: ignore[arg-type]
+    with pytest.raises(FrameError, match="uint8"):
+        contours.refine(mask, picture[..., 0])
