@@ -18,13 +18,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.calibration.sources import Frames, View
+from edge_seg.calibration.sources import Frames, View, open_frames
 from edge_seg.errors import DatasetError
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ class Survey:
 
 
 def pick(
-    frames: Frames,
+    frames: Frames | Path,
     count: int,
     seed: int = 0,
     *,
@@ -72,12 +73,15 @@ def pick(
 ) -> list[Candidate]:
     """Choose `count` frames of a source, or all where there are no more, in the order of choice.
 
-    Each frame is looked at once, reduced, and forgotten: 10,000 of 1280x720 take under 500 MB.
-    progress: called with (frames looked at, of how many; 0 = unknown). Raises CameraError.
+    frames: a list file, folder, clip folder or video, or what `open_frames` made of one. Each frame
+    is looked at once, reduced, and forgotten: 10,000 of 1280x720 take under 500 MB.
+    progress: called with (frames looked at, of how many; 0 = unknown).
+    Raises DatasetError, CameraError.
 
-    >>> chosen = pick(open_frames(Path("recordings")), 100, seed=0)       # doctest: +SKIP
+    >>> chosen = pick(Path("recordings"), 100, seed=0)                    # doctest: +SKIP
     """
-    return choose(survey(frames, progress=progress).candidates, count, seed)
+    opened = frames if isinstance(frames, Frames) else open_frames(Path(frames))
+    return choose(survey(opened, progress=progress).candidates, count, seed)
 
 
 # -- looking ------------------------------------------------------------------------------------
