@@ -94,8 +94,14 @@ def _driver(text: str, request: Request) -> Callable[[], Stream] | None:
 
         return v4l2.driver(device, request)
     scheme, colon, _ = text.partition(":")
-    if text == "picamera2" or (colon and scheme in GSTREAMER):
-        raise CameraError(f"{text}: wanted a camera this version reads; it comes with the next")
+    if text == "picamera2" or scheme == "picamera2":
+        from edge_seg.camera import picamera2
+
+        return picamera2.driver(text, request)
+    if colon and scheme in GSTREAMER:
+        from edge_seg.camera import gstreamer
+
+        return gstreamer.driver(text, request)
     if colon and scheme == "fake":
         from edge_seg.camera import fake
 

@@ -38,11 +38,15 @@ _CONVERSIONS = {
 
 @dataclass(frozen=True)
 class Layout:
-    """How a buffer is to be read. size: (height, width). stride: bytes per row."""
+    """How a buffer is to be read. size: (height, width). stride: bytes per row.
+
+    planes: (offset, stride) of every plane, where they do not simply follow each other.
+    """
 
     format: str
     size: tuple[int, int]
     stride: int
+    planes: tuple[tuple[int, int], ...] = ()
 
 
 def gives(native: str, wanted: str) -> bool:
@@ -65,7 +69,10 @@ def frame_of(buffer: Picture, layout: Layout, wanted: str) -> Picture:
             f"ask for {' or '.join(possible)}"
         )
     if layout.format in yuv.PLANAR:
-        frame = yuv.unpad(buffer, layout.format, layout.size, layout.stride)
+        if layout.planes:
+            frame = _from_planes(buffer.reshape(-1), layout)
+        else:
+            frame = yuv.unpad(buffer, layout.format, layout.size, layout.stride)
         return (
             frame if wanted == layout.format else yuv.whole_to_color(frame, layout.format, wanted)
         )
@@ -75,19 +82,65 @@ def frame_of(buffer: Picture, layout: Layout, wanted: str) -> Picture:
     return cv2.cvtColor(np.ascontiguousarray(packed), _CONVERSIONS[layout.format, wanted])
 
 
+def _from_planes(data: Picture, layout: Layout) -> Picture:
+    """Return the frame whose planes lie where the layout says."""
+    height, width = layout.size
+    shapes = [(height, width)]
+    shapes += [(height // 2, width)] if layout.format == "nv12" else [(height // 2, width // 2)] * 2
+    parts = []
+    for (offset, stride), (rows, row) in zip(layout.planes, shapes, strict=True):
+        part = _rows(data[offset:], rows, row=row, stride=stride, layout=layout)
+        parts.append(np.ascontiguousarray(part))
+    return yuv.join(parts)
+
+
+def _rows(data: Picture, rows: int, *, row: int, stride: int, layout: Layout) -> Picture:
+    """Return a view of (rows, row) bytes in rows that are `stride` apart."""
+    needed = stride * (rows - 1) + row  # the last row may lack its padding
+    if stride < row or data.size < needed:
+        raise FrameError(
+            f"wanted {layout.format!r} of {layout.size[1]}x{layout.size[0]} in rows of {stride} "
+            f"bytes ({needed} in all), found {data.size} bytes; ask the camera what it gives"
+        )
+    return np.lib.stride_tricks.as_strided(
+        data, shape=(rows, row), strides=(stride, 1), writeable=False
+    )
+
+
 def _packed(buffer: Picture, layout: Layout) -> Picture:
     """Return a view of (height, width, bytes per pixel) without what pads the rows."""
     height, width = layout.size
     each = BYTES[layout.format]
-    row = width * each
     data = buffer.reshape(-1)
-    needed = layout.stride * (height - 1) + row  # the last row may lack its padding
-    if layout.stride < row or data.size < needed:
-        raise FrameError(
-            f"wanted {layout.format!r} of {width}x{height} in rows of {layout.stride} bytes "
-            f"({needed} in all), found {data.size} bytes; read the format back from the camera"
-        )
-    rows = np.lib.stride_tricks.as_strided(
-        data, shape=(height, row), strides=(layout.stride, 1), writeable=False
-    )
+    rows = _rows(data, height, row=width * each, stride=layout.stride, layout=layout)
     return rows.reshape(height, width, each) if each > 1 else rows
+
+
+def buffer_of(picture: Picture, native: str, *, pad: int = 0) -> tuple[Picture, Layout]:
+    """Return a BGR picture as a camera's memory holds it in `native`, `pad` bytes behind each row.
+
+    The inverse of `frame_of`, for tests of colour: not for yuyv and grey.
+    """
+    height, width = picture.shape[:2]
+    if native in yuv.PLANAR:
+        frame = cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420)
+        if native == "nv12":
+            luma, u, v = yuv.planes(frame, "yuv420")
+            frame = yuv.join([luma, np.dstack([u, v])])
+        rows, stride = frame.shape[0], width + pad
+        buffer = np.full((rows, stride), 0x55, np.uint8)
+        if native == "nv12":
+            buffer[:, :width] = frame
+        else:
+            buffer[:height, :width] = frame[:height]
+            small = buffer[height:].reshape(height, stride // 2)
+            small[:, : width // 2] = frame[height:].reshape(height, width // 2)
+        return buffer.reshape(-1), Layout(native, (height, width), stride)
+    if "x" in native:
+        picture = cv2.cvtColor(picture, cv2.COLOR_BGR2BGRA)
+    if native.startswith("rgb"):
+        picture = picture[:, :, [2, 1, 0, *range(3, picture.shape[2])]]
+    row = width * picture.shape[2]
+    buffer = np.full((height, row + pad), 0x55, np.uint8)
+    buffer[:, :row] = picture.reshape(height, row)
+    return buffer.reshape(-1), Layout(native, (height, width), row + pad)

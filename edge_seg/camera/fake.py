@@ -19,12 +19,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg import yuv
-from edge_seg.camera.buffers import Layout, frame_of, gives
+from edge_seg.camera import colors
+from edge_seg.camera.buffers import Layout, buffer_of, frame_of, gives
 from edge_seg.camera.live import Request, Stream, Taken
 from edge_seg.camera.timing import Clock, RealClock
 from edge_seg.errors import CameraError, CameraLost
@@ -172,7 +172,7 @@ class FakeCamera:
         if size not in self._scenes:
             self._scenes[size] = [scene(*size, step / LOOP) for step in range(LOOP)]
         picture = self._scenes[size][number % LOOP]
-        buffer, layout = laid_out(picture, self.hardware.native)
+        buffer, layout = buffer_of(picture, self.hardware.native, pad=PAD)
         buffer[:4] = np.frombuffer(np.uint32(number).tobytes(), np.uint8)
         return buffer, layout
 
@@ -244,42 +244,21 @@ class _FakeStream:
         taken = number / self._camera.hardware.fps - self._plugged
         return Taken(frame, 1000.0 + taken * (1 + 1e-6 * self._camera.hardware.drift))
 
+    def pattern(self) -> Picture:
+        """Return the colour pattern as this camera would give it."""
+        bars = colors.bars(*self._camera.size_at(self._camera.time))
+        buffer, layout = buffer_of(bars, self._camera.hardware.native, pad=PAD)
+        return frame_of(buffer, layout, self._camera.request.format)
+
     def close(self) -> None:
         """Let the camera go."""
         self._camera.closed += 1
 
 
-def laid_out(picture: Picture, native: str, pad: int = PAD) -> tuple[Picture, Layout]:
-    """Return a BGR picture as a camera's memory holds it in the format `native`, rows padded."""
-    height, width = picture.shape[:2]
-    if native in yuv.PLANAR:
-        frame = cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420)
-        if native == "nv12":
-            luma, u, v = yuv.planes(frame, "yuv420")
-            frame = yuv.join([luma, np.dstack([u, v])])
-        rows, stride = frame.shape[0], width + pad
-        buffer = np.full((rows, stride), 0x55, np.uint8)
-        if native == "nv12":
-            buffer[:, :width] = frame
-        else:
-            buffer[:height, :width] = frame[:height]
-            small = buffer[height:].reshape(height, stride // 2)
-            small[:, : width // 2] = frame[height:].reshape(height, width // 2)
-        return buffer.reshape(-1), Layout(native, (height, width), stride)
-    if "x" in native:
-        picture = cv2.cvtColor(picture, cv2.COLOR_BGR2BGRA)
-    if native.startswith("rgb"):
-        picture = picture[:, :, [2, 1, 0, *range(3, picture.shape[2])]]
-    row = width * picture.shape[2]
-    buffer = np.full((height, row + pad), 0x55, np.uint8)
-    buffer[:, :row] = picture.reshape(height, row)
-    return buffer.reshape(-1), Layout(native, (height, width), row + pad)
-
-
 def scene(height: int, width: int, phase: float) -> Picture:
     """Return a picture, BGR: a bright head and shoulders that sway before a dark, coloured wall.
 
-    phase: 0..1, where in its movement. Red, green and blue lamps (`colors.bars`) along the top.
+    phase: 0..1, where in its movement.
     """
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
     wall = np.stack([40 + 30 * xs / width, 40 + 20 * ys / height, np.full_like(xs, 35)], -1)

@@ -39,6 +39,7 @@ class Taken:
     frame: Picture
     at: float | None = None
     lores: Picture | None = None
+    lores_format: str = "yuv420"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,10 @@ class Stream(Protocol):
 
     def read(self, seconds: float) -> Taken | None:
         """Return the next frame, None where none came within `seconds`. Raises CameraLost."""
+        ...
+
+    def pattern(self) -> Picture | None:
+        """Return `colors.bars` as they come through this camera's own path; None: no way to."""
         ...
 
     def close(self) -> None:
@@ -171,7 +176,9 @@ class LiveSource(Source):
                         "none; is it switched on, connected, and not in use by another program?"
                     )
                 self._mail.changed.wait(min(left, SLICE))
-        self.describe, self.fps = self._mail.describe, self.policy.fps or self._mail.fps
+        assert self._mail.stream is not None
+        self.describe = self._mail.stream.describe
+        self.fps = self.policy.fps or self._mail.stream.fps
         self._seen = self._clock.now()
 
     def read(self, seconds: float | None = None) -> Shot | None:
@@ -195,11 +202,16 @@ class LiveSource(Source):
             if self._clock.now() >= limit:
                 return None
 
+    def pattern(self) -> Picture | None:
+        """Return the colour pattern as it comes through this camera's path; None: cannot be had."""
+        return None if self._mail.stream is None else self._mail.stream.pattern()
+
     def _shot(self, taken: Taken, at: float) -> Shot:
         self._seen = self._clock.now()
         self._last = max(at, math.nextafter(self._last, math.inf))
         name = f"{self.counters.delivered:06d}"
         self.counters.delivered += 1
+        self.lores_format = taken.lores_format
         return Shot(taken.frame, self._last, name, taken.lores)
 
     def _look_after_reader(self) -> None:
@@ -242,7 +254,7 @@ class _Mailbox:
     def __init__(self, policy: LivePolicy, counters: LiveCounters, clock: Clock) -> None:
         self.changed = clock.condition()
         self.began = False
-        self.describe, self.fps = "", None
+        self.stream: Stream | None = None
         self._policy, self._counters, self._clock = policy, counters, clock
         self._times = CameraClock()
         self._slot: tuple[Taken, float] | None = None
@@ -251,7 +263,7 @@ class _Mailbox:
 
     def opened(self, stream: Stream) -> None:
         with self.changed:
-            self.describe, self.fps = stream.describe, stream.fps
+            self.stream = stream
             self._times.forget()
 
     def put(self, taken: Taken, reader: _Reader) -> bool:

@@ -93,6 +93,9 @@ class V4l2Stream:
             )
         return taken
 
+    def pattern(self) -> None:
+        """Return nothing: OpenCV hands out its own order, and no picture can be put in its way."""
+
     def close(self) -> None:
         """Free the device."""
         self._capture.release()

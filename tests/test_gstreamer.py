@@ -1,0 +1,79 @@
+"""Pipelines and network cameras through GStreamer itself; without it, what is missing is named."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from edge_seg.camera import gstreamer, open_source
+from edge_seg.camera.live import Request
+from edge_seg.errors import CameraError
+from tests.gstreamer_python import gstreamer_python, on_gstreamer
+
+BARS = ["white", "yellow", "turquoise", "green", "violet", "red", "blue"]
+
+
+@pytest.fixture(scope="module")
+def python() -> Path:
+    """A Python with GStreamer's bindings."""
+    return gstreamer_python()
+
+
+@pytest.mark.parametrize("text", ["csi://first", "csi:0", "gst:", "gst: "])
+def test_a_form_that_means_nothing_is_refused_before_gstreamer_is_sought(text: str) -> None:
+    with pytest.raises(CameraError, match="wanted (csi://N|gst:ELEMENTS)"):
+        open_source(text)
+
+
+@pytest.mark.parametrize("text", ["rtsp://10.0.0.2/live", "csi://0", "gst:videotestsrc"])
+def test_without_the_bindings_the_packages_are_named(text: str) -> None:
+    try:
+        import gi  # noqa: F401
+    except ImportError:
+        pass
+    else:
+        pytest.skip("GStreamer's bindings are installed here")
+    with pytest.raises(CameraError, match="python3-gi.*system-site-packages"):
+        open_source(text)
+    assert gstreamer.driver(text, Request()) is not None
+
+
+@pytest.mark.slow
+def test_every_format_arrives_with_its_colours_whatever_pads_its_rows(python: Path) -> None:
+    seen = on_gstreamer(python, "formats")
+    assert len(seen) == 8
+    for one in seen:
+        assert one["bars"] == BARS and one["pattern"] == "", one
+        assert one["fps"] == 30.0 and abs(one["step"] - 1 / 30) < 0.005
+        assert one["age"] < 0.5
+
+
+@pytest.mark.slow
+def test_an_rtsp_camera_is_read_and_comes_back_after_it_was_gone(python: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    seen = on_gstreamer(python, "rtsp", str(port))
+    assert seen["bars"] == BARS and seen["shape"] == [240, 320, 3]
+    assert seen["before"] >= 15 and seen["away"] <= 5 and seen["after"] == 20
+    assert seen["reconnects"] >= 1 and seen["closing"] < 2.5
+    assert "secret" not in seen["describe"]
+
+
+@pytest.mark.slow
+def test_planes_become_a_mask(python: Path) -> None:
+    seen = on_gstreamer(python, "segment")
+    assert seen["mask"] == [480, 640] and seen["person"] < 0.05, "nobody is in colour bars"
+
+
+@pytest.mark.slow
+def test_what_cannot_be_opened_says_why_in_time(python: Path) -> None:
+    said = on_gstreamer(python, "errors")
+    assert "nonsense" in said["element"][1] and "link" in said["link"][1]
+    assert "onnect" in said["refused"][1] and said["refused"][2] < 3
+    assert "within 3 s" in said["silent"][1] and said["silent"][2] < 7
+    assert "gstreamer1.0-libcamera" in said["csi"][1] or "libcamerasrc" in said["csi"][1]
+    assert "end of the stream" in said["ended"][1]
+    assert {kind for kind, _, _ in said.values()} == {"CameraError"}

@@ -1,0 +1,235 @@
+"""The Raspberry Pi's camera: against its documented behaviour, and the library itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_seg import yuv
+from edge_seg.camera import LivePolicy, LiveSource, colors, fake, open_source, picamera2
+from edge_seg.camera.fake import Event, FakeCamera, Hardware
+from edge_seg.camera.live import Request
+from edge_seg.camera.picamera2 import Picamera2Stream
+from edge_seg.errors import CameraError
+from edge_seg.segmenter import EdgeSegmenter
+from tests.fake_picamera2 import FakePicamera2
+from tests.simulated_time import SimulatedClock
+
+Adjust = Callable[[str, dict[str, Any]], None]
+
+
+def opened(
+    request: Request, adjust: Adjust | None = None, *events: Event
+) -> tuple[Picamera2Stream, FakePicamera2]:
+    world = FakeCamera(Hardware(events=events), clock=SimulatedClock())
+    made: list[FakePicamera2] = []
+
+    def library(number: int) -> FakePicamera2:
+        made.append(FakePicamera2(world, number, adjust))
+        return made[-1]
+
+    return Picamera2Stream(library, 0, request=request), made[0]
+
+
+def similar(frame: np.ndarray, picture: np.ndarray) -> bool:
+    return bool(np.abs(frame[4:].astype(int) - picture[4:]).mean() < 4)
+
+
+@pytest.mark.parametrize("format", ["bgr", "rgb", "nv12", "yuv420"])
+def test_both_streams_arrive_without_padding_and_with_the_sensor_s_time(format: str) -> None:
+    stream, library = opened(Request(format=format, size=(482, 642), lores=(224, 224), fps=25.0))
+    assert library.asked["controls"] == {"FrameDurationLimits": (40000, 40000)}
+    assert library.camera_configuration()["main"]["stride"] % 64 == 0
+    times = []
+    for _ in range(6):
+        taken = stream.read(1.0)
+        assert taken is not None and taken.lores is not None
+        times.append(taken.at)
+    number = fake.number_in(taken.frame)
+    picture = fake.scene(482, 642, number % fake.LOOP / fake.LOOP)
+    frame = taken.frame
+    if format in yuv.PLANAR:
+        assert frame.shape == (723, 642)
+        frame = yuv.whole_to_color(frame, format, "bgr")
+    assert similar(frame[..., ::-1] if format == "rgb" else frame, picture)
+    assert taken.lores.shape == (336, 224) and taken.lores_format == "yuv420"
+    small = yuv.whole_to_color(taken.lores, "yuv420", "bgr")
+    assert similar(small, fake.scene(224, 224, number % fake.LOOP / fake.LOOP))
+    np.testing.assert_allclose(np.diff(times), 1 / 30, atol=1e-6)
+    assert library.lent == 0, "every request was given back"
+    stream.close()
+    assert library.closed
+
+
+def _to_alpha(name: str, stream: dict[str, Any]) -> None:
+    stream["format"] = "XBGR8888" if name == "main" else "NV12"
+    stream["size"] = (640, 480) if name == "main" else (256, 192)
+
+
+def test_what_the_camera_adjusted_is_read_back() -> None:
+    stream, library = opened(Request(size=(600, 800), lores=(224, 224)), _to_alpha)
+    taken = stream.read(1.0)
+    assert taken is not None and taken.lores is not None
+    assert taken.frame.shape == (480, 640, 3)
+    picture = fake.scene(480, 640, fake.number_in(library.memory("main", 1)) % 24 / 24)
+    assert similar(taken.frame, picture), "XBGR8888 is red first in memory"
+    assert taken.lores.shape == (288, 256) and taken.lores_format == "nv12"
+    assert "640x480 rgbx, lores 256x192" in stream.describe
+
+
+def _refuses(name: str, stream: dict[str, Any]) -> None:
+    if name == "lores":
+        raise RuntimeError("lores stream must be YUV")
+
+
+def test_a_camera_without_a_second_stream_gives_one() -> None:
+    stream, _ = opened(Request(lores=(224, 224)), _refuses)
+    taken = stream.read(1.0)
+    assert taken is not None and taken.lores is None and taken.frame.shape == (720, 1280, 3)
+
+
+def test_a_second_stream_as_large_as_the_first_is_left_alone() -> None:
+    def same(name: str, stream: dict[str, Any]) -> None:
+        stream["size"] = (640, 480)
+
+    stream, _ = opened(Request(lores=(224, 224)), same)
+    taken = stream.read(1.0)
+    assert taken is not None and taken.lores is None
+    larger, _ = opened(Request(size=(120, 160), lores=(224, 224)))
+    taken = larger.read(1.0)
+    assert taken is not None and taken.lores is None
+
+
+def test_a_format_nobody_can_read_is_named() -> None:
+    def motion(name: str, stream: dict[str, Any]) -> None:
+        stream["format"] = "XBGR8888"
+
+    with pytest.raises(CameraError, match="XBGR8888"):
+        opened(Request(format="nv12"), motion)
+
+
+@pytest.mark.parametrize("format", ["bgr", "rgb", "nv12", "yuv420"])
+def test_red_comes_out_red(format: str) -> None:
+    stream, _ = opened(Request(format=format, size=(482, 642)))
+    pattern = stream.pattern()
+    assert pattern is not None and colors.judge(pattern, format) == ""
+    other = {"bgr": "rgb", "rgb": "bgr"}.get(format)
+    if other:
+        assert "swapped" in colors.judge(pattern, other)
+
+
+def test_a_stalled_camera_is_opened_again_and_nothing_is_left_lent() -> None:
+    clock = SimulatedClock()
+    hardware = Hardware(events=(Event("stall", 5.0, 4.5), Event("unplug", 20.0, 6.0)))
+    world = FakeCamera(hardware, clock=clock)
+    made: list[FakePicamera2] = []
+
+    def connect() -> Picamera2Stream:
+        def library(number: int) -> FakePicamera2:
+            made.append(FakePicamera2(world, number))
+            return made[-1]
+
+        return Picamera2Stream(library, 0, request=Request(size=(48, 64), lores=(32, 32)))
+
+    ages = []
+    policy = LivePolicy(stall=2.0, deadline=0.5)
+    with LiveSource(connect, name="picamera2", policy=policy, clock=clock) as source:
+        while world.time < 40:
+            shot = source.read(0.5)
+            if shot is not None:
+                ages.append(world.time - fake.number_in(shot.frame) / 30)
+                assert shot.lores is not None
+    assert source.counters.reconnects >= 2 and max(ages) <= 0.51
+    assert len(ages) > 24 * 30
+    assert all(c.closed and c.lent == 0 and not c.jobs for c in made)
+
+
+def test_stream_gives_the_mask_of_main_from_lores(fake_bundle: Path, fake_board: Path) -> None:
+    world = FakeCamera(Hardware())
+
+    def connect() -> Picamera2Stream:
+        request = Request(size=(240, 320), lores=(64, 96))
+        return Picamera2Stream(lambda n: FakePicamera2(world, n), 0, request=request)
+
+    with (
+        EdgeSegmenter.open(fake_bundle, board=str(fake_board)) as segmenter,
+        LiveSource(connect, name="picamera2") as source,
+    ):
+        source.turn(90, False)
+        frame, mask = next(segmenter.stream(source))
+        number = fake.number_in(np.rot90(frame))
+    assert frame.shape == (320, 240, 3) and mask.shape == (320, 240)
+    # The fake network says "person" where it is bright: the figure in the fake camera's scene.
+    truth = np.rot90(fake.scene(240, 320, number % fake.LOOP / fake.LOOP)[..., 1] > 120, -1)
+    found = mask >= 0.5
+    assert (found & truth).sum() / (found | truth).sum() > 0.9
+
+
+def test_a_camera_that_is_not_there_says_where_to_look() -> None:
+    world = FakeCamera(Hardware())
+    with pytest.raises(CameraError, match="No camera number 3"):
+        Picamera2Stream(lambda n: FakePicamera2(world, n), 3, request=Request())
+    with pytest.raises(CameraError, match="picamera2:N"):
+        open_source("picamera2:back")
+
+
+def test_without_the_library_the_command_to_install_it_is_named() -> None:
+    try:
+        import picamera2 as library  # noqa: F401
+    except ImportError:
+        pass
+    else:
+        pytest.skip("picamera2 is installed here")
+    with pytest.raises(CameraError, match="python3-picamera2.*system-site-packages"):
+        open_source("picamera2")
+    assert picamera2.driver("picamera2:1", Request()) is not None
+
+
+# --- picamera2 itself, on libcamera's virtual camera ---------------------------------------------
+
+BARS = ["white", "yellow", "turquoise", "green", "violet", "red", "blue", "black"]
+
+
+@pytest.fixture(scope="module")
+def virtual() -> Callable[[str], dict[str, Any]]:
+    """Run a check in a process of its own, inside a root with libcamera."""
+    from tests.picamera2_root import on_virtual_camera, picamera2_root
+
+    root = picamera2_root()
+    return lambda what: on_virtual_camera(root, what)
+
+
+@pytest.mark.slow
+def test_the_library_gives_both_streams(virtual: Callable[[str], dict[str, Any]]) -> None:
+    seen = virtual("lores")
+    # RGB888 and YUV420 were asked for: this camera adjusts both to NV12.
+    assert seen["describe"] == "picamera2 (1280x720 nv12, lores 640x480)"
+    assert seen["shape"] == [720, 1280, 3] and seen["lores"] == [[720, 640], "nv12"]
+    assert seen["bars"] == BARS and seen["pattern"] == ""
+    assert seen["closing"] < 2.5
+
+
+@pytest.mark.slow
+def test_the_library_s_red_is_red_in_every_format(
+    virtual: Callable[[str], dict[str, Any]],
+) -> None:
+    for format, seen in virtual("formats").items():
+        assert seen["bars"] == BARS and seen["pattern"] == "", format
+
+
+@pytest.mark.slow
+def test_sizes_the_library_adjusts_are_read_back(virtual: Callable[[str], dict[str, Any]]) -> None:
+    seen = virtual("adjusted")
+    assert seen["shape"] == [720, 1280, 3], "1000x700 was asked for"
+    assert seen["lores"] is None, "a lores that was made as large as main saves nothing"
+
+
+@pytest.mark.slow
+def test_the_library_s_frames_become_masks(virtual: Callable[[str], dict[str, Any]]) -> None:
+    seen = virtual("stream")
+    assert seen["mask"] == [720, 1280] and seen["frames"] == 40
+    assert seen["least_step"] > 0 and seen["reconnects"] == 0
