@@ -8,21 +8,20 @@ calls. The bundle appears under its name whole or not at all.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from edge_seg import comparison
 from edge_seg.bundle import Artifact, ModelBundle, save_manifest, sha256_of, staged
 from edge_seg.calibration import manifest
 from edge_seg.calibration.frames import CalibrationSet
 from edge_seg.comparison import Comparison
-from edge_seg.converters import gate, targets
+from edge_seg.converters import judging, targets
 from edge_seg.converters.environment import Progress
 from edge_seg.converters.gate import Exam
+from edge_seg.converters.judging import Row
 from edge_seg.converters.targets import OUTPUT, Attempt, Network, Workpiece
-from edge_seg.errors import BackendFailure, BackendUnavailable, ConversionError, QualityRefused
-from edge_seg.segmenter import open_artifact
+from edge_seg.errors import ConversionError, QualityRefused
 
 
 @dataclass(frozen=True)
@@ -40,19 +39,6 @@ class Job:
     max_drop: float | None = None
     keep_onnx: bool = False
     name: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: an artifact, its figures, and why it was refused (or nothing).
-
-    size: bytes, and figures: both empty where it was refused before it could be measured.
-    """
-
-    artifact: str
-    size: int = 0
-    figures: dict[str, Any] = field(default_factory=dict)
-    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +73,8 @@ def convert(
         if job.keep_onnx and "onnx" not in job.targets:
             always.append(targets.float_onnx(work))
         bundle = _bundle(job, folder, _all_artifacts(always, attempts))
-        judged, rows = _judge(bundle, job, progress)
+        exam = job.labelled or judging.exam_of(job.calibration.held_back)
+        judged, rows = judging.judge(bundle, exam, max_drop=job.max_drop, progress=progress)
         rows += [_failed(attempt) for attempt in attempts if attempt.error is not None]
         table(rows)
         _refuse_float(rows[0])
@@ -138,33 +125,6 @@ def _bundle(job: Job, folder: Path, artifacts: tuple[Artifact, ...]) -> ModelBun
         artifacts=artifacts,
         source={**source, "output": network.output.to_dict()},
     )
-
-
-def _judge(bundle: ModelBundle, job: Job, progress: Progress) -> tuple[list[Artifact], list[Row]]:
-    """Measure every artifact, float first; return them with their figures, and the rows."""
-    rows: list[Row] = []
-    judged: list[Artifact] = []
-    exam = job.labelled
-    for artifact in bundle.artifacts:
-        what = f"measuring {artifact.name}"
-        progress(what, 0, 0)
-        try:
-            with open_artifact(bundle, artifact, threads=2) as segmenter:
-                exam = exam or gate.exam_from_float(
-                    segmenter, job.calibration.held_back, "held-back frames"
-                )
-                figures = exam.take(segmenter, progress=lambda n, what=what: progress(what, n, 0))  # type: ignore[misc]
-        except (BackendUnavailable, BackendFailure) as error:
-            if not rows:  # float, the measure of all others
-                raise
-            rows.append(Row(artifact.name, artifact.total_size, reasons=(str(error),)))
-            judged.append(artifact)
-            continue
-        float_figures = rows[0].figures if rows else figures
-        reasons = tuple(gate.verdict(float_figures, figures, job.max_drop))
-        rows.append(Row(artifact.name, artifact.total_size, figures, reasons))
-        judged.append(replace(artifact, quality=gate.recorded(figures)))
-    return judged, rows
 
 
 def _failed(attempt: Attempt) -> Row:

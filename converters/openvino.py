@@ -37,9 +37,9 @@ KEEPING = (
 )
 
 
-def to_float(model: ModelProto, out: Path) -> None:
-    """Write the network with its weights in 16 bits. out: the .xml; the .bin goes beside it."""
-    _save(_read(model), out, compress=True)
+def to_float(model: ModelProto, out: Path, *, bits: int = 16) -> None:
+    """Write the network with its weights in 16 or 32 bits. out: the .xml; the .bin is beside it."""
+    _save(_read(model), out, compress=bits == 16)
 
 
 def to_int8(
@@ -89,6 +89,25 @@ def input_range(path: Path) -> tuple[float, float] | None:
         return None
     low, high = (_constant(quantize, i) for i in (1, 2))
     return float(low.min()), float(high.max())
+
+
+def layer_outputs(
+    path: Path, tensors: Iterable[NDArray[Any]]
+) -> list[tuple[str, list[NDArray[Any]]]]:
+    """Return, in order, (name, one output per tensor) of every weighted layer, then of the end."""
+    network = ov.Core().read_model(path)
+    layers = [op for op in network.get_ordered_ops() if op.get_type_name() in WEIGHTED]
+    for op in layers:
+        network.add_outputs(op.output(0))
+    names = ["the output"] + [f"{op.get_type_name()} {op.get_friendly_name()!r}" for op in layers]
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    request = ov.Core().compile_model(network, "CPU", settings).create_infer_request()
+    seen: list[list[NDArray[Any]]] = [[] for _ in names]
+    for tensor in tensors:
+        request.infer([tensor])
+        for index, values in enumerate(seen):
+            values.append(np.array(request.get_output_tensor(index).data))
+    return [*zip(names[1:], seen[1:], strict=True), (names[0], seen[0])]
 
 
 def _read(model: ModelProto) -> Any:
