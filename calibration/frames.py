@@ -127,7 +127,9 @@ def hold_scenes_back(
             "flatters; add other scenes, or pass --labels"
         )
         return candidates[:-tail], spread(candidates[-tail:], min(count, tail)), [note]
-    rest = [candidate for candidate in candidates if candidate.scene not in set(held)]
+    # A copy of a held-back picture under another name is as little a stranger as the picture.
+    copies = {candidate.sha256 for candidate in kept} - {""}
+    rest = [c for c in candidates if c.scene not in set(held) and c.sha256 not in copies]
     return rest, _by_turns([scenes[name] for name in held], count, random), []
 
 

@@ -105,6 +105,15 @@ def test_what_is_held_back_is_of_videos_that_were_not_calibrated_on(tmp_path: Pa
     assert len(found.held_back) == 10
 
 
+def test_a_copy_of_what_is_held_back_is_not_calibrated_on(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "p", 20)
+    for path in list(folder.iterdir()):
+        (folder / f"copy of {path.name}").write_bytes(path.read_bytes())
+    found = gather(folder, SPEC, hold_back=50)
+    held = {int(frame.mean()) for frame in found.held_back}
+    assert len(found.held_back) == 8 and not held & set(levels(found.pictures))
+
+
 def test_one_video_alone_is_judged_on_its_end_and_that_is_said(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "clip" / "frames", 40)
     found = gather(folder.parent, SPEC, hold_back=50)
