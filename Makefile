@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3.13 python3; 
 	$$p -c 'import ensurepip, venv' 2>/dev/null && echo $$p && break; done)
 export EDGE_SEG_CACHE ?= $(CURDIR)/$(VENV)/cache
 
-.PHONY: demo test test-slow check bench soak install clean
+.PHONY: demo test test-slow test-aarch64 check bench soak install clean
 
 ifeq ($(wildcard $(DEFAULT)/manifest.json),)
 demo:
@@ -24,6 +24,9 @@ test: $(VENV)/.all ## the fast tests
 
 test-slow: $(VENV)/.all ## wheels in fresh environments, other Pythons, whole conversions
 	$(PY) -m pytest -q -m slow --durations=10
+
+test-aarch64: $(VENV)/.all ## the wheel and the default network on an emulated 64-bit ARM
+	.ci/aarch64 $(PY) || test $$? = 75
 
 check: $(VENV)/.all ## format, lint, types
 	$(PY) -m ruff format --check .

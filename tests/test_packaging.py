@@ -33,7 +33,7 @@ RUNTIME_TESTS = (
         "test_recording.py",
         "test_smoothing.py",
     ),
-    *("test_bench.py", "test_doctor.py", "test_cli.py"),
+    *("test_bench.py", "test_cache.py", "test_conditions.py", "test_cli.py"),
 )
 PYTHONS = ("3.10", "3.12", "3.13")
 # import name -> distribution, where they differ
