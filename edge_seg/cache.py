@@ -40,28 +40,30 @@ def read_entry(path: Path, facts: dict[str, Any]) -> bytes | None:
     What is damaged (cut off, a bit turned, somebody else's file) is None too, and said in a line.
     """
     try:
-        if path.stat().st_size > MAX_ENTRY_BYTES:
-            return _damaged(path, "larger than any entry")
-        with open(path, "rb") as file:
-            head = file.readline(MAX_HEAD_BYTES)
-            data = file.read()
+        return _read(path, facts)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        return _damaged(path, error.strerror or str(error))
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        log.warning("%s: left aside (%s); it is made again", path, why)
+        return None
+
+
+def _read(path: Path, facts: dict[str, Any]) -> bytes:
+    """Return the bytes; ValueError says what is wrong with an entry."""
+    if path.stat().st_size > MAX_ENTRY_BYTES:
+        raise ValueError("larger than any entry")
+    with open(path, "rb") as file:
+        head = file.readline(MAX_HEAD_BYTES)
+        data = file.read()
     if not head.startswith(MAGIC) or not head.endswith(b"\n"):
-        return _damaged(path, "not an entry of ours")
-    try:
-        told = json.loads(head[len(MAGIC) :])
-    except (ValueError, RecursionError):
-        return _damaged(path, "its first line cannot be read")
+        raise ValueError("not an entry of ours")
+    told = json.loads(head[len(MAGIC) :])
     if not isinstance(told, dict) or told.pop("sha256", None) != hashlib.sha256(data).hexdigest():
-        return _damaged(path, "its content is not what was written")
-    return data if told == facts else _damaged(path, "made for something else")
-
-
-def _damaged(path: Path, why: str) -> None:
-    log.warning("%s: left aside (%s); it is made again", path, why)
+        raise ValueError("its content is not what was written")
+    if told != facts:
+        raise ValueError("made for something else")
+    return data
 
 
 def write_entry(path: Path, data: bytes, facts: dict[str, Any]) -> None:

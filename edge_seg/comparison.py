@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edge_seg import machine
-from edge_seg.backends import BACKENDS, Backend
+from edge_seg.backends import Backend, readers
 from edge_seg.board import Runtime
 from edge_seg.bundle import Artifact, ModelBundle
 from edge_seg.errors import BackendUnavailable, BundleError
@@ -113,11 +113,10 @@ def compare(bundle: ModelBundle, runtimes: Iterable[Runtime]) -> Comparison:
 
 def runtimes_of(bundle: ModelBundle, *, threads: int = 1) -> list[Runtime]:
     """Return a runtime per artifact: the first backend that reads its format, so many threads."""
-    reader = {row.format: name for name, row in reversed(BACKENDS.items())}
     return [
-        Runtime(reader[artifact.format], artifact.precision, {"threads": threads})
+        Runtime(readers(artifact.format)[0], artifact.precision, {"threads": threads})
         for artifact in bundle.artifacts
-        if artifact.format in reader
+        if readers(artifact.format)
     ]
 
 

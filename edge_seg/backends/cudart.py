@@ -127,7 +127,7 @@ class Buffer:
             raise
         self.address, self._host = int(device.value or 0), int(host.value or 0)
         twin = (ctypes.c_ubyte * self._bytes).from_address(self._host)
-        self.array: NDArray[Any] = np.frombuffer(twin, dtype=dtype).reshape(shape)
+        self.array: NDArray[Any] = np.frombuffer(memoryview(twin), dtype=dtype).reshape(shape)
 
     def send(self, stream: Stream) -> None:
         """Copy the twin to the GPU, in the stream's order."""

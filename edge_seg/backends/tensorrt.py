@@ -136,7 +136,7 @@ class TensorRTBackend:
     _runtime: Any = None
 
 
-class _Logger(trt.ILogger):  # type: ignore[misc]
+class _Logger(trt.ILogger):
     """TensorRT's messages, into `logging`; its last errors, for our sentences."""
 
     def __init__(self) -> None:
@@ -160,7 +160,7 @@ class _Logger(trt.ILogger):  # type: ignore[misc]
 _LOGGER = _Logger()
 
 
-class _Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+class _Monitor(trt.IProgressMonitor):
     """The phases of a build, as progress. Called from TensorRT's threads, where an exception
     would end the process: it is kept, the build is cancelled, and `check` raises it after.
     """
