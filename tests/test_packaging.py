@@ -29,6 +29,8 @@ RUNTIME_TESTS = (
         "test_camera.py",
         "test_yuv.py",
         "test_live.py",
+        "test_picamera2.py",
+        "test_colors.py",
         "test_compositing.py",
         "test_recording.py",
         "test_smoothing.py",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_seg.cli import CANNOT_RUN, DONE, WRONG_INPUT, arguments
-from edge_seg.errors import BundleError, CameraError
+from edge_seg.errors import BundleError
 
 if TYPE_CHECKING:
     from edge_seg.bundle import ModelBundle
@@ -27,7 +27,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     arguments.add_bundle(parser)
     arguments.add_board(parser)
-    parser.add_argument("--camera", metavar="SOURCE", help="also read one frame of this source")
+    parser.add_argument(
+        "--camera", metavar="SOURCE", help="also watch this source: size, rate, colours"
+    )
     parser.add_argument(
         "--root",
         metavar="DIR",
@@ -40,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the findings."""
     from edge_seg._version import __version__
     from edge_seg.board import detect, load
+    from edge_seg.cli.camera_report import look
     from edge_seg.cli.progress import steps_bar
     from edge_seg.doctor import diagnose
 
@@ -65,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     what = "would run on" if bundle is not None else "has the library for"
     what = what if root == Path("/") else "would probably run on"
     print(f"edge-seg {what} {first.runtime}." if first else "edge-seg cannot run here as it is.")
-    seen = _look(args.camera) if args.camera else True
+    seen = look(args.camera) if args.camera else True
     if first is None:
         return CANNOT_RUN
     return DONE if seen else WRONG_INPUT
@@ -98,16 +101,3 @@ def _bundle(name: str | None) -> ModelBundle | None:
         return None
     print(f"bundle {bundle.path}: {', '.join(a.name for a in bundle.artifacts)}")
     return bundle
-
-
-def _look(camera: str) -> bool:
-    from edge_seg.camera import open_source
-
-    try:
-        with open_source(camera) as source:
-            frame = next(source).frame
-    except CameraError as error:
-        print(f"camera: {error}")
-        return False
-    print(f"camera: {source.describe} gives frames of {frame.shape[1]}x{frame.shape[0]}")
-    return True

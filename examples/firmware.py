@@ -1,0 +1,40 @@
+"""A camera's firmware: a line of JSON per change (somebody came, left), watched over by systemd.
+
+python examples/firmware.py picamera2        edge-seg.service runs it at boot
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+
+from edge_seg import EdgeSegmenter
+from edge_seg.camera import open_source
+
+PERSON, FRAMES = 0.01, 5  # of the frame; in so many frames running
+
+
+def notify(state):
+    """Tell systemd, where it started us (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "").replace("@", "\0", 1)
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+            systemd.sendto(state.encode(), address)
+
+
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+there, changed = False, 0
+with EdgeSegmenter.open() as segmenter:
+    lores = (segmenter.spec.height, segmenter.spec.width)  # made by the Pi's image processor
+    with open_source(sys.argv[1], format="yuv420", lores=lores) as source:
+        notify("READY=1")
+        while True:
+            shot = source.read(seconds=2.0)
+            notify("WATCHDOG=1" if shot else "STATUS=no camera")  # long without one: a restart
+            mask = None if shot is None else segmenter.segment_shot(shot, source)
+            person = there if mask is None else (mask > 0.5).mean() > PERSON
+            changed = changed + 1 if person != there else 0
+            if changed == FRAMES:
+                there, changed = not there, 0
+                print(json.dumps({"person": there}), flush=True)

@@ -1,0 +1,35 @@
+"""A virtual camera for video calls: this machine's camera with the background blurred.
+
+pip install pyvirtualcam; sudo modprobe v4l2loopback exclusive_caps=1
+python examples/virtual_camera.py 0
+"""
+
+import sys
+
+import pyvirtualcam
+
+from edge_seg import EdgeSegmenter
+from edge_seg.camera import open_source
+from edge_seg.compositing import blur
+
+FPS = 30
+
+
+def blurred(name):
+    """Yield frames, uint8 (H, W, 3) RGB."""
+    with (
+        EdgeSegmenter.open(format="rgb") as segmenter,
+        open_source(name, format="rgb", size=(480, 640), fps=FPS) as source,
+    ):
+        for frame, mask in segmenter.stream(source, dtype="uint8"):
+            yield blur(frame, mask)
+
+
+if __name__ == "__main__":
+    frames = blurred(sys.argv[1])
+    first = next(frames)
+    height, width = first.shape[:2]
+    with pyvirtualcam.Camera(width=width, height=height, fps=FPS) as camera:
+        print(f"look for {camera.device}")
+        for frame in frames:
+            camera.send(frame)

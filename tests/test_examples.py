@@ -1,0 +1,235 @@
+"""The loops to copy: short, and run here as far as there is hardware."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_seg.bundle import DEFAULT_BUNDLE
+from edge_seg.camera import fake
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+LOOPS = ("kiosk.py", "firmware.py", "virtual_camera.py", "mjpeg.py")
+FAKE = "fake:size=320x240,fps=15"
+pytestmark = pytest.mark.skipif(
+    not (DEFAULT_BUNDLE / "manifest.json").exists(), reason="no default network ships here"
+)
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loop_is_short_and_needs_nothing_but_edge_seg(name: str) -> None:
+    text = (EXAMPLES / name).read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 40
+    assert text.startswith('"""') and f"examples/{name}" in text
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def visit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six seconds at 5 fps: somebody stands there for two, then an empty room."""
+    pytest.importorskip("skimage", reason="the extra [demo] is not installed: no portrait")
+    sys.path.insert(0, str(EXAMPLES))
+    try:
+        cut = load("portraits").portraits()["collins"]
+    finally:
+        sys.path.remove(str(EXAMPLES))
+    room = np.full((480, 640, 3), (120, 140, 150), np.uint8)
+    room[330:] = (70, 80, 95)
+    there = room.copy()
+    person = cv2.resize(cut, (400, 400), interpolation=cv2.INTER_AREA)
+    share = person[..., 3:] / 255.0
+    there[80:, 120:520] = share * person[..., :3] + (1 - share) * there[80:, 120:520]
+    path = tmp_path_factory.mktemp("visit") / "visit.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (640, 480))
+    for i in range(30):
+        writer.write(there if i < 10 else room)
+    writer.release()
+    return path
+
+
+def test_the_kiosk_shows_who_is_there_and_idles_when_nobody_is(
+    visit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kiosk = load("kiosk")
+    naps: list[float] = []
+    monkeypatch.setattr(kiosk.time, "sleep", naps.append)
+    beach = np.full((600, 600, 3), (200, 30, 200), np.uint8)
+    shown = list(kiosk.kiosk(visit, beach))[:30]
+    assert all(frame.shape == (480, 640, 3) for frame in shown)
+    plain = [bool((frame == (200, 30, 200)).all()) for frame in shown]
+    assert not any(plain[1:10]) and all(plain[-2:]), "idle three seconds after the last"
+    assert 1 <= len(naps) <= 8 and set(naps) == {0.5}
+    middle = shown[5][200:400, 260:380].reshape(-1, 3).mean(axis=0)
+    corner = shown[5][20:100, 20:100].reshape(-1, 3).mean(axis=0)
+    assert np.abs(corner - (200, 30, 200)).max() < 3, "the room is gone"
+    assert np.abs(middle - (200, 30, 200)).max() > 60, "the person is not"
+
+
+def test_the_firmware_speaks_to_systemd_and_ends_on_sigterm(tmp_path: Path) -> None:
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        systemd.settimeout(60)
+        running = subprocess.Popen(
+            [sys.executable, EXAMPLES / "firmware.py", f"{FAKE},unplug=2+30"],
+            env={**os.environ, "NOTIFY_SOCKET": address},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            said = [systemd.recv(100).decode()]
+            assert said == ["READY=1"]
+            while said[-1] != "STATUS=no camera":
+                said.append(systemd.recv(100).decode())
+            assert said.count("WATCHDOG=1") > 5
+        finally:
+            running.send_signal(signal.SIGTERM)
+            _, errors = running.communicate(timeout=20)
+    assert running.returncode == 0 and "Traceback" not in errors
+
+
+@pytest.fixture
+def page() -> Iterator[str]:
+    """The address of the running MJPEG example."""
+    command = [sys.executable, str(EXAMPLES / "mjpeg.py"), FAKE, "0"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    try:
+        yield running.stdout.readline().strip()
+    finally:
+        running.send_signal(signal.SIGINT)
+        running.wait(timeout=20)
+
+
+def test_a_browser_gets_one_jpeg_after_the_other(page: str) -> None:
+    assert page.startswith("http://127.0.0.1:")
+    with urllib.request.urlopen(page, timeout=60) as answer:
+        assert "multipart/x-mixed-replace" in answer.headers["Content-Type"]
+        pictures = []
+        for _ in range(3):
+            assert answer.readline() == b"--frame\r\n"
+            assert answer.readline() == b"Content-Type: image/jpeg\r\n"
+            length = int(answer.readline().split(b":")[1])
+            answer.readline()
+            data = np.frombuffer(answer.read(length), np.uint8)
+            pictures.append(cv2.imdecode(data, cv2.IMREAD_COLOR))
+            answer.readline()
+    assert all(p.shape == (240, 320, 3) for p in pictures)
+    assert np.abs(pictures[0].astype(int) - pictures[2]).max() > 20, "somebody moves in it"
+
+
+@pytest.mark.slow
+def test_a_real_browser_shows_it(page: str, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("no chromium; .ci/packages installs it")
+    shot = tmp_path / "page.png"
+    # A stream never ends loading: the picture is taken after so many milliseconds.
+    subprocess.run(
+        [
+            *(browser, "--headless", "--no-sandbox", "--disable-gpu", f"--screenshot={shot}"),
+            *("--window-size=400,300", "--timeout=8000", f"--user-data-dir={tmp_path / 'profile'}"),
+            page,
+        ],
+        capture_output=True,
+        timeout=90,
+    )
+    assert shot.exists(), "the browser took no picture"
+    seen = cv2.imread(str(shot))
+    wall = fake.scene(240, 320, 0.0)[20, 20]
+    near = np.abs(seen.astype(int) - wall).max(axis=2) < 30
+    assert near.mean() > 0.2, "the fake camera's wall covers much of the page"
+
+
+def test_the_virtual_camera_gets_frames() -> None:
+    pytest.importorskip("pyvirtualcam", reason="pyvirtualcam is not installed")
+    frames = list(itertools.islice(load("virtual_camera").blurred(FAKE), 3))
+    assert frames[0].shape == (240, 320, 3)
+    if not list(Path("/dev").glob("video*")):
+        pytest.skip("no loopback device: only the frames were made")
+
+
+def test_the_unit_is_one_systemd_takes(tmp_path: Path) -> None:
+    tool = shutil.which("systemd-analyze")
+    if tool is None:
+        pytest.skip("no systemd-analyze here")
+    text = (EXAMPLES / "edge-seg.service").read_text(encoding="utf-8")
+    assert "Type=notify" in text and "WatchdogSec=" in text and "Restart=always" in text
+    unit = tmp_path / "edge-seg.service"
+    unit.write_text(text.replace("/home/pi/edge-seg/bin/python", "/usr/bin/true"))
+    done = subprocess.run([tool, "verify", unit], capture_output=True, text=True)
+    assert done.returncode == 0 and "edge-seg" not in done.stderr, done.stderr
+
+
+DOCKERFILE = EXAMPLES / "Dockerfile"
+
+
+def test_the_dockerfile_is_clean_and_copies_what_there_is() -> None:
+    text = DOCKERFILE.read_text(encoding="utf-8")
+    for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE):
+        assert all((ROOT / name).exists() for name in line.split()), line
+    tool = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if tool is None:
+        pytest.skip("no hadolint (the extra [dev] brings it); only the COPY lines were looked at")
+    done = subprocess.run([tool, DOCKERFILE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_what_the_dockerfile_installs_is_there_for_arm64(tmp_path: Path) -> None:
+    # Docker does not run here: apt solves its packages for arm64, pip the wheels.
+    if shutil.which("mmdebstrap") is None:
+        pytest.skip("no mmdebstrap; .ci/packages installs it")
+    text = DOCKERFILE.read_text(encoding="utf-8").replace("\\\n", " ")
+    packages = re.search(r"--no-install-recommends (.*?)&&", text)
+    assert packages is not None
+    suite = re.search(r"FROM debian:(\w+)-slim", text)
+    assert suite is not None
+    done = subprocess.run(
+        [
+            *("mmdebstrap", "--simulate", "--arch=arm64", "--variant=extract"),
+            *(f"--include={','.join(packages[1].split())}", suite[1], "/dev/null"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    wheels = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "download", "-q", "-d", tmp_path, "--no-deps"),
+            *("--only-binary=:all:", "--python-version", "3.11", "--implementation", "cp"),
+            *("--platform", "manylinux_2_28_aarch64", "--platform", "manylinux_2_17_aarch64"),
+            *("--platform", "manylinux_2_34_aarch64", "--platform", "manylinux_2_27_aarch64"),
+            *("numpy", "opencv-python-headless", "ai-edge-litert", "rich"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert wheels.returncode == 0, wheels.stderr[-2000:]
+    assert len(list(tmp_path.glob("*.whl"))) == 4
