@@ -31,25 +31,25 @@ Picture = NDArray[np.uint8]
 Where = NDArray[np.bool_]
 
 DEFAULT = "default"  # `smoother=` of the segmenter: a Steady with its own half-life
-HALF_LIFE = 0.5  # s
+HALF_LIFE = 0.8  # s
 LONGEST_HALF_LIFE = 10.0  # s
 PATIENCE = 0.1  # s for which a contradiction must last in a still picture
-YOUNG = 1.5  # frames that the first one of a mean counts for: what moved may still be settling
+YOUNG = 1.25  # frames that the first one of a mean counts for: what moved may still be settling
 GAP = 1.0  # s: after a longer pause the next frame is a first one
 GRID = 64  # most cells a side on which the picture is compared
 # Levels of 255 by which a cell of the small picture must differ from its mean: up to the first it
 # is still, from the second it moves. Both grow with the camera's noise: in medians of a frame's
 # differences, most of which are noise. Chosen on the tuning clips of benchmarks/clips.py.
-STILL, MOVING = 0.6, 2.0
-STILL_NOISE, MOVING_NOISE = 3.0, 6.0
-CROWD = 4.5  # of 9 cells around, so many moving ones move the middle one: noise is alone
-REACH = 3  # cells: the network sees beyond a pixel, so its mask changes beside what moves
+STILL, MOVING = 0.5, 2.0
+STILL_NOISE, MOVING_NOISE = 3.0, 5.5
+CROWD = 2.0  # of 9 cells around, so many moving ones move the middle one: noise is alone
+REACH = 5  # cells: the network sees beyond a pixel, so its mask changes beside what moves
 # Of probability. Up to the first a difference in what moves is averaged, from the second it is not.
-SLIGHT, PLAIN = 0.02, 0.1
-CONTRADICTION = 0.25  # of probability: what differs less in a still picture is averaged, not judged
-TOUCH = 0.15  # share of a contradiction beside motion that explains all of it
+SLIGHT, PLAIN = 0.02, 0.15
+CONTRADICTION = 0.3  # of probability: what differs less in a still picture is averaged, not judged
+TOUCH = 0.1  # share of a contradiction beside motion that explains all of it
 CUT_LEVEL, CUT_SHARE = 16.0, 0.6  # levels, and the share of cells over it: another scene
-GAIN_STEP = 1.25  # the most a row's light may differ from the whole frame's change
+GAIN_STEP = 1.15  # the most a row's light may differ from the whole frame's change
 GAIN_MOST = 3.0  # a larger step of the whole frame's light is another scene (or a black frame)
 DARK = 4.0  # levels added before light is divided by light
 # Rows average their gain with their neighbours'. No response below 0 at any frequency: the mean is

@@ -237,7 +237,7 @@ def test_clips_are_smoothed_and_unrelated_pictures_only_when_asked(
     assert raw > 0.5 and flicker("clip", "--smoothing", "off") == raw
     assert flicker("clip") < 0.6 * raw
     assert (
-        flicker("pictures", "--smoothing", 500)
+        flicker("pictures", "--smoothing", 800)
         == flicker("clip")
         < flicker("clip", "--smoothing", 50)
     )

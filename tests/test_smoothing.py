@@ -84,9 +84,9 @@ def test_noise_in_a_still_picture_is_averaged_away(fps: float) -> None:
     change = np.mean(
         [np.abs(a - b).mean() for a, b in zip(out[half:], out[half + 1 :], strict=False)]
     )
-    # A mean with a half-life of 0.5 s changes by 1 - 2^(-dt / 0.5) of what is new in a frame; what
+    # A mean with a half-life T changes by 1 - 2^(-dt / T) of what is new in a frame; what
     # noise there is in the picture, and gates open by chance, may double it.
-    assert change < 2 * (1 - 2 ** (-1 / fps / 0.5)) * raw_change
+    assert change < 2 * (1 - 2 ** (-1 / fps / smoothing.HALF_LIFE)) * raw_change
     assert np.abs(out[-1] - clean).mean() < 0.5 * np.abs(masks[-1] - clean).mean()
 
 

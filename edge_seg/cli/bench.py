@@ -41,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="also measure quality on a labelled list, or stability too on a clip folder",
     )
     clips.add_fps(parser)
-    arguments.add_smoothing(parser, "500, as run does for video")
+    arguments.add_smoothing(parser, "800, as run does for video")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.set_defaults(run=run)
 

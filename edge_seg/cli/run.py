@@ -67,7 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     arguments.add_edges(parser)
     arguments.add_smoothing(
         parser,
-        "500 for videos and cameras, off for unrelated pictures, whose times come from --fps",
+        "800 for videos and cameras, off for unrelated pictures, whose times come from --fps",
     )
     parser.add_argument("-o", "--output", type=_webm, metavar="OUT.webm", help="the video to write")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="a folder for one PNG per frame")
