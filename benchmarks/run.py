@@ -54,6 +54,10 @@ def main() -> int:
             failed |= run("benchmarks/resizing.py", bundle, "--labels", labels)
     for bundle in bundles:
         failed |= run("-m", "edge_seg", "bench", bundle)
+    data = ("--data", SHARED / "data") if labels.is_file() else ()
+    reference = BUNDLES / "pphumanseg_v2_lite"
+    beside = ("--reference", reference) if (reference / MANIFEST).is_file() else ()
+    failed |= run("benchmarks/smoothing.py", *data, *beside, "-o", ROOT / "out" / "smoothing")
     return int(bool(failed))
 
 
