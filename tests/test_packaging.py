@@ -123,7 +123,7 @@ def imported_by(folder: str) -> set[str]:
         ("calibration", ["convert"]),
         ("converters", ["convert", "openvino"]),
         ("training", ["train"]),
-        ("benchmarks", ["convert", "train"]),
+        ("benchmarks", ["convert", "train", "demo"]),
         ("examples", ["convert", "demo"]),
         ("tests", ["all", "convert", "train", "openvino", "demo", "dev", "metrics"]),
     ],
