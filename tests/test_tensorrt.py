@@ -206,6 +206,21 @@ def test_another_tensorrt_another_model_are_other_engines(
     assert built(vendor) == len(list((cache / "tensorrt").iterdir())) == 3
 
 
+def test_an_int8_network_carries_its_precision_itself(tmp_path: Path, vendor: Any) -> None:
+    onnx = pytest.importorskip("onnx")
+    from edge_seg.converters import qdq
+
+    random, shape = np.random.default_rng(3), (1, 3, tiny_networks.HEIGHT, tiny_networks.WIDTH)
+    tensors = [random.uniform(-1, 1, shape).astype(np.float32) for _ in range(10)]
+    model = onnx.load(tiny_networks.save_onnx(tmp_path / "tiny.onnx"))
+    qdq.to_int8(model, tmp_path / "int8.onnx", tensors=tensors)
+    backend = open_backend("tensorrt", tmp_path / "int8.onnx", cache=tmp_path / "cache")
+    tensor = random_tensor(backend)
+    truth = tiny_networks.logits(tensor[0].transpose(1, 2, 0))
+    assert 0 < np.abs(backend.infer(tensor)[0, 0] - truth).max() < 0.2
+    assert "-int8-" in next((tmp_path / "cache" / "tensorrt").iterdir()).name
+
+
 @pytest.mark.parametrize("damage", ["cut", "bit", "refused"])
 def test_an_entry_that_is_damaged_is_built_again(
     onnx_file: Path, vendor: Any, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture

@@ -198,9 +198,20 @@ class _Monitor(trt.IProgressMonitor):
             raise self._raised
 
 
-def _check_version() -> None:
+def _version() -> tuple[int, int]:
     found = re.match(r"(\d+)\.(\d+)", trt.__version__)
-    if found is None or (int(found[1]), int(found[2])) < OLDEST:
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _typing_flags() -> int:
+    """Types as the ONNX says: a flag of 10, deprecated in 11, where nothing else is possible."""
+    if _version() >= (11, 0):
+        return 0
+    return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+
+
+def _check_version() -> None:
+    if _version() < OLDEST:
         raise BackendUnavailable(
             f"tensorrt: wanted TensorRT {OLDEST[0]}.{OLDEST[1]} or newer, found {trt.__version__}; "
             "install JetPack 6 or later (sudo apt install nvidia-jetpack)"
@@ -269,8 +280,7 @@ def _made(make: Callable[[], Any]) -> Any:
 def _build(model: bytes, path: Path, progress: Progress | None) -> Any:
     """Return the serialized engine. The ONNX says what is computed in which type."""
     builder = _made(lambda: trt.Builder(_LOGGER))
-    # Always on in 11, where the flag is still taken; without it 10 would choose types itself.
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    network = builder.create_network(_typing_flags())
     parser = trt.OnnxParser(network, _LOGGER)
     if not parser.parse(model):
         told = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))

@@ -162,7 +162,11 @@ class Builder:
 
     def create_network(self, flags: int = 0) -> INetworkDefinition:
         _called("create_network")
-        _rule(flags == 1 << NetworkDefinitionCreationFlag.STRONGLY_TYPED, "not strongly typed")
+        typed = 1 << NetworkDefinitionCreationFlag.STRONGLY_TYPED
+        if __version__.startswith("10."):
+            _rule(flags == typed, "10 chooses types itself unless the network is strongly typed")
+        else:
+            _rule(flags == 0, "STRONGLY_TYPED is deprecated in 11: networks always are")
         self._made.append(INetworkDefinition())
         return self._made[-1]
 
