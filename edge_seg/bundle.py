@@ -157,7 +157,7 @@ def _digest(digest: str, where: str) -> str:
 def _size(size: int, where: str) -> int:
     if not 0 < size <= MAX_ARTIFACT_BYTES:
         raise BundleError(
-            f"{where}: wanted an artifact of 1..{MAX_ARTIFACT_BYTES} bytes, found {size}"
+            f"{where}: wanted an artifact of 1..{MAX_ARTIFACT_BYTES} bytes, found {size!r:.40}"
         )
     return size
 
@@ -199,11 +199,13 @@ class ModelBundle:
         version = take(data, "format_version", int, where)
         if version > FORMAT_VERSION:
             raise BundleError(
-                f"{where}: wanted bundle format {FORMAT_VERSION} or older, found {version}; "
+                f"{where}: wanted bundle format {FORMAT_VERSION} or older, found {version!r:.40}; "
                 "upgrade edge-seg, or convert the model again with this version"
             )
         if version < 1:
-            raise BundleError(f"{where}: wanted a bundle format of 1 or more, found {version}")
+            raise BundleError(
+                f"{where}: wanted a bundle format of 1 or more, found {version!r:.40}"
+            )
         entries = take(data, "artifacts", list, where)
         if not 1 <= len(entries) <= MAX_ARTIFACTS:
             raise BundleError(f"{where}: wanted 1..{MAX_ARTIFACTS} artifacts, found {len(entries)}")

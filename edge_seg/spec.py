@@ -87,7 +87,7 @@ class InputSpec:
         if not (1 <= self.height <= MAX_SIDE and 1 <= self.width <= MAX_SIDE):
             raise BundleError(
                 f"input: wanted a size of 1..{MAX_SIDE} px a side, "
-                f"found {self.height}x{self.width} (height x width)"
+                f"found {self.height!r:.20}x{self.width!r:.20} (height x width)"
             )
         if self.color not in COLORS or self.fit not in FITS:
             raise BundleError(
@@ -97,7 +97,7 @@ class InputSpec:
         if not all(s > 0 for s in self.std):
             raise BundleError(f"input: wanted every std above 0, found {self.std}")
         if not 0 <= self.pad <= 255:
-            raise BundleError(f"input: wanted pad in 0..255, found {self.pad}")
+            raise BundleError(f"input: wanted pad in 0..255, found {self.pad!r:.40}")
 
     def __str__(self) -> str:
         bars = f" with bars of {self.pad}" if self.fit == "letterbox" else ""
@@ -149,7 +149,7 @@ class OutputSpec:
                 f"output: wanted activation in {ACTIVATIONS}, found {self.activation!r}"
             )
         if not 0 <= self.channel < 1024:
-            raise BundleError(f"output: wanted channel in 0..1023, found {self.channel}")
+            raise BundleError(f"output: wanted channel in 0..1023, found {self.channel!r:.40}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON/TOML types."""
