@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edge_seg import comparison
 from edge_seg.bundle import Artifact, ModelBundle, save_manifest, sha256_of, staged
@@ -29,7 +30,7 @@ class Job:
     """A conversion asked for. targets: names of targets.TARGETS. max_drop: points (gate.verdict).
     labelled: the exam, or None where agreement with float on held-back frames is all there is.
     keep_onnx: put the float ONNX into the bundle too, for converting again. name: the bundle's,
-    where it is not the file's.
+    where it is not the file's. origin: what the ONNX was made from, in words, if from something.
     """
 
     network: Network
@@ -39,6 +40,7 @@ class Job:
     max_drop: float | None = None
     keep_onnx: bool = False
     name: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,9 @@ def _all_artifacts(always: list[Artifact], attempts: list[Attempt]) -> tuple[Art
 def _bundle(job: Job, folder: Path, artifacts: tuple[Artifact, ...]) -> ModelBundle:
     """Return the bundle as it lies in the staged folder."""
     network = job.network
-    source = {"file": network.model.name, "sha256": sha256_of(network.model)}
+    source: dict[str, Any] = {"file": network.model.name, "sha256": sha256_of(network.model)}
+    if job.origin:
+        source["origin"] = job.origin
     return ModelBundle(
         path=folder,
         name=job.name or network.model.stem,

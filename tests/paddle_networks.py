@@ -42,6 +42,20 @@ class Network(nn.Layer):  # type: ignore[misc]
         return self.end(y)
 
 
+class Bright(nn.Layer):  # type: ignore[misc]
+    """bright_network.py's: person where a neighbourhood is bright, right about toy pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2D(3, 2, 3, padding=1, bias_attr=False)
+        kernel = np.full((2, 3, 3, 3), 6 / 27, np.float32)
+        kernel[0] *= -1
+        self.conv.weight.set_value(kernel)
+
+    def forward(self, x: Any) -> Any:
+        return F.softmax(self.conv(x), axis=1)
+
+
 def softmax(y: Any) -> Any:
     return F.softmax(y, axis=1)
 
@@ -63,6 +77,7 @@ NETWORKS: dict[str, tuple[list[int], int, Callable[[Any], Any]]] = {
     "labels": (STATIC, 2, lambda y: paddle.argmax(y, axis=1)),
     "strange": (STATIC, 2, strange),
     "giant": (STATIC, 2, giant),
+    "bright": (OPEN, 2, softmax),
 }
 
 
@@ -73,7 +88,7 @@ def main(folder: Path, stem: str) -> None:
     for name, (shape, classes, end) in NETWORKS.items():
         if name == "labels" and stem == "model":
             continue  # PaddlePaddle 3.3 no longer writes an argmax the old way
-        network = Network(classes, end)
+        network = Bright() if name == "bright" else Network(classes, end)
         network(paddle.rand(STATIC)) if name != "giant" else None  # fills the batch norm's averages
         network.eval()
         spec = [paddle.static.InputSpec(shape, "float32", "x")]

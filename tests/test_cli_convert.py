@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -200,6 +201,39 @@ def test_a_bundle_without_its_onnx(convert: Say, fake_bundle: Path) -> None:
 
 def test_a_bundle_has_its_own_contract(convert: Say, fake_bundle: Path) -> None:
     assert "leave --spec out" in convert(str(fake_bundle))
+
+
+def test_a_folder_that_is_no_source(folder: Path, convert: Say) -> None:
+    (folder / "photos").mkdir()
+    said = convert("photos")
+    assert "a training run, a PaddlePaddle inference model or a bundle" in said
+
+
+def test_a_training_run_has_its_own_contract_and_needs_a_judged_network(
+    folder: Path, convert: Say
+) -> None:
+    pytest.importorskip("torch", reason="the extra [train] is not installed")
+    (folder / "run").mkdir()
+    (folder / "run" / "recipe.json").write_text("{}")
+    assert "the training run run, which has its own" in convert("run")
+    assert "let edge-seg train reach its first judgement" in convert("run", spec=None)
+
+
+def test_a_training_run_without_torch_says_what_to_install(
+    folder: Path, convert: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "run").mkdir()
+    (folder / "run" / "recipe.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "edge_seg.training.export", raising=False)
+    said = convert("run", spec=None)
+    assert 'pip install "edge-seg[train]"' in said
+
+
+def test_a_paddle_model_without_its_weights(folder: Path, convert: Say) -> None:
+    (folder / "net").mkdir()
+    (folder / "net" / "model.pdmodel").write_bytes(b"junk")
+    assert "net" in convert("net") and ".pdiparams" in convert("net")
 
 
 # --- the spec -------------------------------------------------------------------------------------

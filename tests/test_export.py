@@ -11,6 +11,9 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+import edge_seg  # noqa: E402
+from edge_seg.bundle import ModelBundle  # noqa: E402
+from edge_seg.cli import main  # noqa: E402
 from edge_seg.converters import onnx as reader  # noqa: E402
 from edge_seg.converters.head import single_logit  # noqa: E402
 from edge_seg.errors import DatasetError  # noqa: E402
@@ -66,3 +69,26 @@ def test_it_is_told_from_other_sources(trained: fit.Run, tmp_path: Path, fake_bu
     assert recipe.is_run(trained.folder / fit.BEST)
     assert not recipe.is_run(fake_bundle)
     assert not recipe.is_run(tmp_path / "net.onnx")
+
+
+@pytest.mark.slow
+def test_convert_takes_a_run(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The state that is kept beside the network that ships: from weights to a bundle, measured."""
+    kept = Path(edge_seg.__file__).parent / "models" / "portrait" / "warm.safetensors"
+    if not kept.is_file():
+        pytest.skip("the network that ships keeps no training state")
+    lists = {}
+    for name, count in (("train", 16), ("val", 12)):
+        lines = (data_dir / f"{name}.txt").read_text().splitlines()[:: 7 if name == "val" else 50]
+        pairs = [" ".join(str(data_dir / p) for p in line.split()) for line in lines[:count]]
+        lists[name] = tmp_path / f"{name}.txt"
+        lists[name].write_text("\n".join(pairs) + "\n")
+    words = ["convert", str(kept), "--int8", "--to", "onnx", "-o", str(tmp_path / "made")]
+    words += ["--calibration", str(lists["train"]), "--labels", str(lists["val"])]
+    assert main([*words, "--max-drop", "1"]) == 0
+    bundle = ModelBundle.load(tmp_path / "made")
+    assert bundle.source["origin"] == "training run warm.safetensors"
+    assert [a.name for a in bundle.artifacts] == ["onnx-fp32", "onnx-int8"]
+    assert all(a.quality["miou"] > 0.9 for a in bundle.artifacts)

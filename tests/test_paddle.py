@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from edge_seg.bundle import ModelBundle  # noqa: E402
+from edge_seg.cli import main  # noqa: E402
 from edge_seg.converters import environment, paddle, pdiparams  # noqa: E402
 from edge_seg.converters import onnx as reader  # noqa: E402
 from edge_seg.converters.head import single_logit  # noqa: E402
@@ -27,6 +29,7 @@ from edge_seg.converters.rewrites import simplify  # noqa: E402
 from edge_seg.errors import ConversionError  # noqa: E402
 from edge_seg.pixels import sigmoid  # noqa: E402
 from edge_seg.spec import InputSpec, OutputSpec  # noqa: E402
+from tests import bright_network, toy_pictures  # noqa: E402
 from tests.tiny_onnx import run  # noqa: E402
 
 SIZE = HEIGHT, WIDTH = 48, 64
@@ -114,6 +117,32 @@ def test_the_reference_takes_it_too(networks: Path, tmp_path: Path) -> None:
     found = reference.probability(picture)
     np.testing.assert_allclose(found, run(reader.load(out), tensor)[0, 1], atol=1e-5)
     reference.close()
+
+
+@pytest.mark.slow
+@WHEELS
+@FORMS
+def test_convert_takes_a_paddle_model(
+    networks: Path, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command, from PaddlePaddle's folder to a bundle of two targets that passed."""
+    pytest.importorskip("nncf", reason="the extra [convert] is not installed")
+    toy_pictures.write(tmp_path / "data", train=12)
+    (tmp_path / "bright.toml").write_text(bright_network.SPEC, encoding="utf-8")
+    model, spec = str(networks / form / "bright"), str(tmp_path / "bright.toml")
+    pictures = ["--calibration", str(tmp_path / "data/train.txt")]
+    pictures += ["--labels", str(tmp_path / "data/val.txt"), "-o", str(tmp_path / "made")]
+    words = ["convert", model, "--int8", "--to", "onnx,openvino", *pictures]
+    assert main(words) == 2
+    assert "--spec" in capsys.readouterr().err, "an open size needs one"
+    assert main([*words, "--spec", spec]) == 0
+    bundle = ModelBundle.load(tmp_path / "made")
+    assert [a.name for a in bundle.artifacts if a.precision == "int8"] == [
+        "onnx-int8",
+        "openvino-int8",
+    ]
+    assert all(a.quality["miou"] > 0.9 for a in bundle.artifacts)
+    assert bundle.source["origin"] == "PaddlePaddle model bright" and bundle.name == "bright"
 
 
 @pytest.mark.slow

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_seg.cli import arguments
+from edge_seg.cli import arguments, sources
 from edge_seg.cli.figures import FIGURES, print_times
 from edge_seg.cli.progress import steps_bar
+from edge_seg.cli.sources import Source
 from edge_seg.errors import ConversionError, OutputError
 
 if TYPE_CHECKING:
@@ -36,8 +38,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         nargs="?",
         type=Path,
         metavar="MODEL",
-        help="a trained network, .onnx, or a bundle that keeps its float ONNX "
-        "(default: the network that ships)",
+        help="a trained network: .onnx; a folder of `edge-seg train`, or a checkpoint of one; a "
+        "PaddlePaddle inference model (its folder, .pdmodel or .json); a bundle that keeps its "
+        "float ONNX (default: the network that ships)",
     )
     parser.add_argument("--int8", action="store_true", help="quantise to int8 (integer in and out)")
     parser.add_argument(
@@ -120,8 +123,9 @@ def run(args: argparse.Namespace) -> int:
     from edge_seg.calibration.manifest import describe, summary
     from edge_seg.converters.conversion import convert
 
-    with steps_bar() as progress:
-        job = _job(args, progress)
+    with steps_bar() as progress, tempfile.TemporaryDirectory(prefix="edge-seg-") as folder:
+        source = sources.read(args.model, args.spec, Path(folder), progress)
+        job = _job(args, source, progress)
         made = convert(job, _target(args), progress=progress, table=_print)
     print(f"contract: {job.network.input}")
     print(f"calibration: {summary(describe(job.calibration))}")
@@ -162,13 +166,12 @@ def _target(args: argparse.Namespace) -> Path:
     return Path(args.model.stem if args.model else "portrait-int8")
 
 
-def _job(args: argparse.Namespace, progress: Progress) -> Job:
+def _job(args: argparse.Namespace, source: Source, progress: Progress) -> Job:
     """Read everything the user named; what is wrong is said before minutes are spent."""
     from edge_seg.calibration.dataset import clip_scene, named_rule, pairs_of, where_it_fits
     from edge_seg.converters.conversion import Job
     from edge_seg.converters.gate import exam_from_labels
 
-    network, name = _network(args)
     scene = named_rule(args.scenes) if args.scenes else clip_scene
     exam = None
     judged: list[Pair] = []
@@ -176,15 +179,16 @@ def _job(args: argparse.Namespace, progress: Progress) -> Job:
         what = "reading labelled pictures"
         exam = exam_from_labels(args.labels, progress=lambda done: progress(what, done, 0))
         judged = pairs_of(args.labels, scene=where_it_fits(scene))
-    calibration = _calibration(args, network, judged, scene, progress)
+    calibration = _calibration(args, source.network, judged, scene, progress)
     return Job(
-        network,
+        source.network,
         calibration,
         targets=args.to,
         labelled=exam,
         max_drop=args.max_drop,
         keep_onnx=args.keep_onnx,
-        name=name,
+        name=source.name,
+        origin=source.origin,
     )
 
 
@@ -252,41 +256,6 @@ def _check_target(args: argparse.Namespace) -> None:
             f"wanted another place than MODEL for the new bundle, found {target} for both: its "
             "float ONNX would be lost; name another folder with -o, or add --keep-onnx"
         )
-
-
-def _network(args: argparse.Namespace) -> tuple[Network, str]:
-    """Return the network with its contract, and its name; a bundle may keep its float ONNX."""
-    from edge_seg.converters import family, onnx
-    from edge_seg.converters.targets import Network
-    from edge_seg.spec import load_spec
-
-    if args.model is None or args.model.is_dir():
-        return _kept_network(args)
-    if args.spec is not None:
-        network = Network(args.model, *load_spec(args.spec))
-        onnx.load(args.model, network.input)  # refused now, not after the pictures are read
-        return network, args.model.stem
-    return Network(args.model, *family.known_spec(onnx.load(args.model))), args.model.stem
-
-
-def _kept_network(args: argparse.Namespace) -> tuple[Network, str]:
-    from edge_seg.bundle import ModelBundle
-    from edge_seg.converters.targets import Network
-
-    bundle = ModelBundle.load(args.model)
-    if args.spec is not None:
-        raise ConversionError(
-            f"wanted --spec beside an .onnx file, found the bundle {bundle.path}, which has its "
-            "own contract; leave --spec out"
-        )
-    kept = [a for a in bundle.artifacts if a.name == "onnx-fp32"]
-    if not kept:
-        raise ConversionError(
-            f"{bundle.path}: wanted a bundle that keeps its float ONNX (onnx-fp32), found "
-            f"{', '.join(a.name for a in bundle.artifacts)}; name the .onnx file it was made "
-            "from, or convert that with --keep-onnx first"
-        )
-    return Network(bundle.file(kept[0]), bundle.input, bundle.output), bundle.name
 
 
 def _print(rows: list[Row]) -> None:
