@@ -23,6 +23,11 @@ Mask = NDArray[np.float32] | NDArray[np.uint8]
 # 33 (one x86 core), and no eye sees a blur's fine detail.
 BLUR_SIDE = 90
 BLUR_SIGMA = 0.03  # of the short side: about 22 px at 720p
+# How much steeper `firm` makes a mask's edge: error of composites round the contour falls from 13.3
+# to 9.7 levels with 2, to 9.3 with 5, whose edges look cut (benchmarks/edges.py).
+FIRMNESS = 2.0
+_LEVELS = np.arange(256, dtype=np.float64) / 255
+_FIRM = np.floor(255 * np.clip(FIRMNESS * (_LEVELS - 0.5) + 0.5, 0, 1) + 0.5).astype(np.uint8)
 LEAST_WEIGHT = 1 / 1024  # of a person's own pixel in the blurred background: never 0 / 0
 
 
@@ -45,6 +50,17 @@ def blend(frame: Picture, background: Picture, mask: Mask) -> Picture:
     # blendLinear divides by the weights' sum + 1e-5; weights up to 255 make that too small to see.
     weight = cv2.multiply(mask, 255.0)
     return cv2.blendLinear(frame, background, weight, cv2.subtract(255.0, weight))
+
+
+def firm(mask: Mask) -> Mask:
+    """Return the mask as a share to composite with: its edge twice as steep about 0.5.
+
+    A network's mask is a probability, unsure over more pixels than a contour is wide: as a share it
+    lets the old background shine through on both sides, a halo. The 0.5 contour stays where it is.
+    """
+    if mask.dtype == np.uint8:
+        return cv2.LUT(mask, _FIRM)
+    return np.clip(FIRMNESS * (mask - 0.5) + 0.5, 0, 1).astype(np.float32)
 
 
 def blurred(frame: Picture, mask: Mask) -> Picture:

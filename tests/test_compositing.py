@@ -102,6 +102,42 @@ def test_overlay_tints_the_person_only() -> None:
     assert np.abs(shown[mask > 0] - half).max() <= 2.0
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_firming_doubles_the_slope_about_the_contour(dtype: str) -> None:
+    levels = np.arange(256, dtype=np.float64)[None]
+    mask = levels.astype(np.uint8) if dtype == "uint8" else (levels / 255).astype(np.float32)
+    firm = compositing.firm(mask)
+    assert firm.dtype == mask.dtype
+    share = firm.astype(np.float64) / (255 if dtype == "uint8" else 1)
+    np.testing.assert_allclose(share, np.clip(2 * levels / 255 - 0.5, 0, 1), atol=0.51 / 255)
+    np.testing.assert_array_equal(share >= 0.5, levels / 255 >= 0.5)
+
+
+def test_a_firm_mask_brings_a_composite_nearer_to_the_true_one() -> None:
+    """C = a F + (1 - a) B with known a, F and B, seen before A; the mask is a, blurred."""
+    rng = np.random.default_rng(5)
+    a = np.zeros((120, 160), np.float32)
+    cv2.circle(a, (80, 70), 40, 1, -1)
+    a = cv2.GaussianBlur(a, (0, 0), 1)
+    person, room, beach = (
+        cv2.resize(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), (160, 120)) for _ in range(3)
+    )
+
+    def laid(before: np.ndarray) -> np.ndarray:
+        share = a[..., None].astype(np.float64)
+        return share * person + (1 - share) * before
+
+    frame = np.rint(laid(room)).astype(np.uint8)
+    unsure = cv2.GaussianBlur(a, (0, 0), 5)
+    band = (unsure > 0.02) & (unsure < 0.98)
+
+    def error(mask: np.ndarray) -> float:
+        return float(np.abs(compositing.blend(frame, beach, mask) - laid(beach))[band].mean())
+
+    assert error(compositing.firm(unsure)) < 0.6 * error(unsure)
+    assert error(a) < 0.25 * error(unsure)  # what the exact alpha leaves: the old room in the seam
+
+
 def test_wrong_forms_name_both_sides() -> None:
     frame, background = _pictures()
     with pytest.raises(FrameError, match="mask"):

@@ -165,7 +165,7 @@ def _composite(background: str) -> Composite:
     if background == "none":
         return lambda frame, mask: frame
     if background == "blur":
-        return compositing.blur
+        return lambda frame, mask: compositing.blur(frame, compositing.firm(mask))
     cache: dict[tuple[int, int], Any] = {}  # one background per frame size: usually one
     if background.startswith("#"):
         red, green, blue = bytes.fromhex(background[1:])
@@ -179,7 +179,7 @@ def _composite(background: str) -> Composite:
         if size not in cache:
             cache.clear()
             cache[size] = make(size)
-        return compositing.blend(frame, cache[size], mask)
+        return compositing.blend(frame, cache[size], compositing.firm(mask))
 
     return replace
 
