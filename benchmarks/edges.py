@@ -3,9 +3,9 @@
     python benchmarks/edges.py [BUNDLE] [--data ../shared/data] [--quick]
 
 For an artifact whose masks are coarser than its pictures: quality on val.txt and on the clips of
-`report`; error of composites made of the tenth of cutouts/ that training leaves out, seen before one
-room and laid over another, for frames of 640x360 where the network finds the person (IoU > 0.85);
-time from 1280x720. Without data only times.
+`report`; error of composites made of the tenth of cutouts/ that training leaves out, seen before
+one room and laid over another, in frames of 640x360 where the person is found (IoU > 0.85); time
+from 1280x720. Without data only times.
 """
 
 from __future__ import annotations
