@@ -31,7 +31,13 @@ MAX_ENTRY_BYTES = 1 << 30  # an engine of a network for small boards has a few m
 def cache_folder(named: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder that was named, else EDGE_SEG_CACHE's, else ~/.cache/edge-seg."""
     chosen = named or os.environ.get(ENVIRONMENT)
-    return Path(chosen) if chosen else Path.home() / ".cache" / "edge-seg"
+    if chosen:
+        return Path(chosen)
+    try:
+        home = Path.home()
+    except RuntimeError:  # a container's user without a name or a home
+        home = Path("/")
+    return home / ".cache" / "edge-seg"
 
 
 def read_entry(path: Path, facts: dict[str, Any]) -> bytes | None:

@@ -100,3 +100,12 @@ def test_the_argument_wins_over_the_environment_over_the_home(
     monkeypatch.delenv("EDGE_SEG_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "edge-seg"
+
+
+def test_a_user_without_a_home_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("EDGE_SEG_CACHE", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert cache_folder() == Path("/.cache/edge-seg")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -155,3 +156,17 @@ def test_nothing_is_looked_up_on_a_network(
     monkeypatch.setitem(sys.modules, "openvino_telemetry", None)
     words = ["prepare", str(bundle), "--board", str(board), "--cache", str(tmp_path / "cache")]
     assert main(words) == 0
+
+
+@pytest.mark.slow
+def test_two_processes_that_prepare_at_once_leave_one_whole_entry(
+    bundle: Path, board: Path, tmp_path: Path
+) -> None:
+    words = ["prepare", str(bundle), "--board", str(board), "--cache", str(tmp_path / "cache")]
+    script = f"import sys; from edge_seg.cli import main; sys.exit(main({words!r}))"
+    both = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    assert len(files(tmp_path / "cache")) == 1
+    before = files(tmp_path / "cache")
+    EdgeSegmenter.open(bundle, board=str(board), cache=tmp_path / "cache").close()
+    assert files(tmp_path / "cache") == before, "it is whole: not compiled again"

@@ -179,14 +179,16 @@ def built(vendor: Any) -> int:
 
 
 def test_an_engine_is_built_once_and_found_again(
-    onnx_file: Path, vendor: Any, tmp_path: Path
+    onnx_file: Path, vendor: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = tmp_path / "cache"
     answers = []
     for _ in range(3):
+        caplog.clear()
         backend = open_backend("tensorrt", onnx_file, cache=cache)
         answers.append(backend.infer(random_tensor(backend)))
         backend.close()
+        assert ("it may take minutes" in caplog.text) == (len(answers) == 1)
     assert built(vendor) == 1
     assert np.array_equal(answers[0], answers[2])
     (entry,) = (cache / "tensorrt").iterdir()

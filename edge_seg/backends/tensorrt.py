@@ -238,7 +238,13 @@ def _engine(
         if engine is not None:
             return engine
         log.warning("%s: TensorRT does not take it; it is built again", entry)
-    log.info("%s: building an engine for %s", path, gpu)
+    if progress is None:  # or the first start looks like one that hangs
+        log.warning(
+            "%s: building an engine for %s, once; it may take minutes, and `edge-seg prepare` "
+            "does it ahead",
+            path,
+            gpu,
+        )
     plan = _build(model, path, progress)
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
