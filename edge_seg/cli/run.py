@@ -90,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
 
     composite = _composite(args.background)
     video: VideoFile | None = None
+    source: Source | None = None
     try:
         with ExitStack() as stack:
             source = stack.enter_context(
@@ -115,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
             done = _frames(args, source, segmenter, composite, video, masks)
             seconds = time.monotonic() - began
     except (KeyboardInterrupt, CameraLost, BackendFailure) as error:
-        kept = _kept(args, video)
+        kept = _kept(args, video) + _missed(source)
         if not isinstance(error, KeyboardInterrupt):
             print(f"edge-seg: {kept}", file=sys.stderr)
             raise
@@ -227,6 +228,19 @@ def _kept(args: argparse.Namespace, video: VideoFile | None) -> str:
     if args.masks is not None:
         return f"the masks made so far are in {args.masks}"
     return "nothing was written"
+
+
+def _missed(source: Source | None) -> str:
+    """Say what a camera's reader counted: frames that came and were not used, and new starts."""
+    counters = getattr(source, "counters", None)
+    if counters is None:
+        return ""
+    said = ""
+    if counters.dropped or counters.stale:
+        said += f"; {counters.dropped} frames gave way to newer ones, {counters.stale} came too old"
+    if counters.reconnects:
+        said += f"; opened again {counters.reconnects} time{'s' * (counters.reconnects > 1)}"
+    return said
 
 
 def _report(
