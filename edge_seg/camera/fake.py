@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -132,7 +133,7 @@ class FakeCamera:
         """Switch it on."""
         self._began = self.clock.now()
         self._asleep = self.clock.condition()
-        self._scenes: dict[tuple[int, int], list[Picture]] = {}
+        self._drawn: dict[tuple[tuple[int, int], int], tuple[Picture, Layout]] = {}
 
     @property
     def time(self) -> float:
@@ -168,11 +169,11 @@ class FakeCamera:
 
     def buffer(self, number: int) -> tuple[Picture, Layout]:
         """Return the bytes of frame `number` as they lie in memory, and how to read them."""
-        size = self.size_at(number / self.hardware.fps)
-        if size not in self._scenes:
-            self._scenes[size] = [scene(*size, step / LOOP) for step in range(LOOP)]
-        picture = self._scenes[size][number % LOOP]
-        buffer, layout = buffer_of(picture, self.hardware.native, pad=PAD)
+        key = (self.size_at(number / self.hardware.fps), number % LOOP)
+        if key not in self._drawn:
+            picture = scene(*key[0], key[1] / LOOP)
+            self._drawn[key] = buffer_of(picture, self.hardware.native, pad=PAD)
+        buffer, layout = self._drawn[key]
         buffer[:4] = np.frombuffer(np.uint32(number).tobytes(), np.uint8)
         return buffer, layout
 
@@ -260,13 +261,13 @@ def scene(height: int, width: int, phase: float) -> Picture:
 
     phase: 0..1, where in its movement.
     """
-    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
-    wall = np.stack([40 + 30 * xs / width, 40 + 20 * ys / height, np.full_like(xs, 35)], -1)
-    picture = wall.astype(np.uint8)
-    centre = width * (0.5 + 0.2 * math.sin(2 * math.pi * phase))
-    x, y = (xs - centre) / (0.14 * width), ys / height
-    person = (x**2 + ((y - 0.38) / 0.17) ** 2 < 1) | ((x / 1.8) ** 2 + ((y - 1.05) / 0.5) ** 2 < 1)
-    picture[person] = (200, 205, 215)
+    wall = np.array([[[40, 40, 35], [70, 40, 35]], [[40, 60, 35], [70, 60, 35]]], np.uint8)
+    picture = cv2.resize(wall, (width, height), interpolation=cv2.INTER_LINEAR)
+    x = round(width * (0.5 + 0.2 * math.sin(2 * math.pi * phase)))
+    head, body = (0.14 * width, 0.17 * height), (0.25 * width, 0.5 * height)
+    for y, axes in ((0.38 * height, head), (1.05 * height, body)):
+        axes = (round(axes[0]), round(axes[1]))
+        cv2.ellipse(picture, (x, round(y)), axes, 0, 0, 360, (200, 205, 215), -1)
     return picture
 
 
