@@ -1,0 +1,68 @@
+"""One side of benchmarks/mediapipe_api.py, in a process and an environment of its own.
+
+    python one_side.py edge-seg|mediapipe calls     times on request: "20" in, 20 milliseconds out
+    python one_side.py edge-seg|mediapipe cold      import, open, one mask, and out
+
+Imports nothing of edge-seg for the other side, and nothing but NumPy for itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+HEIGHT, WIDTH = 480, 640
+
+
+def edge_seg():  # noqa: ANN201 - a closure
+    """From a BGR frame to a soft mask of its size, by ours."""
+    from edge_seg import EdgeSegmenter
+
+    segmenter = EdgeSegmenter.open(board="generic", threads=1)
+    return segmenter.segment
+
+
+def mediapipe():  # noqa: ANN201 - a closure
+    """The same by MediaPipe's API: selfie segmentation, general model, which wants RGB."""
+    import cv2
+    from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
+
+    solution = SelfieSegmentation(model_selection=0)
+
+    def segment(frame):  # noqa: ANN001, ANN202
+        return solution.process(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)).segmentation_mask
+
+    return segment
+
+
+def main() -> None:
+    """Serve."""
+    side, what = sys.argv[1:]
+    segment = {"edge-seg": edge_seg, "mediapipe": mediapipe}[side]()
+    import numpy as np
+
+    # A person, roughly, who walks: what a frame shows does not change what it costs.
+    frames = [np.full((HEIGHT, WIDTH, 3), 40, np.uint8) for _ in range(4)]
+    for left, frame in enumerate(frames):
+        frame[100:220, 260 + 9 * left : 380 + 9 * left] = 200
+        frame[220:, 200 + 9 * left : 440 + 9 * left] = 160
+    mask = segment(frames[0])
+    assert mask.shape == (HEIGHT, WIDTH) and mask.dtype == np.float32, (mask.shape, mask.dtype)
+    if what == "cold":
+        return
+    import cv2
+
+    cv2.setNumThreads(1)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        times = []
+        for i in range(int(line)):
+            start = time.perf_counter()
+            segment(frames[i % len(frames)])
+            times.append(1e3 * (time.perf_counter() - start))
+        print(json.dumps(times), flush=True)
+
+
+if __name__ == "__main__":
+    main()
