@@ -2,7 +2,8 @@
 
     python benchmarks/curves.py --out docs/speed [--work DIR]        (speed.json, speed.png)
 
-Frames: `segment` from a BGR frame to a soft mask of its size, the network that ships, per stage.
+Frames: `segment` from a BGR frame to a soft mask of its size, the network that ships, per stage,
+smoother and contours off.
 Width: bare calls of untrained networks of the shipped one's shape, every width times 0.5 to 2,
 converted as `edge-seg convert` does: weights do not change what a call costs. Threads: bare calls.
 Medians; all sides of one curve in turn, so that what else the machine does hits all of them.
@@ -46,7 +47,7 @@ def by_frame_size() -> dict[str, dict[str, float]]:
     """Return stage -> milliseconds per frame size, "total" among them; frames of noise in turn."""
     random = np.random.default_rng(0)
     found = {}
-    with EdgeSegmenter.open(board="generic", threads=1) as segmenter:
+    with EdgeSegmenter.open(board="generic", threads=1, edges=False) as segmenter:
         for name, size in SIZES.items():
             frames = [random.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(2)]
             clock = StageClock()

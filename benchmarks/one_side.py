@@ -1,13 +1,16 @@
 """One side of benchmarks/mediapipe_api.py, in a process and an environment of its own.
 
-    python one_side.py edge-seg|mediapipe calls     times on request: "20" in, 20 milliseconds out
-    python one_side.py edge-seg|mediapipe cold      import, open, one mask, and out
+    python one_side.py SIDE calls       times on request: "20" in, 20 milliseconds out
+    python one_side.py SIDE cold        import, open, one mask, and out
+
+SIDE: edge-seg, edge-seg-contours (with the mask brought to the contours, its default), mediapipe.
 
 Imports nothing of edge-seg for the other side, and nothing but NumPy for itself.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import time
@@ -15,11 +18,11 @@ import time
 HEIGHT, WIDTH = 480, 640
 
 
-def edge_seg():  # noqa: ANN201 - a closure
-    """From a BGR frame to a soft mask of its size, by ours."""
+def edge_seg(*, edges: bool = False):  # noqa: ANN201 - a closure
+    """From a BGR frame to a soft mask of its size, by ours; no timestamp, so no smoothing."""
     from edge_seg import EdgeSegmenter
 
-    segmenter = EdgeSegmenter.open(board="generic", threads=1)
+    segmenter = EdgeSegmenter.open(board="generic", threads=1, edges=edges)
     return segmenter.segment
 
 
@@ -39,7 +42,9 @@ def mediapipe():  # noqa: ANN201 - a closure
 def main() -> None:
     """Serve."""
     side, what = sys.argv[1:]
-    segment = {"edge-seg": edge_seg, "mediapipe": mediapipe}[side]()
+    contours = functools.partial(edge_seg, edges=True)
+    sides = {"edge-seg": edge_seg, "edge-seg-contours": contours, "mediapipe": mediapipe}
+    segment = sides[side]()
     import numpy as np
 
     # A person, roughly, who walks: what a frame shows does not change what it costs.
