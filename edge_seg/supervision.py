@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -343,7 +344,7 @@ class Watch:
     def __init__(self, limit: int) -> None:
         self._limit, self._count = limit, 0
         self._answer = b""
-        self._seen: NDArray[np.int16] | None = None
+        self._seen: Picture | None = None
 
     def suspects(self, picture: Picture, answer: Answer) -> bool:
         """Take note of an answer; True where the runtime should be examined."""
@@ -353,11 +354,11 @@ class Watch:
         if said != self._answer:
             self._answer, self._count, self._seen = said, 0, None
             return False
-        seen = picture[::STRIDE, ::STRIDE].astype(np.int16)
+        seen = np.ascontiguousarray(picture[::STRIDE, ::STRIDE])
         if self._seen is None or self._seen.shape != seen.shape:
             self._seen = seen
             return False
-        if np.abs(seen - self._seen).mean() < CHANGED:
+        if cv2.norm(seen, self._seen, cv2.NORM_L1) < CHANGED * seen.size:
             return False
         self._seen, self._count = seen, self._count + 1
         if self._count < self._limit:

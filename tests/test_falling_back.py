@@ -179,9 +179,14 @@ class Steps:
 def test_the_smoother_starts_anew_on_another_runtime(fake_bundle: Path) -> None:
     breaks, smoother = board({"fault": "lost", "after": PROBES + 3}, {}), Steps()
     with EdgeSegmenter.open(fake_bundle, board=breaks, smoother=smoother) as segmenter:
+        resets = []
         for number, frame in enumerate(frames(8)):
             segmenter.segment(frame, number / 30)
-    assert smoother.resets == 1
+            resets.append(smoother.resets)
+    assert [after - before for before, after in zip(resets, resets[1:], strict=False)] == [
+        *(0, 0, 1),
+        *(0, 0, 0, 0),
+    ]
 
 
 # --- through `edge-seg run` -----------------------------------------------------------------------
