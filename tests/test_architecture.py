@@ -95,6 +95,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "cv2": (
         *(
             "pixels",
+            "supervision",
             "yuv",
             "smoothing",
             "baselines",
