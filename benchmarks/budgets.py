@@ -47,10 +47,12 @@ def bare_call(backend: Any) -> Callable[[], object]:
     if (session := getattr(backend, "_session", None)) is not None:
         name = session.get_inputs()[0].name
         return lambda: session.run(None, {name: tensor})
-    request = backend._request
+    import openvino as ov
+
+    request, shared = backend._request, ov.Tensor(tensor, shared_memory=True)
 
     def openvino() -> None:
-        request.get_input_tensor().data[:] = tensor
+        request.set_input_tensor(shared)
         request.infer()
         np.array(request.get_output_tensor().data)
 
