@@ -19,8 +19,10 @@ Picture = NDArray[np.uint8]
 
 NAMES = ("red", "green", "blue")
 _BGR = ((0, 0, 220), (0, 220, 0), (220, 0, 0))
-_HUES = ((20, "red"), (70, "yellow"), (165, "green"), (200, "turquoise"), (265, "blue"))
-_HUES = (*_HUES, (330, "violet"), (361, "red"))
+_HUES = (  # degrees up to which a hue has the name
+    *((20, "red"), (70, "yellow"), (165, "green"), (200, "turquoise")),
+    *((265, "blue"), (330, "violet"), (361, "red")),
+)
 
 
 def bars(height: int, width: int) -> Picture:

@@ -17,7 +17,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -72,15 +73,15 @@ def driver(text: str, request: Request) -> Callable[[], Stream]:
     """Return what opens the camera that `fake:...` describes. Raises CameraError."""
     hardware = parse(text)
     if request.size is not None and "size=" not in text:
-        hardware = _replaced(hardware, size=request.size)
+        hardware = replace(hardware, size=request.size)
     if request.format in yuv.PLANAR:
-        hardware = _replaced(hardware, native=request.format)
+        hardware = replace(hardware, native=request.format)
     return FakeCamera(hardware, request).connect
 
 
 def parse(text: str) -> Hardware:
     """Read `fake:key=value,...`. Raises CameraError naming what is wrong with it."""
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     events: list[Event] = []
     resizes: list[tuple[float, tuple[int, int]]] = []
     for part in filter(None, text.partition(":")[2].split(",")):
@@ -101,7 +102,7 @@ def parse(text: str) -> Hardware:
             raise CameraError(
                 f"{text}: wanted options such as {EXAMPLE}, found {part!r}; correct it"
             )
-    hardware = Hardware(events=tuple(events), resizes=tuple(resizes), **values)  # type: ignore[arg-type]
+    hardware = Hardware(events=tuple(events), resizes=tuple(resizes), **values)
     sizes = [hardware.size, *(size for _, size in resizes)]
     if not all(16 <= s <= 4096 and s % 2 == 0 for size in sizes for s in size) or not (
         0.1 <= hardware.fps <= 1000
@@ -110,10 +111,6 @@ def parse(text: str) -> Hardware:
             f"{text}: wanted even sides of 16 to 4096 px and 0.1 to 1000 fps; correct it"
         )
     return hardware
-
-
-def _replaced(hardware: Hardware, **values: object) -> Hardware:
-    return Hardware(**{**hardware.__dict__, **values})  # type: ignore[arg-type]
 
 
 @dataclass

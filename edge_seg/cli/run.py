@@ -94,7 +94,13 @@ def run(args: argparse.Namespace) -> int:
     try:
         with ExitStack() as stack:
             source = stack.enter_context(
-                open_source(args.source, fps=args.fps, rotate=args.rotate, mirror=args.mirror)
+                open_source(
+                    args.source,
+                    fps=args.fps,
+                    rotate=args.rotate,
+                    mirror=args.mirror,
+                    lores=_lores(args),
+                )
             )
             _check_names(args, source)
             segmenter = stack.enter_context(
@@ -126,6 +132,16 @@ def run(args: argparse.Namespace) -> int:
     if source.live and video is not None:
         _warn_of_pace(video, done / seconds)
     return 0
+
+
+def _lores(args: argparse.Namespace) -> tuple[int, int] | None:
+    """Return the network's size for a camera that can make a second stream of it."""
+    if not args.source.startswith("picamera2"):
+        return None
+    from edge_seg.bundle import ModelBundle
+
+    spec = ModelBundle.load(args.bundle).input
+    return spec.height, spec.width
 
 
 def _show_counters(stack: ExitStack, endpoint: tuple[str | None, int], segmenter: Any) -> None:
