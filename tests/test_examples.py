@@ -185,6 +185,13 @@ def test_the_unit_is_one_systemd_takes(tmp_path: Path) -> None:
     assert done.returncode == 0 and "edge-seg" not in done.stderr, done.stderr
 
 
+def test_the_program_in_the_docs_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "cameras.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(program, "cameras.md", "exec"), {"__name__": "cameras"})
+    assert "(320, 240, 3) (320, 240)" in capsys.readouterr().out
+
+
 DOCKERFILE = EXAMPLES / "Dockerfile"
 
 
