@@ -10,6 +10,7 @@ provider where it has one. Root "/" is this machine; any other folder a copied r
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from edge_seg import machine
 from edge_seg.board import Board, Runtime
+from edge_seg.cache import cache_folder
 from edge_seg.installation import Installation
 
 OK, MISSING, WARNING = "ok", "missing", "warning"
@@ -26,6 +28,7 @@ LITERT = {"aarch64": (10, 14), "x86_64": (10, 14)}
 TFLITE_RUNTIME = {"aarch64": (7, 11), "x86_64": (7, 11), "armv7l": (7, 11)}
 OPENVINO = {"aarch64": (10, 14), "x86_64": (10, 14)}
 ONNXRUNTIME = {"aarch64": (10, 14), "x86_64": (10, 14)}
+BUILDING = ("tensorrt", "openvino")  # backends that build something when they open
 VENV = "python3 -m venv --system-site-packages ~/edge-seg"
 OLD_NUMPY = "pip install 'numpy<2' 'opencv-python-headless<=4.11.0.86'"
 
@@ -58,6 +61,8 @@ def conditions(board: Board, root: Path, installation: Installation) -> list[Con
         found += _picamera(root, installation)
     if machine.jetpack(root) is not None:
         found += _gstreamer(installation)
+    if root == Path("/") and any(r.backend in BUILDING for r in board.runtimes):
+        found += _cache(cache_folder())
     return [*found, *_heat(root)]
 
 
@@ -264,7 +269,7 @@ def _dpkg_version(root: Path, package: str) -> str:
         with open(root / "var/lib/dpkg/status", encoding="utf-8", errors="replace") as file:
             paragraph = ""
             for line in file:
-                paragraph = paragraph + line if line.strip() else ""
+                paragraph = (paragraph + line)[-4096:] if line.strip() else ""
                 if line.startswith("Version:") and f"Package: {package}\n" in paragraph:
                     installed = "Status: install ok installed\n" in paragraph
                     return line.split(":", 1)[1].strip() if installed else ""
@@ -297,6 +302,17 @@ def _gstreamer(here: Installation) -> Iterator[Condition]:
         )
 
 
+def _cache(folder: Path) -> Iterator[Condition]:
+    """Where engines and compiled networks are kept: can it be written, if need be made?"""
+    there = next(f for f in (folder, *folder.absolute().parents) if f.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        yield Condition("cache", OK, f"{folder} can be written")
+        return
+    text = f"{folder} cannot be written: what is not there is built anew at every start"
+    mend = "edge-seg prepare --cache DIR, and set EDGE_SEG_CACHE=DIR where it runs"
+    yield Condition("cache", WARNING, text, mend)
+
+
 def _heat(root: Path) -> Iterator[Condition]:
     hot, said, slow = machine.temperature(root), machine.throttled(root), machine.slowed(root)
     if said is not None and said != "no":
@@ -315,7 +331,8 @@ def _heat(root: Path) -> Iterator[Condition]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(256).strip()
     except OSError:
         return ""
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+MAX_CHARACTERS = 1 << 20  # of a file: a group file of a large site has less
 TRIPLETS = {  # Debian's folder of libraries -> the wheels' name of the machine
     "aarch64-linux-gnu": "aarch64",
     "arm-linux-gnueabihf": "armv7l",
@@ -102,11 +103,7 @@ class Installation:
 
 def _settings(config: Path) -> dict[str, str]:
     """Read a pyvenv.cfg: lines of `key = value`."""
-    try:
-        lines = config.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return {}
-    pairs = (line.partition("=") for line in lines[:100])
+    pairs = (line.partition("=") for line in _lines(config))
     return {key.strip().lower(): value.strip() for key, _, value in pairs}
 
 
@@ -160,9 +157,13 @@ def _groups() -> frozenset[str]:
 
 
 def _groups_of(user: str, root: Path) -> set[str]:
-    try:
-        lines = (root / "etc/group").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return set()
-    rows = (line.split(":") for line in lines)
+    rows = (line.split(":") for line in _lines(root / "etc/group"))
     return {row[0] for row in rows if len(row) == 4 and user in row[3].split(",")}
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(MAX_CHARACTERS).splitlines()
+    except OSError:
+        return []

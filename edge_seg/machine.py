@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+MAX_CHARACTERS = 1 << 20  # of a file: those read here have a page at most
 # Bits of `vcgencmd get_throttled` (Raspberry Pi documentation, "vcgencmd").
 THROTTLE_BITS = {
     0: "under-voltage now",
@@ -124,6 +125,7 @@ def peak_memory() -> int:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(MAX_CHARACTERS)
     except OSError:
         return ""

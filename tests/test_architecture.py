@@ -60,7 +60,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "comparison": ("errors", "bundle", "backends", "board", "segmenter", "machine"),
     "preparation": ("errors", "bundle", "board", "cache", "segmenter"),
     "installation": (),
-    "conditions": ("board", "installation", "machine"),
+    "conditions": ("board", "cache", "installation", "machine"),
     "doctor": (
         *("errors", "spec", "bundle", "board", "backends", "segmenter", "camera"),
         *("conditions", "installation"),

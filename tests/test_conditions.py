@@ -207,6 +207,21 @@ def test_a_python_without_a_wheel_is_told_which_has_one(
         assert any(words in c.text and mend in c.mend for c in blocking)
 
 
+@pytest.mark.parametrize(("folder", "state"), [("made/later", "ok"), ("file/inside", "warning")])
+def test_a_cache_that_cannot_be_written_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, state: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EDGE_SEG_CACHE", str(tmp_path / folder))
+    told = conditions(load("npu"), Path("/"), Installation.here())
+    (cache,) = (c for c in told if c.subject == "cache")
+    assert cache.state == state and not cache.blocks
+    assert ("prepare" in cache.mend) == (state == "warning")
+    assert all(
+        c.subject != "cache" for c in conditions(load("rpi5"), Path("/"), Installation.here())
+    )
+
+
 # --- the verb, and that nothing raises ----------------------------------------------------------
 
 
