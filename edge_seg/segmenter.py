@@ -1,6 +1,7 @@
 """EdgeSegmenter: a frame in, a mask out, in one straight line.
 
     prepare -> encode -> infer -> decode -> (smooth) -> (edges) -> restore
+    prepare -> (carry) -------------------> (edges) -> restore     a frame left out (cadence)
 
 `open` walks the board's runtimes in order, turns every refusal into a sentence, says aloud when
 it did not get its first choice, and raises one error with all of them when nothing works. A runtime
@@ -34,6 +35,7 @@ from edge_seg.smoothing import DEFAULT, Smoother, resolve
 from edge_seg.supervision import Choice, Policy, Supervisor
 
 if TYPE_CHECKING:
+    from edge_seg.cadence import Cadence
     from edge_seg.camera import Shot, Source
 
 log = logging.getLogger("edge_seg")
@@ -47,6 +49,7 @@ class EdgeSegmenter:
     Use `EdgeSegmenter.open`, or `EdgeSegmenter.on` for a backend that is already open.
 
     latency: how long calls of `segment` took (edge_seg.counters.Latency).
+    cadence: None (off), or a cadence.Cadence: the network skips some of the frames with a time.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class EdgeSegmenter:
         self.format = format
         self.smoother = resolve(smoother)
         self.edges = edges
+        self.cadence: Cadence | None = None
         self._seen: tuple[int, ...] = ()  # the shape of the last frame
         self.board = board
         self.latency = Latency()
@@ -193,13 +197,10 @@ class EdgeSegmenter:
         format = self.format if format is None else format
         picture, placement = pixels.prepare(frame, self.spec, format=format)
         tick("prepare")
-        engine, answer = self._engines.run(picture, tick)
-        if engine is not self._engine:
-            self._changed(engine)
-        if self.smoother is not None and (timestamp is None or frame.shape != self._seen):
-            self.smoother.reset()  # a frame of its own, or of another camera
+        if timestamp is None or frame.shape != self._seen:
+            self._forget()  # a frame of its own, or of another camera
         self._seen = frame.shape
-        mask = self._mask(answer, (picture, placement), timestamp, dtype, tick)
+        mask = self._mask((picture, placement), timestamp, dtype, tick)
         wanted = pixels.frame_size(frame, format) if size is None else _check_size(size)
         full = pixels.restore(mask, placement, self.spec, size=wanted, out=out)
         tick("restore")
@@ -208,22 +209,33 @@ class EdgeSegmenter:
 
     def _changed(self, engine: Engine) -> None:
         self._engine = engine
-        if self.smoother is not None:
-            self.smoother.reset()  # it may have an output of another size
+        self._forget()  # it may have an output of another size
+
+    def _forget(self) -> None:
+        for kept in (self.smoother, self.cadence):
+            if kept is not None:
+                kept.reset()
 
     def _mask(
         self,
-        answer: np.ndarray[Any, Any],
         prepared: tuple[Picture, pixels.Placement],
         timestamp: float | None,
         dtype: str,
         tick: Callable[[str], None],
     ) -> Mask:
-        """Decode, smooth and refine; where there is nothing between, no float mask is made."""
-        picture, placement = prepared
+        """Infer or carry, smooth and refine; without these steps no float mask is made."""
+        picture, _ = prepared
+        timed = timestamp is not None
+        if self.cadence is not None and timed and not self.cadence.due(picture):
+            carried = self.cadence.carry(picture)
+            tick("carry")
+            return self._refined(carried, prepared, dtype, tick)
+        engine, answer = self._engines.run(picture, tick)
+        if engine is not self._engine:
+            self._changed(engine)
         refines = self.edges and contours.is_coarse(self._engine.backend.output.size, picture)
-        smooths = self.smoother is not None and timestamp is not None
-        if not smooths and not refines:
+        keeps = timed and (self.smoother is not None or self.cadence is not None)
+        if not keeps and not refines:
             plain = self._engine.decode(answer, dtype)
             tick("decode")
             return plain
@@ -232,7 +244,19 @@ class EdgeSegmenter:
         if self.smoother is not None and timestamp is not None:
             soft = self.smoother.update(soft, picture, timestamp)
             tick("smooth")
-        if refines:
+        if self.cadence is not None and timed:
+            self.cadence.keep(soft, picture)
+        return self._refined(soft, prepared, dtype, tick)
+
+    def _refined(
+        self,
+        soft: np.ndarray[Any, np.dtype[np.float32]],
+        prepared: tuple[Picture, pixels.Placement],
+        dtype: str,
+        tick: Callable[[str], None],
+    ) -> Mask:
+        picture, placement = prepared
+        if self.edges and contours.is_coarse(soft.shape, picture):
             fine = contours.refine(soft, picture, frame_at=astuple(placement))
             mask: Mask = fine if dtype == "uint8" else fine * np.float32(1 / 255)
             tick("edges")

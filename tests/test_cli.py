@@ -535,3 +535,16 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     done = subprocess.run(command, shell=True, capture_output=True, text=True, env=environment)
     assert done.stderr == ""
+
+
+def test_run_writes_a_mask_for_frames_the_network_does_not_see(
+    run: Callable[..., int], clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--source", clip, "--masks", tmp_path / "m", "--every", 3) == 0
+    masks = sorted((tmp_path / "m").glob("*.png"))
+    assert len(masks) == 6
+    for path in masks:
+        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert mask[:, LEFT].min() > 250 and mask[:, RIGHT].max() < 5
+    assert run("--source", clip, "--masks", tmp_path / "n", "--every", 99) == 2
+    assert "every 1 to 30 frames" in capsys.readouterr().err

@@ -57,6 +57,18 @@ def add_edges(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_every(parser: argparse.ArgumentParser) -> None:
+    """Add --every."""
+    parser.add_argument(
+        "--every",
+        type=count,
+        default=1,
+        metavar="N",
+        help="run the network on every N-th frame and carry its mask by motion between, 1 to 30 "
+        "(default: 1, on all); see docs/cadence.md",
+    )
+
+
 def half_life(text: str) -> float:
     """Return seconds, 0 for "off", of a half-life in milliseconds from 1 to 10000."""
     if text == "off":

@@ -65,6 +65,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "list, 30 for a clip folder); of a camera, no more are asked for and taken",
     )
     arguments.add_edges(parser)
+    arguments.add_every(parser)
     arguments.add_smoothing(
         parser,
         "800 for videos and cameras, off for unrelated pictures, whose times come from --fps",
@@ -84,11 +85,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Segment every frame, write what was asked for, say how it went."""
     _check(args)
+    from edge_seg.cadence import Cadence
     from edge_seg.camera import open_source
     from edge_seg.recording import MaskFolder, VideoFile
     from edge_seg.segmenter import EdgeSegmenter
 
     composite = _composite(args.background)
+    cadence = Cadence(args.every) if args.every > 1 else None
     video: VideoFile | None = None
     source: Source | None = None
     try:
@@ -112,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
                     edges=args.edges == "on",
                 )
             )
+            segmenter.cadence = cadence
             if args.metrics:
                 _show_counters(stack, args.metrics, segmenter)
             masks = MaskFolder(args.masks) if args.masks else None

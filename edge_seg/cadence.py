@@ -1,0 +1,91 @@
+"""Running the network on every n-th frame only, and carrying its mask by motion between.
+
+    mask     float32 (h, w) 0..1      the network's output, smoothed
+    picture  uint8 (H, W, 3)          what the network sees, or would have seen
+
+The motion is OpenCV's DIS optical flow (Kroeger et al., ECCV 2016) from the present picture to the
+one of the last mask, on a grid of 64 cells: one flow however long ago that was, so errors do not
+add up. Off by default: docs/cadence.md has what it saves and what it loses.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_seg.errors import FrameError
+
+Soft = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+
+GRID = 64  # cells of the longer side
+LEAST_SIDE = 16  # cells: the flow's patches are 8x8, on a pyramid
+MOST_EVERY = 30
+CUT = 24.0  # levels by which the mean cell changed: another scene, for which the network runs
+
+
+class Cadence:
+    """Decides when the network runs, and makes the masks between. every: frames per network run.
+
+    Raises FrameError for a number of frames that is none.
+
+    >>> segmenter.cadence = Cadence(2)                                     # doctest: +SKIP
+    """
+
+    def __init__(self, every: int) -> None:
+        if not 1 <= every <= MOST_EVERY:
+            raise FrameError(
+                f"wanted the network to run every 1 to {MOST_EVERY} frames, found {every}; "
+                "choose one, or None to run it on all"
+            )
+        self.every = every
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._flow.setFinestScale(1)
+        self._mask: Soft | None = None
+        self._shape: tuple[int, ...] = ()
+        self._light: NDArray[np.uint8]
+        self._carried = 0
+
+    def reset(self) -> None:
+        """Forget the last mask: the network runs on the next frame."""
+        self._mask = None
+
+    def due(self, picture: Picture) -> bool:
+        """True where the network has to run: its turn, a first frame, another size or scene."""
+        if self._mask is None or self._carried + 1 >= self.every or picture.shape != self._shape:
+            return True
+        return float(cv2.absdiff(_light(picture), self._light).mean()) > CUT
+
+    def keep(self, mask: Soft, picture: Picture) -> None:
+        """Take the network's mask of a picture as the one to carry."""
+        self._mask, self._shape, self._carried = mask.copy(), picture.shape, 0
+        self._light = _light(picture)
+
+    def carry(self, picture: Picture) -> Soft:
+        """Return the last mask moved to where the picture's content is now; a new array.
+
+        Raises FrameError where no mask was kept.
+        """
+        if self._mask is None:
+            raise FrameError("wanted a mask to carry, found none; run the network first (`due`)")
+        self._carried += 1
+        light = _light(picture)
+        if min(light.shape) < LEAST_SIDE:
+            return self._mask.copy()
+        height, width = self._mask.shape
+        flow = cv2.resize(self._flow.calc(light, self._light, None), (width, height))
+        flow *= np.array([width / light.shape[1], height / light.shape[0]], np.float32)
+        rows, columns = np.mgrid[:height, :width].astype(np.float32)
+        carried = cv2.remap(
+            *(self._mask, columns + flow[..., 0], rows + flow[..., 1]),
+            *(cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE),
+        )
+        return np.asarray(carried, dtype=np.float32)
+
+
+def _light(picture: Picture) -> NDArray[np.uint8]:
+    scale = min(1.0, GRID / max(picture.shape[:2]))
+    size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
