@@ -70,8 +70,8 @@ class Exporter:
     @property
     def address(self) -> str:
         """Where Prometheus, or a browser, finds them."""
-        host, port = self._server.server_address[:2]
-        return f"http://{f'[{host}]' if ':' in str(host) else host}:{port}/metrics"
+        host, port = self._server.socket.getsockname()[:2]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
 
     def watch(self, segmenter: EdgeSegmenter, *, name: str = "") -> None:
         """Show a segmenter's counters under that name, in the place of what had it before."""
