@@ -17,6 +17,7 @@ from edge_seg.camera.fake import Event, FakeCamera, Hardware
 from edge_seg.camera.live import Request, Stream, Taken
 from edge_seg.camera.timing import CameraClock
 from edge_seg.errors import CameraError, CameraLost
+from edge_seg.segmenter import EdgeSegmenter
 from tests.simulated_time import SimulatedClock
 
 SMALL = (48, 64)
@@ -316,6 +317,18 @@ def test_a_call_that_hangs_is_left_behind_and_closing_does_not_wait(where: str) 
     assert clock.now() - began < 3.0
 
 
+def test_calls_that_hang_now_and_then_do_not_add_up() -> None:
+    # Each comes back after 20 s: never more than one at a time is left behind.
+    clock = SimulatedClock()
+    hangs = tuple(Event("hang", 10.0 + 60 * i, 20.0) for i in range(8))
+    made = camera(clock, *hangs)
+    with live(made) as source:
+        seen = watch(source, made, seconds=520)
+    assert source.counters.hung >= 8 > source.policy.hung
+    assert clock.threads == 0 and made.opened == made.closed
+    assert max(seen.ages) <= 1.0 and np.all(np.diff(seen.stamps) > 0)
+
+
 def test_a_driver_that_raises_anything_is_a_lost_camera() -> None:
     clock = SimulatedClock()
     made = camera(clock)
@@ -416,6 +429,26 @@ def test_the_same_in_real_time_for_a_short_while() -> None:
 def test_what_a_fake_camera_cannot_be_is_refused(text: str) -> None:
     with pytest.raises(CameraError, match="fake:"):
         open_source(text)
+
+
+@pytest.mark.parametrize("drop", ["oldest", "none"])
+def test_stream_is_the_loop_in_one_call(drop: str, fake_bundle: Path, fake_board: Path) -> None:
+    with EdgeSegmenter.open(fake_bundle, board=str(fake_board), format="nv12") as segmenter:
+        pairs = segmenter.stream("fake:size=96x64,fps=60", drop=drop)
+        numbers = []
+        for frame, mask in pairs:
+            assert frame.shape == (96, 96) and mask.shape == (64, 96)
+            assert mask[-4:, 40:56].mean() > 0.5 > mask[:8].mean(), "somebody stands in the middle"
+            numbers.append(fake.number_in(frame))
+            if len(numbers) == 12:
+                break
+        pairs.close()  # type: ignore[attr-defined]
+        with pytest.raises(CameraError, match="newest"):
+            next(segmenter.stream("fake:", drop="newest"))
+    steps = np.diff(numbers)
+    assert steps.min() >= 1
+    if drop == "none":
+        assert np.all(steps[:3] == 1)
 
 
 def test_a_fake_camera_gives_what_is_asked_of_it() -> None:

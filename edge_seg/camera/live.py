@@ -95,7 +95,7 @@ class LivePolicy:
         error. stall: without a fresh frame until the camera is opened again. deadline: the age at
         which a frame is thrown away. pause, longest_pause: between attempts to open it again, the
         first and, doubled every time, the last. give_up: without a frame until CameraLost is
-        raised; None keeps trying. hung: calls that never came back before CameraLost is raised:
+        raised; None keeps trying. hung: calls that may hang at once before CameraLost is raised:
         each keeps a thread. fps: hand out no more frames per second than this.
     """
 
@@ -154,6 +154,7 @@ class LiveSource(Source):
         self._connect = connect
         self._mail = _Mailbox(self.policy, self.counters, self._clock)
         self._last = -math.inf
+        self._behind: list[_Reader] = []
         self._reader = self._begin()
         try:
             self._await_first()
@@ -227,10 +228,11 @@ class LiveSource(Source):
             return
         self.counters.hung += 1
         self._reader.stop()
-        if self.counters.hung > policy.hung:
+        self._behind = [r for r in (*self._behind, self._reader) if r.thread.is_alive()]
+        if len(self._behind) > policy.hung:
             self.close()
             raise CameraLost(
-                f"{self.name}: wanted a frame, found {self.counters.hung} calls that hang in its "
+                f"{self.name}: wanted a frame, found {len(self._behind)} calls that hang in its "
                 "driver; restart the process"
             )
         log.warning("%s: a call hangs in the driver; opening the camera again beside it", self.name)
@@ -269,6 +271,8 @@ class _Mailbox:
     def put(self, taken: Taken, reader: _Reader) -> bool:
         """Take a frame from the thread; False where it is too old to be of use."""
         with self.changed:
+            if reader.stopped:  # left behind, and back after all: its camera is another's by now
+                return False
             now = self._clock.now()
             at = now if taken.at is None else self._times.ours(taken.at, now)
             if self._policy.drop == "oldest" and self._is_old(taken, now - at):
