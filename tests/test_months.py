@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import gc
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -105,6 +108,36 @@ def test_eight_segmenters_in_eight_threads_do_not_disturb_each_other() -> None:
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
     assert len({mask.tobytes() for mask in wanted}) > 4, "the frames must differ in their masks"
+
+
+# --- signals --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("camera", ["fake:size=320x240", "fake:size=320x240,hang=1+3600"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_live_camera_is_left_and_its_video_finished(
+    camera: str,
+    number: signal.Signals,
+    code: int,
+    fake_bundle: Path,
+    fake_board: Path,
+    tmp_path: Path,
+) -> None:
+    out, masks = tmp_path / "out.webm", tmp_path / "masks"
+    command = [sys.executable, "-m", "edge_seg", "run", fake_bundle, "--board", fake_board]
+    command += ["--source", camera, "-o", out, "--masks", masks]
+    # A shell that starts CI in the background hands down SIGINT as ignored: a terminal does not.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
+    end = time.monotonic() + 60
+    while len(list(masks.glob("*.png"))) < 3 and time.monotonic() < end:
+        time.sleep(0.02)
+    if "hang" in camera:
+        time.sleep(2.0)  # until the camera's call does not come back
+    running.send_signal(number)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == code and "Traceback" not in said
+    assert frames_in(out) >= 3 and f"holds the {frames_in(out)} frames" in said
 
 
 # --- clocks ---------------------------------------------------------------------------------------
