@@ -56,6 +56,7 @@ DARK = 4.0  # levels added before light is divided by light
 # corrected by what it differs by, and a box of 3 (-1/3 for rows in turn) would swing up, frame by
 # frame.
 NEIGHBOURS = np.array([[0.25], [0.5], [0.25]], np.float32)
+REPEATS = 3  # of one time, in a row, that may be frames shown twice; more is a clock that stands
 LATE_STEPS = 3  # steps too long to be seconds, in a row, before that is said
 SHORTEST_PAUSE = 4.0  # steps below are pauses; above they may be a camera's in ms (250 a second)
 TICKS = (("milliseconds", 1e3), ("microseconds", 1e6), ("nanoseconds", 1e9))
@@ -122,12 +123,13 @@ class Clock:
 
     step() returns the seconds since the last frame, or None where the frame is a first one: none
     before it, no (finite) time given, time that ran backwards, or a pause longer than `GAP`. A
-    repeated time is a step of 0.
+    repeated time is a step of 0, and None from the fourth in a row: such a clock stands.
     """
 
     def __init__(self) -> None:
         self._last: float | None = None
         self._late: list[float] = []
+        self._repeats = 0
         self._said = False
 
     def step(self, timestamp: float | None) -> float | None:
@@ -139,11 +141,24 @@ class Clock:
         if last is None:
             return None
         seconds = self._last - last
+        self._repeats = 0 if seconds else self._repeats + 1
+        if self._repeats > REPEATS:
+            self._stands()
+            return None
         if 0 <= seconds <= GAP:
             self._late.clear()
             return seconds
         self._suspect(seconds)
         return None
+
+    def _stands(self) -> None:
+        if not self._said:
+            self._said = True
+            log.warning(
+                "wanted timestamps that grow, found the same %d times in a row: nothing is "
+                "smoothed; pass each frame's own time in seconds",
+                self._repeats + 1,
+            )
 
     def _suspect(self, seconds: float) -> None:
         """Say once that times step by what would be a camera's rate in another unit."""
@@ -170,6 +185,7 @@ class Clock:
     def reset(self) -> None:
         """Forget the last time."""
         self._last = None
+        self._repeats = 0
         self._late.clear()
 
 
@@ -179,7 +195,8 @@ class Steady:
     A frame is taken as a first one, and its mask returned as it is: after `reset`, where the
     timestamp is absent, not finite or earlier than the last, after a pause of more than 1 s, where
     mask or picture change their size, and where most of the picture changes at once (a scene cut,
-    a black frame). A repeated timestamp adds no time: what moves goes through, the rest stays.
+    a black frame). A repeated timestamp adds no time: what moves goes through, the rest stays; a
+    clock that stands is said, and its frames are first ones.
 
     Raises FrameError for a half-life that is none.
 
@@ -264,8 +281,10 @@ class Steady:
             rests, moving, near = (cv2.resize(m, size) for m in (rests, moving, near))
         difference = soft - self._mask
         size_of = np.abs(difference)
-        plain = np.clip((size_of - np.float32(SLIGHT)) * np.float32(1 / (PLAIN - SLIGHT)), 0, 1)
-        weight = rests + (1 - rests) * (moving * plain)
+        weight = (size_of - np.float32(SLIGHT)) * np.float32(1 / (PLAIN - SLIGHT))
+        np.clip(weight, 0, 1, out=weight)
+        weight *= moving
+        weight += rests - weight * rests
         believed, waits = self._judge(np.sign(difference), size_of > CONTRADICTION, near, seconds)
         weight[believed], weight[waits] = 1, 0
         self._mask += weight * difference
@@ -294,8 +313,9 @@ class Steady:
         # Believed in the last frame that is not later than PATIENCE, or in the first further one.
         lasted = goes_on & (waited + np.float32(seconds) > PATIENCE + 1e-3) & (waited > 0)
         waits = against & ~lasted
-        if waits.any():
-            waits &= ~_touched(differs, beside)
+        moved = differs & beside
+        if moved.any() and waits.any():
+            waits &= ~_touched(differs, moved)
         self._waited = np.where(waits, waited, np.float32(-1))
         self._sign = sign
         return differs & ~waits, waits
@@ -332,15 +352,15 @@ def _gains(now: Soft, before: Soft) -> Soft | None:
     return np.asarray(np.clip(rows, whole / GAIN_STEP, whole * GAIN_STEP), dtype=np.float32)
 
 
-def _touched(differs: Where, beside: Where) -> Where:
-    """Return the connected differences of which a `TOUCH` lies beside motion.
+def _touched(differs: Where, moved: Where) -> Where:
+    """Return the connected differences of which more than `TOUCH` moved.
 
     Somebody who comes in is one contradiction, also where they look like the wall.
     """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(
         differs.astype(np.uint8), connectivity=8
     )
-    moved = np.bincount(labels.ravel(), weights=beside.ravel(), minlength=count)
-    touched = moved > TOUCH * stats[:, cv2.CC_STAT_AREA]
+    share = np.bincount(labels[moved], minlength=count) / stats[:, cv2.CC_STAT_AREA]
+    touched = share > TOUCH
     touched[0] = False  # what does not differ
     return np.asarray(touched[labels], dtype=bool)

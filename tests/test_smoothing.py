@@ -212,11 +212,25 @@ def test_a_repeated_time_adds_no_time_and_keeps_what_rests() -> None:
     smoother = Steady()
     time = settled(smoother)
     before = smoother.update(person(), filmed(shown(20), 11), time)
-    for _ in range(5):
+    for _ in range(2):
         again = smoother.update(OTHER, filmed(shown(20), 11), time)
         assert np.allclose(again, before, atol=0.01)
     moved = smoother.update(person(30), filmed(shown(30), 20), time)
     assert np.abs(moved - person(30))[20:, 40:44].max() < 0.02
+
+
+def test_a_clock_that_stands_smooths_nothing_and_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    smoother = Steady()
+    settled(smoother)
+    with caplog.at_level(logging.WARNING, "edge_seg"):
+        for i in range(12):
+            mask = OTHER if i % 2 else person()
+            found = smoother.update(mask, filmed(shown(20), 11 + i), 5.0)
+            if i > smoothing.REPEATS:
+                assert np.array_equal(found, mask)
+    assert caplog.text.count("wanted timestamps that grow") == 1
 
 
 def test_another_size_of_mask_or_picture_is_a_first_frame() -> None:
