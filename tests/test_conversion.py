@@ -26,16 +26,17 @@ from edge_seg import EdgeSegmenter  # noqa: E402
 from edge_seg.bundle import ModelBundle, sha256_of  # noqa: E402
 from edge_seg.calibration.frames import gather  # noqa: E402
 from edge_seg.cli import main  # noqa: E402
-from edge_seg.converters import family, gate, guards  # noqa: E402
+from edge_seg.converters import environment, family, gate, guards, qdq  # noqa: E402
 from edge_seg.converters import onnx as reader  # noqa: E402
 from edge_seg.converters.conversion import Job, Row  # noqa: E402
 from edge_seg.converters.conversion import convert as convert_job  # noqa: E402
-from edge_seg.converters.targets import Network  # noqa: E402
-from edge_seg.errors import QualityRefused  # noqa: E402
+from edge_seg.converters.targets import TARGETS, Network  # noqa: E402
+from edge_seg.errors import ConversionError, QualityRefused  # noqa: E402
 from edge_seg.segmenter import open_artifact  # noqa: E402
 from edge_seg.spec import InputSpec, OutputSpec  # noqa: E402
 from tests import bright_network, toy_pictures  # noqa: E402
 from tests.bright_network import HEIGHT, WIDTH, bright_is_person  # noqa: E402
+from tests.tiny_onnx import Builder  # noqa: E402
 
 pytestmark = pytest.mark.slow
 MOST_LOST = 0.003  # of mIoU, on val.txt: the project's promise for both official networks
@@ -124,6 +125,70 @@ def test_forms_in_which_networks_are_exported(
     bright_network.save(folder, bright_is_person(**made))
     assert convert() == 0
     assert ModelBundle.load("made").named("tflite-int8").quality["miou"] > 0.9
+
+
+def test_one_command_makes_every_target(
+    folder: Path, convert: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert("--to", "all") == 0
+    said = capsys.readouterr().out
+    bundle = ModelBundle.load("made")
+    assert [a.name for a in bundle.artifacts] == [
+        *("tflite-fp32", "tflite-int8", "openvino-fp16", "openvino-int8"),
+        *("onnx-fp32", "onnx-int8"),
+    ]
+    assert bundle.verify() == [] and said.count("passed") == 6
+    assert qdq.check_form(onnx.load(bundle.file(bundle.named("onnx-int8")))) == []
+    for artifact in bundle.artifacts:
+        assert artifact.quality["miou"] > 0.9, artifact.name
+        assert artifact.latency["bare_call_ms"] > 0 and "CPU" in artifact.latency["measured_on"]
+        with open_artifact(bundle, artifact) as segmenter:
+            frame, label = toy_pictures.picture(4242)
+            assert np.mean((segmenter.segment(frame) >= 0.5) == (label == 1)) > 0.97
+    # Whether int8 is worth it here is said of every library that has both.
+    assert said.count("advice: ") == 3
+    # And again by what the bundle keeps.
+    words = ["convert", "made", "--int8", "--calibration", "data/train.txt", "-o", "again"]
+    assert main([*words, "--labels", "data/val.txt", "--to", "onnx"]) == 0
+
+
+def test_a_target_that_fails_does_not_stop_the_others(
+    folder: Path,
+    convert: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(progress: object, tool: object) -> Path:
+        raise ConversionError("wanted the network to install onnx2tf, found none; connect it")
+
+    monkeypatch.setattr(environment, "python", refuse)
+    assert convert("--to", "all") == 3
+    said = capsys.readouterr()
+    assert "tflite-float: wanted the network to install onnx2tf" in said.out
+    assert said.out.count("passed") == 4 and said.out.count("refused") == 1
+    assert "refused: tflite; the bundle holds the targets that passed" in said.err
+    names = [a.name for a in ModelBundle.load("made").artifacts]
+    assert names == ["onnx-fp32", "openvino-fp16", "openvino-int8", "onnx-int8"]
+    assert convert("--to", "tflite", "--keep-onnx") == 2, "nothing passed: no second bundle"
+    assert "connect it" in capsys.readouterr().err
+    assert [a.name for a in ModelBundle.load("made").artifacts] == names
+
+
+def test_a_head_of_five_classes_is_reduced_by_the_channel_of_the_spec(
+    folder: Path, convert: Callable[..., int]
+) -> None:
+    b = Builder((1, 3, HEIGHT, WIDTH))
+    kernel = np.full((5, 3, 3, 3), -bright_network.GAIN / 27)
+    kernel[[0, 1, 4]] *= np.array([0.2, 0.1, 0.5]).reshape(3, 1, 1, 1)
+    kernel[3] *= -1
+    logits = b.op("Conv", "picture", b.constant(kernel), pads=[1, 1, 1, 1])
+    bright_network.save(folder, b.model(b.op("Softmax", logits, axis=1)))
+    spec = folder / "bright.toml"
+    spec.write_text(spec.read_text().replace("channel = 1", "channel = 3"))
+    assert convert("--to", "onnx,openvino") == 0
+    bundle = ModelBundle.load("made")
+    assert bundle.source["output"] == {"activation": "probability", "channel": 3}
+    assert all(a.quality["miou"] > 0.9 for a in bundle.artifacts)
 
 
 def test_without_labels_agreement_is_judged_and_called_that(
@@ -257,24 +322,28 @@ def official_job(models_dir: Path, data_dir: Path, file: str, **settings: Any) -
     ],
     ids=["V1-Lite", "V2-Lite"],
 )
-def test_official_networks_keep_their_quality_in_int8(
+def test_official_networks_keep_their_quality_in_int8_on_every_target(
     models_dir: Path, data_dir: Path, tmp_path: Path, file: str, float_miou: float, dead: int
 ) -> None:
     rows: list[Row] = []
-    job = official_job(models_dir, data_dir, file)
+    job = official_job(models_dir, data_dir, file, targets=tuple(TARGETS))
     bundle = convert_job(job, tmp_path / "made", table=rows.extend).bundle
-    fp32, int8 = bundle.artifacts
+    for target in TARGETS:
+        made = bundle.named(f"{target}-int8")
+        for key in ("miou", "person_iou"):
+            assert rows[0].figures[key] - made.quality[key] <= MOST_LOST, (target, key)
+        assert made.made["float_operators"] == []
+    assert qdq.check_form(onnx.load(bundle.file(bundle.named("onnx-int8")))) == []
+    fp32, int8 = bundle.named("tflite-fp32"), bundle.named("tflite-int8")
     assert fp32.made["max_difference_from_onnx"] < 1e-3
     # float: not worse than the same weights measured elsewhere with the same pictures.
     assert float_miou - 0.002 < fp32.quality["miou"] < float_miou + 0.01
     assert fp32.quality["n"] == int8.quality["n"] == 170
-    for key in ("miou", "person_iou"):
-        assert fp32.quality[key] - int8.quality[key] <= MOST_LOST, key
     assert int8.size < 0.6 * fp32.size
     assert len(int8.made["dead_layers"]) == dead
     assert int8.made["float_operators"] == [] and int8.made["calibration"]["frames"] == 100
     assert guards.check_int8(bundle.file(int8), bundle.file(fp32)) == []
-    assert [row.reasons for row in rows] == [(), ()]
+    assert [row.reasons for row in rows] == [()] * 6
 
 
 def test_no_loss_at_all_is_refused_where_there_is_one(
@@ -296,8 +365,9 @@ def test_the_field_s_best_known_mistake_is_named(
     raw = InputSpec(144, 256, mean=(0.0,) * 3, std=(1 / 255,) * 3, color="bgr")
     file = "pphumanseg_v2_lite_portrait_256x144_softmax.onnx"
     job = official_job(models_dir, data_dir, file, input=raw, count=8)
-    with pytest.raises(QualityRefused, match="float network itself collapsed.*check the spec"):
+    with pytest.raises(QualityRefused, match="float network itself collapsed.*check the spec") as e:
         convert_job(job, tmp_path / "made")
+    assert "likely cause: wrong normalisation" in str(e.value)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -85,6 +85,37 @@ def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
         reader.load(tmp_path / "net.onnx")
 
 
+@pytest.mark.parametrize("place", ["../secret.bin", "/etc/hostname", "link.bin"])
+def test_weights_outside_of_the_file_s_folder_are_refused_unread(
+    tmp_path: Path, place: str
+) -> None:
+    """Whatever lies there: nothing but the file that was named is opened."""
+    folder = tmp_path / "net"
+    folder.mkdir()
+    (tmp_path / "secret.bin").write_bytes(b"\0" * 4096)
+    (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
+    model = plain()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.ClearField("float_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=place)
+    (folder / "net.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ConversionError, match="wanted all weights inside the file"):
+        reader.load(folder / "net.onnx")
+
+
+def test_a_cycle_is_refused(tmp_path: Path) -> None:
+    b = Builder()
+    model = b.model(b.op("Relu", b.op("Add", b.conv("picture", 3, 3), "picture")))
+    add = next(n for n in model.graph.node if n.op_type == "Add")
+    add.input[1] = model.graph.output[0].name
+    path = tmp_path / "cycle.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ConversionError, match=r"cycle\.onnx: wanted"):
+        reader.load(path)
+
+
 def test_a_graph_that_would_compute_a_giant_is_refused(tmp_path: Path) -> None:
     b = Builder()
     big = b.upsample("picture", 30000, 40000, 3)

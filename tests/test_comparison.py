@@ -1,0 +1,71 @@
+"""Is int8 worth it here: measured side by side, said in a sentence; "keep float" is an answer."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_seg.board import Runtime
+from edge_seg.bundle import Artifact, ModelBundle
+from edge_seg.comparison import Comparison, Timing, compare, runtimes_of, side_by_side
+
+ON = {"on": "val.txt", "kind": "labels"}
+
+
+def timing(precision: str, milliseconds: float, backend: str = "tflite", **quality: Any) -> Timing:
+    """A measurement, as if made."""
+    artifact = Artifact(backend, precision, "net", "0" * 64, 1, quality={**ON, **quality})
+    return Timing(Runtime(backend, precision, {"threads": 1}), artifact, milliseconds, "a PC", "1")
+
+
+def advice(*timings: Timing) -> list[str]:
+    return Comparison(timings, ()).advice
+
+
+@pytest.mark.parametrize(
+    ("int8", "told"),
+    [(5.0, "run tflite-int8"), (9.4, "run tflite-int8"), (9.6, "keep float"), (30.0, "keep float")],
+)
+def test_what_is_hardly_quicker_is_not_worth_its_error(int8: float, told: str) -> None:
+    (said,) = advice(timing("fp32", 10.0, miou=0.94), timing("int8", int8, miou=0.937))
+    assert said.startswith("tflite, threads 1: ") and told in said
+    assert f"{int8 / 10:.2f}x its time ({int8:.2f} against 10.00 ms)" in said
+    assert "0.30 points of mIoU less" in said
+
+
+def test_int8_is_held_against_the_quickest_float() -> None:
+    floats = [timing("fp32", 10.0, "openvino"), timing("fp16", 4.0, "openvino")]
+    (said,) = advice(*floats, timing("int8", 5.0, "openvino"))
+    assert "keep float (openvino-fp16)" in said and "1.25x" in said
+
+
+def test_libraries_are_advised_on_apart_and_a_lone_precision_not_at_all() -> None:
+    said = advice(timing("fp32", 10), timing("int8", 5), timing("int8", 1, "openvino"))
+    assert len(said) == 1 and said[0].startswith("tflite")
+
+
+def test_quality_of_other_pictures_is_not_compared() -> None:
+    (said,) = advice(timing("fp32", 10, miou=0.9), timing("int8", 5, miou=0.8, on="other.txt"))
+    assert "points" not in said
+
+
+def test_medians_are_of_the_calls_themselves() -> None:
+    found = side_by_side(
+        {"slow": lambda: time.sleep(0.004), "quick": lambda: time.sleep(0.001)}, rounds=3
+    )
+    assert 4.0 <= found["slow"] and 1.0 <= found["quick"] < found["slow"]
+
+
+def test_a_bundle_is_measured_and_what_cannot_open_is_named(fake_bundle: Path) -> None:
+    bundle = ModelBundle.load(fake_bundle)
+    absent = Runtime("fake", "fp16", {"threads": 1})
+    found = compare(bundle, [*runtimes_of(bundle), absent])
+    assert [t.artifact.name for t in found.timings] == ["fake-fp32", "fake-int8"]
+    assert all(t.milliseconds > 0 for t in found.timings)
+    assert len(found.refusals) == 1 and "fp16" in found.refusals[0]
+    written = found.to_dict()
+    assert {"artifact", "bare_call_ms", "measured_on", "runtime"} <= written["timings"][0].keys()
+    assert "threads 1" in written["timings"][0]["runtime"]
