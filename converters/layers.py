@@ -26,8 +26,7 @@ def input_range(format: str, path: Path) -> tuple[float, float] | None:
     if format == "onnx":
         from edge_seg.converters import qdq
 
-        step = qdq.input_scale(path)
-        return (-128 * step, 127 * step) if step else None
+        return qdq.input_range(path)
     if format == "tflite":
         return _tflite_input(path)
     return None

@@ -2,7 +2,7 @@
 
     to_int8        ModelProto + calibration tensors  ->  QuantizeLinear/DequantizeLinear pairs
     check_form     the rules of that form, one sentence per violation
-    input_scale    the step of the input's codes
+    input_range    what the input's codes hold
 
 Input and output stay float32 (1, 3, H, W) -> (1, 1, h, w). Failures are a ConversionError.
 
@@ -67,7 +67,7 @@ def to_int8(
         )
     ranges = _ranges(model, places, samples, progress)
     if input is not None and picture in ranges:
-        ranges[picture] = largest_pixel(input)
+        _quantize_picture(graph, places, ranges, input)
     _quantize_activations(graph, places, ranges)
     for node in _weighted(graph):
         _quantize_weights(graph, node)
@@ -113,6 +113,42 @@ def _weighted(graph: Graph) -> list[NodeProto]:
     return [n for n in graph.nodes if n.op_type in WEIGHTED and n.input[1] in graph.constants]
 
 
+def _quantize_picture(
+    graph: Graph, places: dict[str, list[NodeProto]], ranges: dict[str, float], input: InputSpec
+) -> None:
+    """Give the picture the whole range of a pixel, and where it can be, every level its own code.
+
+    256 levels from -1 to 1 lie halfway between symmetric codes, and rounding takes each towards
+    the grey in the middle. Moved by half a step all of them are codes, exactly; the convolution's
+    bias takes the step back. (What it pads with is then half a step beside 0.)
+    """
+    name = graph.inputs[0].name
+    readers = places[name]
+    low, high = pixel_ends(input)
+    step = float(high[0] - low[0]) / 255
+    shift = -float(low[0]) - 128 * step
+    ranges[name] = float(np.abs([low, high]).max())
+    alike = np.ptp(low) == 0 and np.ptp(high) == 0 and abs(shift) <= step
+    if not alike or any(not _takes_shift(graph, node) for node in readers):
+        return
+    moved = graph.add("Add", [name, graph.constant(np.float32(shift), "half")], "moved")
+    graph.redirect(name, moved, only=readers)
+    for node in readers:
+        weight = graph.constants[node.input[1]]
+        bias = graph.constants[node.input[2]] if len(node.input) > 2 else 0.0
+        given = graph.constant((bias - shift * weight.sum(axis=(1, 2, 3))).astype(np.float32), "b")
+        del node.input[2:]
+        node.input.append(given)
+    places[moved] = places.pop(name)
+    ranges[moved] = CODES * step
+
+
+def _takes_shift(graph: Graph, node: NodeProto) -> bool:
+    """Tell whether a reader of the picture is a convolution whose bias can take a shift back."""
+    bias = node.input[2] if len(node.input) > 2 else ""
+    return node.op_type == "Conv" and (not bias or bias in graph.constants)
+
+
 def _quantize_activations(
     graph: Graph, places: dict[str, list[NodeProto]], ranges: dict[str, float]
 ) -> None:
@@ -148,10 +184,10 @@ def channel_axis(node: NodeProto, rank: int) -> int:
     return 1 if node.op_type == "ConvTranspose" else 0
 
 
-def largest_pixel(input: InputSpec) -> float:
-    """Return the largest absolute value that a normalised pixel has."""
-    ends = [(level - m) / s for m, s in zip(input.mean, input.std, strict=True) for level in (0, 1)]
-    return max(abs(end) for end in ends)
+def pixel_ends(input: InputSpec) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what the lowest and the highest pixel value are as real numbers, per channel."""
+    mean, std = np.array(input.mean), np.array(input.std)
+    return (0 - mean) / std, (1 - mean) / std
 
 
 # --- ranges ---------------------------------------------------------------------------------------
@@ -328,10 +364,16 @@ def float_operators(path: Path) -> list[str]:
     return left
 
 
-def input_scale(path: Path) -> float:
-    """Return the step of the input's codes: real = scale * code; 0.0 where it stays in float."""
+def input_range(path: Path) -> tuple[float, float] | None:
+    """Return (lowest, highest) real value that the input's codes hold; None where it is float."""
     graph = Graph(onnx.load(path))
-    for node in graph.consumers(graph.inputs[0].name):
+    name, shift = graph.inputs[0].name, 0.0
+    first = graph.consumers(name)
+    if first and first[0].op_type == "Add":
+        shift = float(graph.constants.get(first[0].input[1], np.zeros(())))
+        name = first[0].output[0]
+    for node in graph.consumers(name):
         if node.op_type == "QuantizeLinear" and node.input[1] in graph.constants:
-            return float(np.max(graph.constants[node.input[1]]))
-    return 0.0
+            step = float(np.max(graph.constants[node.input[1]]))
+            return -128 * step - shift, 127 * step - shift
+    return None

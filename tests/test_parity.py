@@ -205,25 +205,35 @@ def test_onnx_quantises_its_input_as_the_shared_table_does(
     path, seen, backend = pairs("onnx")
     model = onnx.load(path)
     name = model.graph.input[0].name
-    node = next(n for n in model.graph.node if n.op_type == "QuantizeLinear" and name in n.input)
+    first = next(n for n in model.graph.node if name in n.input)
+    nodes = [first]
     constants = {t.name: t for t in model.graph.initializer}
-    scale, zero = (onnx.numpy_helper.to_array(constants[n]) for n in node.input[1:])
+    if first.op_type == "Add":  # every level moved by half a step, onto a code of its own
+        nodes = [first, next(n for n in model.graph.node if first.output[0] in n.input)]
+    quantize = nodes[-1]
+    assert quantize.op_type == "QuantizeLinear"
+    scale, zero = (onnx.numpy_helper.to_array(constants[n]) for n in quantize.input[1:])
     assert zero.dtype == np.int8 and zero.item() == 0
     head = helper.make_model(
         helper.make_graph(
-            [node],
+            nodes,
             "head",
             list(model.graph.input),
-            [helper.make_tensor_value_info(node.output[0], onnx.TensorProto.INT8, None)],
-            [constants[n] for n in node.input[1:]],
+            [helper.make_tensor_value_info(quantize.output[0], onnx.TensorProto.INT8, None)],
+            [constants[n] for node in nodes for n in node.input if n in constants],
         ),
         opset_imports=model.opset_import,
         ir_version=8,
     )
-    eats = TensorSpec(backend.input.shape, "int8", "nchw", scale=float(scale), zero_point=0)
+    # The move is what a zero point of -1 is to a table that rounds half up.
+    moved = -1 if len(nodes) == 2 else 0
+    eats = TensorSpec(backend.input.shape, "int8", "nchw", scale=float(scale), zero_point=moved)
+    table = input_table(spec, eats)
+    assert not moved or len(np.unique(table[:, 0])) == 256
+    assert bool(moved) == (spec.mean == spec.std == (0.5, 0.5, 0.5))
     for calibrated, eaten in zip(seen, backend.fed, strict=True):
         levels = levels_of(calibrated.transpose(0, 2, 3, 1), spec)
-        wanted = by_table(levels, input_table(spec, eats)).transpose(0, 3, 1, 2)
+        wanted = by_table(levels, table).transpose(0, 3, 1, 2)
         np.testing.assert_array_equal(run(head, eaten), wanted)
 
 

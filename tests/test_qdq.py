@@ -76,7 +76,7 @@ def test_pairs_stand_where_tensorrt_fuses(made: ModelProto) -> None:
             assert node.input[2] in graph.constants, "the bias stays float"
             behind = {n.op_type for n in graph.consumers(node.output[0])}
             assert behind <= {"Relu", "Add", "Resize"}
-        if node.op_type == "Add":
+        if node.op_type == "Add" and "picture" not in node.input:
             assert [graph.producer(i).op_type for i in node.input] == ["Conv", "DequantizeLinear"]
     assert operators(made)[-1] == "Resize"
     # The stem is read by a convolution and by the skip connection, through one pair.
@@ -102,12 +102,26 @@ def test_a_convolution_by_hand(tmp_path: Path) -> None:
 def test_the_input_takes_the_whole_range_of_a_pixel(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     qdq.to_int8(residual(), path, tensors=noise(4, -0.2, 0.2), input=SPEC)
-    assert qdq.input_scale(path) == pytest.approx(1 / 127)
+    # Half a step beyond either end: -1 and 1 are codes -128 and 127, exactly.
+    assert qdq.input_range(path) == pytest.approx((-1, 1), abs=1e-6)
     imagenet = InputSpec(*PICTURE[2:], mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     qdq.to_int8(residual(), path, tensors=noise(4), input=imagenet)
-    assert qdq.input_scale(path) == pytest.approx((1 - 0.406) / 0.225 / 127, rel=1e-6)
+    low, high = qdq.input_range(path) or (0, 0)
+    assert high == pytest.approx((1 - 0.406) / 0.225, rel=1e-6) and low < -high
     qdq.to_int8(residual(), path, tensors=[np.full(PICTURE, -0.25, np.float32)])
-    assert qdq.input_scale(path) == pytest.approx(0.25 / 127)
+    assert qdq.input_range(path) == pytest.approx((-0.25 * 128 / 127, 0.25))
+
+
+def test_every_level_of_a_pixel_is_a_code_and_the_bias_takes_the_move_back(tmp_path: Path) -> None:
+    """The 256 levels of -1..1 through a convolution that only reads: the float answer, exactly."""
+    b = Builder((1, 3, 16, 16))
+    eye = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1) * 127
+    model = b.model(b.op("Conv", "picture", b.constant(eye), b.constant([0.5, 0.0, -2.0])))
+    levels = np.arange(256, dtype=np.float32).reshape(1, 1, 16, 16) / 127.5 - 1
+    picture = np.repeat(levels, 3, axis=1)
+    path = tmp_path / "x.onnx"
+    qdq.to_int8(model, path, tensors=[picture], input=InputSpec(16, 16))
+    np.testing.assert_allclose(run(onnx.load(path), picture), run(model, picture), atol=1e-4)
 
 
 def test_a_range_is_where_rounding_and_cutting_cost_least(tmp_path: Path) -> None:
