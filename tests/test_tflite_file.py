@@ -1,0 +1,135 @@
+"""TFLite files from outside: a damaged one is a sentence, never the end of the process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ai_edge_litert", reason="the tiny network is written with its schema")
+
+import flatbuffers  # noqa: E402
+from ai_edge_litert import schema_py_generated as schema  # noqa: E402
+
+from edge_seg.backends import open_backend  # noqa: E402
+from edge_seg.backends.tflite_file import check_file  # noqa: E402
+from edge_seg.errors import BackendUnavailable  # noqa: E402
+from tests import tiny_networks  # noqa: E402
+
+
+@pytest.fixture(params=[False, True], ids=["float", "int8"])
+def whole(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return tiny_networks.save_tflite(tmp_path / "whole.tflite", quantized=request.param)
+
+
+def changed(path: Path, change: Any) -> Path:
+    """Write the file again with its model changed."""
+    model = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0)
+    change(model)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    bad = path.with_name("bad.tflite")
+    bad.write_bytes(bytes(builder.Output()))
+    return bad
+
+
+def test_whole_files_are_let_through(whole: Path) -> None:
+    check_file(whole)
+    check_file(changed(whole, lambda model: None))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.6, 0.9])
+def test_a_truncated_file_is_refused(whole: Path, share: float) -> None:
+    content = whole.read_bytes()
+    whole.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(BackendUnavailable, match=r"whole\.tflite: "):
+        open_backend("tflite", whole)
+
+
+def test_other_magic_is_refused(whole: Path) -> None:
+    content = whole.read_bytes()
+    whole.write_bytes(content[:4] + b"JUNK" + content[8:])
+    with pytest.raises(BackendUnavailable, match="wanted a TFLite file, found other bytes"):
+        open_backend("tflite", whole)
+
+
+def _shape(model: Any) -> None:
+    model.subgraphs[0].tensors[0].shape = [1, 100_000, 100_000, 3]
+
+
+def _no_graph(model: Any) -> None:
+    model.subgraphs = []
+
+
+def _index(model: Any) -> None:
+    model.subgraphs[0].operators[0].inputs[1] = 999
+
+
+def _buffer(model: Any) -> None:
+    model.subgraphs[0].tensors[1].buffer = 999
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (_shape, "wanted tensors of up to 256 MB"),
+        (_no_graph, "wanted one graph"),
+        (_index, "wanted tensors 0.."),
+        (_buffer, "wanted a tensor's buffer among"),
+    ],
+)
+def test_what_the_library_would_trust_is_refused(whole: Path, change: Any, told: str) -> None:
+    with pytest.raises(BackendUnavailable, match=rf"bad\.tflite: {told}"):
+        open_backend("tflite", changed(whole, change))
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf"), 1e-38])
+def test_scales_that_are_no_scales_are_refused(tmp_path: Path, scale: float) -> None:
+    path = tiny_networks.save_tflite(tmp_path / "whole.tflite", quantized=True)
+
+    def change(model: Any) -> None:
+        model.subgraphs[0].tensors[0].quantization.scale = np.array([scale], np.float32)
+
+    with pytest.raises(BackendUnavailable, match="wanted scales of"):
+        open_backend("tflite", changed(path, change))
+
+
+@pytest.mark.slow
+def test_flipped_bytes_end_in_a_sentence_or_a_mask(whole: Path) -> None:
+    # In a process of its own, with little memory: a crash there would be a crash on a board.
+    script = textwrap.dedent("""
+        import random, resource, sys
+        from pathlib import Path
+        import numpy as np
+        from edge_seg.backends import open_backend
+        from edge_seg.errors import EdgeSegError
+        resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+        path = Path(sys.argv[1])
+        whole, bad = path.read_bytes(), path.with_name("bad.tflite")
+        chance = random.Random(0)
+        refused = ran = 0
+        for number in range(400):
+            content = bytearray(whole)
+            for _ in range(chance.choice([1, 1, 2, 8])):
+                content[chance.randrange(8, len(content))] = chance.randrange(256)
+            bad.write_bytes(bytes(content))
+            print(number, flush=True)
+            try:
+                backend = open_backend("tflite", bad)
+                backend.infer(np.zeros(backend.input.shape, backend.input.dtype))
+                ran += 1
+            except EdgeSegError:
+                refused += 1
+        print("refused", refused, "ran", ran)
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(whole)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, (done.stdout[-40:], done.stderr[-2000:])
+    words = done.stdout.split()
+    assert int(words[-3]) > 50 and int(words[-1]) > 50
