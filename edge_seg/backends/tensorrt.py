@@ -124,16 +124,23 @@ class TensorRTBackend:
     def close(self) -> None:
         """Free the context, the engine, the stream and the memory, in that order."""
         with self._lock:
-            self._context = self._engine = self._runtime = None
-            while self._closing:
+            # Work that a failed inference left behind still uses what is freed below.
+            steps = [] if self._stream is None else [self._stream.wait]
+            steps += [self._forget, *(thing.close for thing in reversed(self._closing))]
+            self._closing = []
+            for step in steps:
                 try:
-                    self._closing.pop().close()
+                    step()
                 except BackendFailure as failure:  # the device is lost: nothing is left to free
                     log.debug("tensorrt: %s", failure)
+
+    def _forget(self) -> None:
+        self._context = self._engine = self._runtime = self._stream = None
 
     _context: Any = None
     _engine: Any = None
     _runtime: Any = None
+    _stream: Any = None
 
 
 class _Logger(trt.ILogger):
