@@ -34,6 +34,7 @@ from edge_seg.spec import InputSpec, OutputSpec, TensorSpec
 if TYPE_CHECKING:
     from edge_seg.board import Board
     from edge_seg.segmenter import EdgeSegmenter
+    from edge_seg.supervision import Policy
 
 __all__ = [
     "Artifact",
@@ -53,6 +54,7 @@ __all__ = [
     "ModelBundle",
     "OutputError",
     "OutputSpec",
+    "Policy",
     "QualityRefused",
     "TensorSpec",
     "UnknownBoard",
@@ -61,7 +63,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # These two need OpenCV or read files; they are loaded when first asked for.
+    # These need OpenCV or read files; they are loaded when first asked for.
     if name == "EdgeSegmenter":
         from edge_seg.segmenter import EdgeSegmenter
 
@@ -70,4 +72,8 @@ def __getattr__(name: str) -> Any:
         from edge_seg.board import Board
 
         return Board
+    if name == "Policy":
+        from edge_seg.supervision import Policy
+
+        return Policy
     raise AttributeError(f"module 'edge_seg' has no attribute {name!r}")

@@ -70,7 +70,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
         *("_version", "errors", "spec", "bundle", "pixels", "backends", "board", "segmenter"),
         *("smoothing", "camera", "compositing", "metrics", "evaluation", "machine"),
     ),
-    "__init__": ("_version", "errors", "spec", "bundle", "board", "segmenter"),
+    "__init__": ("_version", "errors", "spec", "bundle", "board", "segmenter", "supervision"),
     "__main__": ("cli",),
     "cli": ("_version", "errors", "cli.*"),
     "cli.*": ("*",),
