@@ -50,7 +50,7 @@ def draw_curves(summaries: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     summaries: "METHOD FPS KNOB" -> the figures of `smoothing.summary`.
     """
     rates = sorted({int(name.split()[1]) for name in summaries}, reverse=True)
-    columns = (("lag", "lag added, ms"), ("miou", "mIoU lost, points"))
+    columns = (("lag", "lag added, ms"), ("ghosting", "ghosting above raw, points"))
     figure, axes = plt.subplots(len(rates), 2, figsize=(11, 4.2 * len(rates)), squeeze=False)
     for line, fps in zip(axes, rates, strict=True):
         for panel, (key, title) in zip(line, columns, strict=True):
@@ -60,7 +60,7 @@ def draw_curves(summaries: Mapping[str, Mapping[str, Any]], path: Path) -> None:
                     for name, found in summaries.items()
                     if name.split(" ", 2)[:2] == [method, str(fps)]
                 }
-                x = [max(0.0, -p["miou"]) if key == "miou" else p["lag"] for p in points.values()]
+                x = [p[key] for p in points.values()]
                 y = [p["flicker"] for p in points.values()]
                 panel.plot(x, y, "o-", color=colour, label=method, markersize=4)
                 for knob, left, up in zip(points, x, y, strict=True):
