@@ -271,7 +271,9 @@ class _Mailbox:
     def put(self, taken: Taken, reader: _Reader) -> bool:
         """Take a frame from the thread; False where it is too old to be of use."""
         with self.changed:
-            if reader.stopped:  # left behind, and back after all: its camera is another's by now
+            if (
+                reader.is_stopped()
+            ):  # left behind, and back after all: its camera is another's by now
                 return False
             now = self._clock.now()
             at = now if taken.at is None else self._times.ours(taken.at, now)
@@ -281,10 +283,12 @@ class _Mailbox:
             if self._early(at):
                 self._counters.skipped += 1
                 return True
-            while self._slot is not None and self._policy.drop == "none" and not reader.stopped:
+            while (
+                self._slot is not None and self._policy.drop == "none" and not reader.is_stopped()
+            ):
                 reader.expect(SLICE)
                 self.changed.wait(SLICE)
-            if reader.stopped:
+            if reader.is_stopped():
                 return False
             if self._slot is not None:
                 self._counters.dropped += 1
@@ -338,7 +342,7 @@ class _Reader:
     def __init__(
         self, connect: Callable[[], Stream], *, name: str, mail: _Mailbox, clock: Clock
     ) -> None:
-        self.stopped = False
+        self._stopped = False
         self._connect, self._name, self._mail, self._clock = connect, name, mail, clock
         self._policy = mail._policy
         self._attempts = 0
@@ -355,14 +359,18 @@ class _Reader:
         """True where the present call is over its time."""
         return now > self._due
 
+    def is_stopped(self) -> bool:
+        """True once the thread is to end."""
+        return self._stopped
+
     def stop(self) -> None:
         """End the thread as soon as it comes back from the driver."""
         with self._mail.changed:
-            self.stopped = True
+            self._stopped = True
             self._mail.changed.notify_all()
 
     def _work(self) -> None:
-        while not self.stopped:
+        while not self.is_stopped():
             try:
                 self._session()
             except CameraError as error:
@@ -375,7 +383,7 @@ class _Reader:
         self.expect(self._policy.start)
         stream = self._connect()
         try:
-            if not self.stopped:
+            if not self.is_stopped():
                 self._mail.opened(stream)
                 self._pump(stream)
         finally:
@@ -384,7 +392,7 @@ class _Reader:
 
     def _pump(self, stream: Stream) -> None:
         fresh = self._clock.now()
-        while not self.stopped:
+        while not self.is_stopped():
             self.expect(max(self._policy.stall, stream.blocks))
             taken = stream.read(SLICE)
             if taken is not None and self._mail.put(taken, self):
@@ -401,10 +409,10 @@ class _Reader:
 
     def _settle(self, error: CameraError) -> None:
         """Wait before the next attempt; end where there was never a frame."""
-        if self.stopped:
+        if self.is_stopped():
             return
         if not self._mail.began:
-            self.stopped = True
+            self._stopped = True
             # Nothing was lost: it never worked.
             self._mail.fail(CameraError(str(error)) if isinstance(error, CameraLost) else error)
             return
@@ -415,8 +423,8 @@ class _Reader:
         self._attempts = min(self._attempts + 1, 30)
         until = self._clock.now() + pause
         with self._mail.changed:
-            while not self.stopped and (left := until - self._clock.now()) > 0:
+            while not self.is_stopped() and (left := until - self._clock.now()) > 0:
                 self.expect(SLICE)
                 self._mail.changed.wait(min(left, SLICE))
-        if not self.stopped:
+        if not self.is_stopped():
             self._mail.count("reconnects")
