@@ -56,6 +56,7 @@ DARK = 4.0  # levels added before light is divided by light
 # corrected by what it differs by, and a box of 3 (-1/3 for rows in turn) would swing up, frame by
 # frame.
 NEIGHBOURS = np.array([[0.25], [0.5], [0.25]], np.float32)
+SHORTEST_STEP = 1e-6  # s: less is the same time
 REPEATS = 3  # of one time, in a row, that may be frames shown twice; more is a clock that stands
 LATE_STEPS = 3  # steps too long to be seconds, in a row, before that is said
 SHORTEST_PAUSE = 4.0  # steps below are pauses; above they may be a camera's in ms (250 a second)
@@ -141,6 +142,8 @@ class Clock:
         if last is None:
             return None
         seconds = self._last - last
+        if 0 < seconds < SHORTEST_STEP:
+            seconds = 0.0
         self._repeats = 0 if seconds else self._repeats + 1
         if self._repeats > REPEATS:
             self._stands()

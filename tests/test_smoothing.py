@@ -228,6 +228,13 @@ def test_a_scene_cut_or_a_black_frame_goes_through_and_so_does_the_return(pictur
     assert np.array_equal(smoother.update(person(), shown(20), time + 0.1), person())
 
 
+def test_a_step_too_short_for_floats_is_none() -> None:
+    smoother = Steady()
+    for i in range(3):  # 1e-50 s is 0 in float32
+        found = smoother.update(person(), filmed(shown(20), i), i * 1e-50)
+        assert np.isfinite(found).all()
+
+
 @pytest.mark.parametrize("time", [2.2, 0.5, None, math.nan, math.inf, -1.0])
 def test_after_a_gap_or_a_time_that_is_none_the_mask_is_raw(time: float | None) -> None:
     smoother = Steady()
@@ -302,7 +309,11 @@ def test_any_origin_of_the_clock_gives_the_same(origin: float, seed: int, fps: f
     seed=st.integers(0, 10**6),
     shape=st.sampled_from([(56, 56), (36, 64), (144, 256), (1, 1), (3, 200)]),
     times=st.lists(
-        st.one_of(st.none(), st.floats(-2, 5), st.sampled_from([0.0, math.nan, math.inf, 1e12])),
+        st.one_of(
+            st.none(),
+            st.floats(-2, 5),
+            st.sampled_from([0.0, 1e-300, 2e-300, math.nan, math.inf, 1e12]),
+        ),
         min_size=1,
         max_size=8,
     ),
@@ -322,6 +333,7 @@ def test_whatever_comes_the_mask_stays_a_mask_and_the_inputs_stay_theirs(
         copies = mask.copy(), picture.copy()
         found = smoother.update(mask, picture, time)
         assert found.shape == shape and found.dtype == np.float32 and found.flags.owndata
+        assert np.isfinite(found).all()
         lowest, highest = min(lowest, float(found.min())), max(highest, float(found.max()))
         assert np.array_equal(mask, copies[0], equal_nan=True) and np.array_equal(
             picture, copies[1]
