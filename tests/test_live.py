@@ -411,7 +411,9 @@ def test_the_same_in_real_time_for_a_short_while() -> None:
             shot = source.read(0.2)
             if shot is not None:
                 stamps.append(shot.timestamp)
-                assert time.monotonic() - shot.timestamp < 0.25 + 0.1
+                assert (
+                    time.monotonic() - shot.timestamp < 0.25 + 0.5
+                )  # the test itself waits for a core
         closing = time.monotonic()
     assert time.monotonic() - closing < 1.0
     assert isinstance(source, LiveSource)
