@@ -99,6 +99,10 @@ def _gain(compared: Comparison) -> dict[str, Any]:
     }
 
 
+def _number(value: float, digits: int) -> str:
+    return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: a rounded -0.3 is 0, not -0
+
+
 def show(found: dict[str, Any], title: str) -> None:
     """Print the table of a clip, what is undefined on it, and what the figures come to."""
     from rich.console import Console
@@ -115,7 +119,7 @@ def show(found: dict[str, Any], title: str) -> None:
         values = [found[name][key] for name in columns]
         if None in values:
             reasons.setdefault(reason, []).append(words.split(",")[0])
-        cells = ["undefined" if v is None else f"{factor * v:.{digits}f}" for v in values]
+        cells = ["undefined" if v is None else _number(factor * v, digits) for v in values]
         table.add_row(words, *cells)
     Console().print(table)
     for reason, names in reasons.items():
