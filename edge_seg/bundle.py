@@ -31,6 +31,7 @@ MAX_MANIFEST_BYTES = 1 << 20
 MAX_ARTIFACT_BYTES = 512 << 20  # the largest network a small board could hold in memory
 MAX_ARTIFACTS = 64
 MAX_PARTS = 4
+MAX_NAME = 255  # characters: as long as a file name
 FORMATS = ("tflite", "onnx", "openvino", "fake")
 PRECISIONS = ("fp32", "fp16", "int8", "int8-mixed")
 DEFAULT_BUNDLE = Path(__file__).parent / "models" / "portrait"
@@ -171,6 +172,15 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _name(name: str, where: str) -> str:
+    """Return a bundle's name, which messages quote, if it is of a length to be quoted."""
+    if len(name) > MAX_NAME:
+        raise BundleError(
+            f"{where}: wanted 'name' of up to {MAX_NAME} characters, found {len(name)}"
+        )
+    return name
+
+
 @dataclass(frozen=True)
 class ModelBundle:
     """A loaded manifest and the directory it came from.
@@ -214,10 +224,12 @@ class ModelBundle:
         )
         names = [a.name for a in artifacts]
         if len(set(names)) != len(names):
-            raise BundleError(f"{where}: wanted one artifact per format and precision: {names}")
+            raise BundleError(
+                f"{where}: wanted one artifact per format and precision: {names!r:.200}"
+            )
         return cls(
             path=folder,
-            name=str(take(data, "name", str, where)),
+            name=_name(take(data, "name", str, where), where),
             input=InputSpec.from_dict(take(data, "input", dict, where), f"{where} input"),
             output=OutputSpec.from_dict(take(data, "output", dict, where), f"{where} output"),
             artifacts=artifacts,

@@ -503,3 +503,14 @@ def test_a_file_interrupted_while_written_leaves_the_old_one_and_nothing_else(
         raise KeyboardInterrupt
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["rows.json"]
+
+
+def test_a_name_that_no_message_could_quote_is_refused(fake_bundle: Path) -> None:
+    path = fake_bundle / MANIFEST
+    for length, fits in ((255, True), (256, False)):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "name": "x" * length}))
+        if fits:
+            assert len(ModelBundle.load(fake_bundle).name) == length
+        else:
+            with pytest.raises(BundleError, match="'name' of up to 255 characters, found 256"):
+                ModelBundle.load(fake_bundle)
