@@ -54,7 +54,7 @@ def main() -> int:
             failed |= run("benchmarks/resizing.py", bundle, "--labels", labels)
     if bundles[0] == DEFAULT_BUNDLE:
         data = ("--data", SHARED / "data") if labels.is_file() else ()
-        failed |= run("benchmarks/edges.py", DEFAULT_BUNDLE, *data)
+        failed |= run("benchmarks/edges.py", DEFAULT_BUNDLE, *data, "--quick")
     for bundle in bundles:
         failed |= run("-m", "edge_seg", "bench", bundle)
     data = ("--data", SHARED / "data") if labels.is_file() else ()
