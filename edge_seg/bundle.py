@@ -340,7 +340,7 @@ def describe(
     format: str,
     precision: str,
     beside: Sequence[Path] = (),
-    **facts: dict[str, Any],
+    **facts: Any,
 ) -> Artifact:
     """Return the Artifact entry of a file that lies in a bundle's directory.
 

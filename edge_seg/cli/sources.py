@@ -16,6 +16,7 @@ from edge_seg.errors import ConversionError
 if TYPE_CHECKING:
     from edge_seg.converters.environment import Progress
     from edge_seg.converters.targets import Network
+    from edge_seg.spec import InputSpec, OutputSpec
 
 MANIFEST = "manifest.json"  # what tells a bundle from other folders
 
@@ -102,7 +103,7 @@ def _run(model: Path, folder: Path, progress: Progress) -> Source:
     return Source(Network(path, *export_run(model, path)), model.stem, f"training run {model.name}")
 
 
-def _load_export() -> Callable[..., tuple[object, object]]:
+def _load_export() -> Callable[[Path, Path], tuple[InputSpec, OutputSpec]]:
     try:
         from edge_seg.training.export import export_run
     except ImportError as error:
