@@ -266,7 +266,7 @@ class Steady:
         difference = np.abs(small - self._mean).max(axis=0)
         if float((difference > CUT_LEVEL).mean()) > CUT_SHARE:
             return None
-        noise = float(np.median(difference[::2, ::2]))
+        noise = float(_median(difference[::2, ::2].ravel()))
         still = max(STILL, STILL_NOISE * noise)
         span = max(MOVING, MOVING_NOISE * noise) - still
         moving = np.clip((difference - np.float32(still)) * np.float32(1 / span), 0, 1)
@@ -347,12 +347,19 @@ def _gains(now: Soft, before: Soft) -> Soft | None:
     the whole frame's light changed by more than `GAIN_MOST`.
     """
     bright, was = now[:, :, ::2].sum(axis=0), before[:, :, ::2].sum(axis=0)
-    rows = np.median((bright + 3 * DARK) / (was + 3 * DARK), axis=1)
-    whole = float(np.median(rows))
+    rows = _median((bright + 3 * DARK) / (was + 3 * DARK))
+    whole = float(_median(rows))
     if not 1 / GAIN_MOST <= whole <= GAIN_MOST:
         return None
     rows = cv2.filter2D(rows.astype(np.float32)[:, None], -1, NEIGHBOURS)[:, 0]
     return np.asarray(np.clip(rows, whole / GAIN_STEP, whole * GAIN_STEP), dtype=np.float32)
+
+
+def _median(values: Soft) -> Soft:
+    """Return the median along the last axis: np.median without what it does for NaN and masks."""
+    low, high = (values.shape[-1] - 1) // 2, values.shape[-1] // 2
+    ordered = np.partition(values, (low, high), axis=-1)
+    return np.asarray((ordered[..., low] + ordered[..., high]) / 2, dtype=np.float32)
 
 
 def _touched(differs: Where, moved: Where) -> Where:

@@ -414,6 +414,12 @@ def test_slow_sources_and_single_pauses_are_not_called_wrong(
     assert not caplog.text
 
 
+@pytest.mark.parametrize("shape", [(5, 8), (5, 7), (1, 1), (9,), (2,)])
+def test_the_median_is_numpy_s(shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(5).random(shape, np.float32)
+    assert np.allclose(smoothing._median(values), np.median(values, axis=-1))
+
+
 def test_what_smoother_means() -> None:
     own = Steady(0.2)
     assert smoothing.resolve(own) is own and smoothing.resolve(None) is None
