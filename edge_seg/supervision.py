@@ -5,7 +5,8 @@
     stuck    the same answer for pictures that changed, and for two that differ by construction
 
 A call gives an answer or raises: never zeros, never the last answer again. With a deadline, it
-does either in time. One log line per change of runtime; `counters` say how often what happened.
+does either in time, but for the rare call in which a runtime is examined (up to two calls more).
+One log line per change of runtime; `counters` say how often what happened.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ Tick = Callable[[str], None]  # told the name of a stage when that ends
 
 CHANGED = 3.0  # levels of 255, mean over a picture: more than a sensor's noise, less than a person
 STRIDE = 8  # pictures are compared on every eighth pixel: 0.01 ms
+GRACE = 2.0  # seconds that closing waits for a call that is still running
 LONGEST_PAUSE = 30.0  # seconds between attempts once every runtime has failed
 
 
@@ -69,8 +71,9 @@ class Policy:
 
     deadline: seconds a call may take before it is abandoned; None runs in the caller's thread,
         where nothing can be abandoned (a thread's hand-off costs: benchmarks/supervision.py).
-    retries: further calls of a runtime that failed. pause: seconds before the first of them and
-        before the first new attempt when all have failed; doubled every time.
+    retries: further calls of a runtime that failed, with this frame or the next one. pause: seconds
+        before the first of them and before the first new attempt when all have failed; doubled
+        every time.
     stuck: identical answers to changed pictures before a runtime is examined; 0 for never.
     abandoned: hung calls left behind, each with a thread and memory, before giving up until one
         of them ends.
@@ -159,29 +162,32 @@ class Supervisor(Generic[E]):
         self, seat: _Seat[E], picture: Picture, limit: float | None, tick: Tick | None
     ) -> Answer | None:
         """Call once, and again where it failed; None where the runtime was given up."""
-        for again in range(self.policy.retries + 1):
+        while True:
             left = self._left(limit)
             if left == 0.0:
-                raise MaskLate(f"wanted a mask in time, found: {self.reason}; try the next frame")
+                found = self.reason or "that the call failed, and no time to try again"
+                raise MaskLate(f"wanted a mask in time, found {found}; try the next frame")
             try:
                 answer = seat.call(picture, left, tick)
+                seat.failed = 0
+                frozen = seat.watch.suspects(picture, answer) and self._is_stuck(seat, answer)
             except _Hung as hung:
                 self.counters.hangs += 1
                 self._leave(f"no answer in {1e3 * hung.seconds:.0f} ms", hung=True)
                 return None
             except BackendFailure as failure:
                 self.counters.failures += 1
-                if again == self.policy.retries:
+                seat.failed += 1  # also across frames: a deadline may leave no time to try again
+                if seat.failed > self.policy.retries:
                     self._leave(str(failure))
                     return None
-                self._rest(self.policy.pause * 2**again, limit)
+                self._rest(self.policy.pause * 2 ** (seat.failed - 1), limit)
                 continue
-            if seat.watch.suspects(picture, answer) and self._is_stuck(seat, answer, limit):
+            if frozen:
                 self.counters.stuck += 1
                 self._leave(f"the same answer to {self.policy.stuck} changed pictures")
                 return None
             return answer
-        return None
 
     def _ready(self, limit: float | None) -> _Seat[E]:
         """Return the runtime to use: one that returned, the present one, or a newly opened one."""
@@ -273,14 +279,15 @@ class Supervisor(Generic[E]):
             self.counters.returns += 1
             log.warning("back on %s", self._choices[self._index].name)
 
-    def _is_stuck(self, seat: _Seat[E], answer: Answer, limit: float | None) -> bool:
-        """Ask the runtime about two pictures it told apart when it was opened."""
+    def _is_stuck(self, seat: _Seat[E], answer: Answer) -> bool:
+        """Ask the runtime about two pictures it told apart when it was opened.
+
+        Each has the whole of a deadline: what is left of the frame's would condemn a runtime for
+        being busy. Raises BackendFailure, _Hung.
+        """
         if not seat.tells_apart:
             return False  # by right it says the same of both: it cannot be examined so
-        try:
-            said = [seat.call(p, self._left(limit)) for p in silhouettes(seat.engine.shape)]
-        except (_Hung, BackendFailure):
-            return True
+        said = [seat.call(p, self.policy.deadline) for p in silhouettes(seat.engine.shape)]
         return all(answer.tobytes() == other.tobytes() for other in said)
 
     def _left(self, limit: float | None) -> float | None:
@@ -291,11 +298,18 @@ class Supervisor(Generic[E]):
         self._sleep(seconds if left is None else min(seconds, left))
 
     def close(self) -> None:
-        """Close the runtime and whatever is being opened; may be called twice."""
+        """Close the runtime and whatever is being opened; may be called twice.
+
+        The device is free when this returns, unless a call hangs in it: that is waited for for two
+        seconds at most.
+        """
         self._closed = True
         seat, self._seat = self._seat, None
         if seat is not None:
             seat.end()
+            if not seat.wait(GRACE):
+                name = self._choices[seat.index].name
+                log.warning("%s: did not let go in %g s; left behind", name, GRACE)
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.cancel()
@@ -316,6 +330,7 @@ class _Seat(Generic[E]):
     def __init__(self, opened: _Opened[E], watch: Watch, *, threaded: bool) -> None:
         self.index, self.engine, self.watch = opened.index, opened.engine, watch
         self.tells_apart = opened.tells_apart
+        self.failed = 0  # calls in a row
         self._worker = _Worker(opened.engine) if threaded else None
 
     def call(self, picture: Picture, seconds: float | None, tick: Tick | None = None) -> Answer:
@@ -336,6 +351,10 @@ class _Seat(Generic[E]):
             self.engine.close()
         else:
             self._worker.end()
+
+    def wait(self, seconds: float) -> bool:
+        """True once the engine is closed, after `end`."""
+        return self._worker is None or self._worker.wait(seconds)
 
 
 class Watch:
@@ -413,6 +432,11 @@ class _Worker:
     def end(self) -> None:
         """Stop after the present call, whenever that ends; the thread closes the engine."""
         self._asked.put(None)
+
+    def wait(self, seconds: float) -> bool:
+        """True once the thread has ended."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _work(self) -> None:
         while True:

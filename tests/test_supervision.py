@@ -30,6 +30,7 @@ class Device:
     frozen: bool = False
     saturated: bool = False
     slow_to_open: float = 0.0
+    slow: float = 0.0  # seconds a call takes
     opened: int = 0
     closed: int = 0
     calls: int = 0
@@ -59,6 +60,7 @@ class Bright:
     ) -> NDArray[np.generic]:
         device = self.device
         device.calls += 1
+        time.sleep(device.slow)
         if device.hanging:
             device.free.wait(20)
             raise BackendFailure("the call came back, far too late")
@@ -270,6 +272,29 @@ def test_an_interrupted_call_does_not_answer_the_next_one(npu: Device) -> None:
     assert np.array_equal(boss.run(other)[1], truth(other))
 
 
+def test_a_device_that_fails_every_frame_is_left_where_no_time_is_left_to_retry(
+    npu: Device, cpu: Device
+) -> None:
+    boss = supervised(npu, cpu, deadline=0.05, pause=10.0)  # a pause that fits no deadline
+    picture = pictures(1)[0]
+    npu.there = False
+    with pytest.raises(MaskLate, match="no time to try again"):
+        boss.run(picture)
+    for _ in range(3):
+        try:
+            assert boss.run(picture)[0].device is cpu
+        except MaskLate:  # it was still opening
+            time.sleep(0.05)
+    assert boss.degraded and "device lost" in boss.reason
+
+
+def test_closing_waits_until_the_device_is_free(npu: Device) -> None:
+    boss = supervised(npu, deadline=5.0)
+    boss.run(pictures(1)[0])
+    boss.close()
+    assert npu.closed == 1, "who opens the device next would find it taken"
+
+
 # --- a device that is stuck -----------------------------------------------------------------------
 
 
@@ -310,6 +335,18 @@ def test_the_same_answer_to_other_pictures_is_examined_not_condemned(npu: Device
     for i in range(30):
         boss.run(np.roll(base, i % 2, axis=0))
     assert boss.counters.stuck == 0 and npu.calls > PROBES + 30, "it was examined"
+
+
+def test_a_device_that_needs_most_of_the_deadline_is_examined_too(npu: Device, cpu: Device) -> None:
+    # Rooms in changing light, the same answer by right; two more calls fit no deadline.
+    boss = supervised(npu, cpu, deadline=0.3, stuck=5)
+    npu.slow = 0.2
+    base = np.full(SHAPE, 100, np.uint8)
+    base[::2] += 40
+    for i in range(8):
+        boss.run(np.roll(base, i % 2, axis=0))
+    assert npu.calls > PROBES + 8, "it was examined"
+    assert boss.engine.device is npu and not boss.degraded, boss.reason
 
 
 def test_silhouettes_differ_and_are_pictures() -> None:
