@@ -28,6 +28,9 @@ CUT = 24.0  # levels by which the mean cell changed: another scene, for which th
 class Cadence:
     """Decides when the network runs, and makes the masks between. every: frames per network run.
 
+    The segmenter resets it after more than smoothing.GAP seconds without a frame, and where time
+    ran backwards: a mask is not carried over a pause.
+
     Raises FrameError for a number of frames that is none.
 
     >>> segmenter.cadence = Cadence(2)                                     # doctest: +SKIP

@@ -11,6 +11,7 @@ that fails later gives way to the next in the same manner (edge_seg/supervision.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -31,7 +32,7 @@ from edge_seg.counters import Counters, Latency
 from edge_seg.engine import Engine
 from edge_seg.errors import BackendUnavailable, FrameError, MaskLate
 from edge_seg.pixels import Mask, Picture
-from edge_seg.smoothing import DEFAULT, Smoother, resolve
+from edge_seg.smoothing import DEFAULT, GAP, Smoother, resolve
 from edge_seg.supervision import Choice, Policy, Supervisor
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class EdgeSegmenter:
         self.edges = edges
         self.cadence: Cadence | None = None
         self._seen: tuple[int, ...] = ()  # the shape of the last frame
+        self._when = math.nan  # its time, s
         self.board = board
         self.latency = Latency()
         self._engines = engines
@@ -92,8 +94,9 @@ class EdgeSegmenter:
         board: a name or alias, a path to a board.toml, a Board, or "auto" (detect).
         format: of the frames you will pass: "bgr", "rgb", "nv12" or "yuv420".
         threads: overrides the runtime's number of threads.
-        smoother: "default" (smoothing.Steady), None (off) or a Smoother; it is asked for frames
-        with a timestamp alone, so unrelated pictures pass it by.
+        smoother: "default" (smoothing.Steady), None (off) or a Smoother, which no other segmenter
+        may have: it remembers one camera's masks. It is asked for frames with a timestamp alone, so
+        unrelated pictures pass it by.
         edges: bring the mask to the picture's contours where the network's output is coarser than
         its input (edge_seg.contours); False enlarges it as it is.
         policy: when to give a runtime up (supervision.Policy); None: retry failures once, find
@@ -105,6 +108,7 @@ class EdgeSegmenter:
         >>> segmenter = EdgeSegmenter.open("my-bundle", board="rpi5")     # doctest: +SKIP
         """
         _check_format(format)
+        smoother = resolve(smoother)  # refused before a device is taken
         loaded = bundle if isinstance(bundle, ModelBundle) else _load(bundle)
         chosen = board_module.resolve(board)
         runtimes = [runtime.with_threads(threads) for runtime in chosen.runtimes]
@@ -195,17 +199,23 @@ class EdgeSegmenter:
             raise FrameError(f"wanted a mask dtype in {DTYPES}, found {dtype!r}")
         tick = clock or _no_clock
         format = self.format if format is None else format
+        wanted = pixels.frame_size(frame, format) if size is None else _check_size(size)
         picture, placement = pixels.prepare(frame, self.spec, format=format)
         tick("prepare")
-        if timestamp is None or frame.shape != self._seen:
-            self._forget()  # a frame of its own, or of another camera
-        self._seen = frame.shape
+        self._follow(frame, timestamp)
         mask = self._mask((picture, placement), timestamp, dtype, tick)
-        wanted = pixels.frame_size(frame, format) if size is None else _check_size(size)
         full = pixels.restore(mask, placement, self.spec, size=wanted, out=out)
         tick("restore")
         self.latency.add(time.perf_counter() - began)
         return full
+
+    def _follow(self, frame: Picture, timestamp: float | None) -> None:
+        """Forget what does not belong to this frame any more."""
+        if timestamp is None or frame.shape != self._seen:
+            self._forget()  # a frame of its own, or of another camera
+        elif self.cadence is not None and not 0 <= timestamp - self._when <= GAP:
+            self.cadence.reset()  # too long ago to carry; a smoother has its own clock
+        self._seen, self._when = frame.shape, math.nan if timestamp is None else timestamp
 
     def _changed(self, engine: Engine) -> None:
         self._engine = engine
@@ -280,7 +290,7 @@ class EdgeSegmenter:
 
         with ExitStack() as stack:
             if not isinstance(source, Source):
-                policy, lores = LivePolicy(drop=drop), (self.spec.height, self.spec.width)
+                policy, lores = LivePolicy(drop=drop), self.spec.squeezed
                 source = stack.enter_context(
                     open_source(source, format=self.format, lores=lores, policy=policy)
                 )
@@ -297,12 +307,21 @@ class EdgeSegmenter:
         """Return the mask, at the frame's size, of a shot that `source` handed out.
 
         timed: whether consecutive shots belong together; None: what the source says (`moving`).
+        Its small twin is what the network sees, unless that is squeezed and the network wants
+        proportions kept ("letterbox").
         """
         when = shot.timestamp if (source.moving if timed is None else timed) else None
-        if shot.lores is None:
-            return self.segment(shot.frame, when, dtype=dtype, format=source.format)
         size = pixels.frame_size(shot.frame, source.format)
+        if shot.lores is None or not self._accepts(shot.lores, size, source.lores_format):
+            return self.segment(shot.frame, when, dtype=dtype, format=source.format)
         return self.segment(shot.lores, when, size=size, dtype=dtype, format=source.lores_format)
+
+    def _accepts(self, lores: Picture, size: tuple[int, int], format: str) -> bool:
+        """True where a small twin shows a frame of `size` in the proportions the network wants."""
+        height, width = pixels.frame_size(lores, format)
+        # Even sides: up to 2 px off each.
+        kept = abs(height * size[1] - width * size[0]) <= 2 * max(size)
+        return self.spec.squeezed is not None or kept
 
     def close(self) -> None:
         """Free the backend; may be called twice."""

@@ -99,6 +99,11 @@ class InputSpec:
         if not 0 <= self.pad <= 255:
             raise BundleError(f"input: wanted pad in 0..255, found {self.pad!r:.40}")
 
+    @property
+    def squeezed(self) -> tuple[int, int] | None:
+        """(height, width) that a camera may squeeze frames to; None where proportions are kept."""
+        return (self.height, self.width) if self.fit == "stretch" else None
+
     def __str__(self) -> str:
         bars = f" with bars of {self.pad}" if self.fit == "letterbox" else ""
         return (

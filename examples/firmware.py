@@ -26,7 +26,7 @@ def notify(state):
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
 there, changed = False, 0
 with EdgeSegmenter.open() as segmenter:
-    lores = (segmenter.spec.height, segmenter.spec.width)  # made by the Pi's image processor
+    lores = segmenter.spec.squeezed  # made by the Pi's image processor
     with open_source(sys.argv[1], format="yuv420", lores=lores) as source:
         notify("READY=1")
         while True:

@@ -91,6 +91,18 @@ def test_a_cadence_that_is_none_is_refused(every: int) -> None:
         Cadence(2).carry(drawn(0)[0])
 
 
+@pytest.mark.parametrize("pause", [3600.0, -5.0])
+def test_no_mask_is_carried_over_a_pause(fake_bundle: Path, fake_board: Path, pause: float) -> None:
+    frame = np.full((90, 120, 3), 40, np.uint8)
+    with EdgeSegmenter.open(fake_bundle, board=str(fake_board)) as segmenter:
+        segmenter.cadence = Cadence(30)
+        segmenter.segment(frame, 10.0)
+        segmenter.segment(frame, 10.1)
+        frame[60:, 50:70] = 220  # somebody came in meanwhile; most of the room is as it was
+        mask = segmenter.segment(frame, 10.1 + pause)
+        assert mask[70:, 55:65].min() > 0.9
+
+
 @pytest.mark.parametrize("timed", [True, False])
 def test_the_segmenter_leaves_frames_out_only_where_they_have_times(
     fake_bundle: Path, fake_board: Path, timed: bool

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from edge_seg.camera import LivePolicy, LiveSource, colors, fake, open_source, p
 from edge_seg.camera.fake import Event, FakeCamera, Hardware
 from edge_seg.camera.live import Request
 from edge_seg.camera.picamera2 import Picamera2Stream
+from edge_seg.camera.shots import Shot, Source
 from edge_seg.errors import CameraError
 from edge_seg.segmenter import EdgeSegmenter
 from tests.fake_picamera2 import FakePicamera2
@@ -152,7 +154,7 @@ def test_stream_gives_the_mask_of_main_from_lores(fake_bundle: Path, fake_board:
     world = FakeCamera(Hardware())
 
     def connect() -> Picamera2Stream:
-        request = Request(size=(240, 320), lores=(64, 96))
+        request = Request(size=(240, 360), lores=(64, 96))
         return Picamera2Stream(lambda n: FakePicamera2(world, n), 0, request=request)
 
     with (
@@ -162,11 +164,40 @@ def test_stream_gives_the_mask_of_main_from_lores(fake_bundle: Path, fake_board:
         source.turn(90, False)
         frame, mask = next(segmenter.stream(source))
         number = fake.number_in(np.rot90(frame))
-    assert frame.shape == (320, 240, 3) and mask.shape == (320, 240)
+    assert frame.shape == (360, 240, 3) and mask.shape == (360, 240)
     # The fake network says "person" where it is bright: the figure in the fake camera's scene.
-    truth = np.rot90(fake.scene(240, 320, number % fake.LOOP / fake.LOOP)[..., 1] > 120, -1)
+    truth = np.rot90(fake.scene(240, 360, number % fake.LOOP / fake.LOOP)[..., 1] > 120, -1)
     found = mask >= 0.5
     assert (found & truth).sum() / (found | truth).sum() > 0.9
+
+
+class Seen:
+    """A smoother that keeps the pictures the network saw."""
+
+    def __init__(self) -> None:
+        self.pictures: list[np.ndarray] = []
+
+    def update(self, mask: np.ndarray, picture: np.ndarray, timestamp: float | None) -> np.ndarray:
+        self.pictures.append(picture)
+        return mask
+
+    def reset(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("wide", "bars"), [(320, True), (360, False)])
+def test_a_network_that_keeps_proportions_never_sees_a_squeezed_twin(
+    fake_bundle: Path, fake_board: Path, wide: int, bars: bool
+) -> None:
+    seen = Seen()
+    main, lores = fake.scene(240, wide, 0.3), fake.scene(64, 96, 0.3)
+    shot = Shot(main, 0.0, "000000", cv2.cvtColor(lores, cv2.COLOR_BGR2YUV_I420))
+    with EdgeSegmenter.open(fake_bundle, board=str(fake_board), smoother=seen) as segmenter:
+        mask = segmenter.segment_shot(shot, Source(iter(()), describe=""))
+        assert mask.shape == (240, wide)
+        pad = segmenter.spec.pad
+    # 320x240 in 96x64 leaves bars at the sides; the twin, squeezed, has none.
+    assert bool((seen.pictures[0][:, :5] == pad).all()) is bars
 
 
 def test_a_camera_that_is_not_there_says_where_to_look() -> None:

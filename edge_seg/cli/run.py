@@ -139,13 +139,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lores(args: argparse.Namespace) -> tuple[int, int] | None:
-    """Return the network's size for a camera that can make a second stream of it."""
+    """Return the network's size where a camera can make a second stream of it."""
     if not args.source.startswith("picamera2"):
         return None
     from edge_seg.bundle import ModelBundle
 
-    spec = ModelBundle.load(args.bundle).input
-    return spec.height, spec.width
+    return ModelBundle.load(args.bundle).input.squeezed
 
 
 def _show_counters(stack: ExitStack, endpoint: tuple[str | None, int], segmenter: Any) -> None:
