@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from edge_seg import pixels
 from edge_seg.backends import Backend, Tensor
 from edge_seg.board import Runtime
@@ -43,7 +45,8 @@ class Engine:
     def run(self, picture: Picture, tick: Callable[[str], None] | None = None) -> Tensor:
         """Return the network's answer to a small picture, uint8 of `shape`.
 
-        tick: called with "encode" and "infer" as they end. Raises FrameError, BackendFailure.
+        tick: called with "encode" and "infer" as they end. Raises FrameError, and BackendFailure
+        where the backend fails or answers NaN, which would come out as "no person".
         """
         tensor = self._codec.encode(picture)
         if tick is not None:
@@ -54,6 +57,11 @@ class Engine:
             raise
         except Exception as error:  # a vendor's library raises what it likes when a device goes
             raise BackendFailure(f"{type(error).__name__}: {error}") from error
+        if answer.dtype.kind == "f" and np.isnan(answer.min()):  # which finds a NaN anywhere
+            raise BackendFailure(
+                f"wanted numbers, found NaN in {np.count_nonzero(np.isnan(answer))} of "
+                f"{answer.size} values; try another runtime or precision"
+            )
         if tick is not None:
             tick("infer")
         return answer

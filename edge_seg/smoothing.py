@@ -89,7 +89,9 @@ def resolve(smoother: Smoother | str | None) -> Smoother | None:
     if isinstance(smoother, str):
         if smoother == DEFAULT:
             return Steady()
-    elif smoother is None or all(hasattr(smoother, verb) for verb in ("update", "reset")):
+    elif smoother is None:
+        return None
+    elif not isinstance(smoother, type) and all(hasattr(smoother, v) for v in ("update", "reset")):
         return smoother
     raise FrameError(
         f"wanted smoother= as {DEFAULT!r}, None or an object with update() and reset(), found "

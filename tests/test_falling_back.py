@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge_seg import EdgeSegmenter
+from edge_seg.backends import Backend, Tensor
+from edge_seg.backends.fake import FakeBackend
 from edge_seg.board import Board, Runtime
+from edge_seg.bundle import ModelBundle
 from edge_seg.cli import main
+from edge_seg.engine import Engine
 from edge_seg.errors import BackendFailure, BackendUnavailable, MaskLate
 from edge_seg.pixels import Mask, Picture
 from edge_seg.recording import VideoFile, frames_in
-from edge_seg.supervision import Policy
+from edge_seg.supervision import Choice, Policy, Supervisor
 
 PROBES = 2  # calls that opening takes
 FLOAT_STEP = 0.25 * (0.5 * 8 / 127 + 8 / 255) + 1e-3  # what int8 may differ from float by
@@ -71,6 +75,39 @@ def test_a_device_lost_while_running_costs_no_frame(
         assert segmenter.latency.count == 30
     assert len(caplog.records) == 1, "said once, not per frame"
     assert "running on fake fp32, because fake int8" in caplog.text
+
+
+class Overflowing:
+    """The fake network on a device whose arithmetic overflows from a call on: NaN in one cell."""
+
+    def __init__(self, path: Path) -> None:
+        self._backend = FakeBackend(path)
+        self.input, self.output, self.calls = self._backend.input, self._backend.output, 0
+
+    def infer(self, tensor: Tensor) -> Tensor:
+        self.calls += 1
+        answer = self._backend.infer(tensor)
+        if self.calls > PROBES + 3:
+            answer[0, 8, 12, 0] = np.nan
+        return answer
+
+    def close(self) -> None:
+        self._backend.close()
+
+
+def test_a_network_that_answers_nan_gives_way(fake_bundle: Path, truth: EdgeSegmenter) -> None:
+    bundle = ModelBundle.load(fake_bundle)
+    path = bundle.file(bundle.find("fake", "fp32"))
+
+    def choice(name: str, make: Callable[[Path], Backend]) -> Choice[Engine]:
+        return Choice(name, lambda: Engine(bundle.input, bundle.output, backend=make(path)))
+
+    engines = Supervisor([choice("gpu fp16", Overflowing), choice("cpu fp32", FakeBackend)])
+    with EdgeSegmenter(engines, edges=True) as segmenter:
+        for number, frame in enumerate(frames(8)):
+            assert_right(segmenter.segment(frame), frame, truth)
+            assert segmenter.degraded == (number >= 3)
+        assert "gpu fp16: wanted numbers, found NaN in 1 of 384 values" in segmenter.reason
 
 
 def test_a_frozen_device_is_left(fake_bundle: Path, truth: EdgeSegmenter) -> None:

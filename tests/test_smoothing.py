@@ -425,6 +425,6 @@ def test_what_smoother_means() -> None:
     assert smoothing.resolve(own) is own and smoothing.resolve(None) is None
     default = smoothing.resolve("default")
     assert isinstance(default, Steady) and default.half_life == smoothing.HALF_LIFE
-    for wrong in ("steady", 0.5, object()):
+    for wrong in ("steady", 0.5, object(), Steady):
         with pytest.raises(FrameError, match="smoother="):
             smoothing.resolve(wrong)  # type: ignore[arg-type]
