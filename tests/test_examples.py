@@ -122,7 +122,10 @@ def page() -> Iterator[str]:
         yield running.stdout.readline().strip()
     finally:
         running.send_signal(signal.SIGINT)
-        running.wait(timeout=20)
+        try:
+            running.wait(timeout=20)
+        finally:
+            running.kill()  # a suite started with SIGINT ignored hands that on
 
 
 def test_a_browser_gets_one_jpeg_after_the_other(page: str) -> None:
