@@ -107,12 +107,13 @@ def cover(picture: Picture, size: tuple[int, int]) -> Picture:
     """
     height, width = size
     scale = max(height / picture.shape[0], width / picture.shape[1])
-    wide = max(width, round(picture.shape[1] * scale))
-    high = max(height, round(picture.shape[0] * scale))
+    # Cut first: a strip of 3x6000 enlarged whole would be gigabytes.
+    high = min(picture.shape[0], max(1, round(height / scale)))
+    wide = min(picture.shape[1], max(1, round(width / scale)))
+    top, left = (picture.shape[0] - high) // 2, (picture.shape[1] - wide) // 2
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    large = cv2.resize(picture, (wide, high), interpolation=method)
-    top, left = (high - height) // 2, (wide - width) // 2
-    return np.ascontiguousarray(large[top : top + height, left : left + width])
+    part = picture[top : top + high, left : left + wide]
+    return np.asarray(cv2.resize(part, (width, height), interpolation=method), dtype=np.uint8)
 
 
 def cut_out(frame: Picture, mask: Mask) -> Picture:

@@ -70,6 +70,18 @@ def test_blur_removes_detail_and_keeps_brightness() -> None:
     assert abs(float(blurred.mean()) - float(frame.mean())) < 1.0
 
 
+def test_a_strip_covers_a_frame_in_the_frame_s_memory() -> None:
+    """Enlarged whole before it is cut, this one took 3 GB."""
+    import resource
+
+    picture = np.zeros((3, 6000, 3), np.uint8)
+    picture[:, 2990:3010] = 200  # what is in the middle stays there
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    fitted = compositing.cover(picture, (720, 1280))
+    assert fitted.shape == (720, 1280, 3) and fitted[:, 640].min() == 200
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
 @pytest.mark.parametrize("size", [(300, 300), (100, 400), (400, 100), (17, 23)])
 def test_cover_fills_the_frame_without_stretching(size: tuple[int, int]) -> None:
     picture = np.zeros((200, 300, 3), dtype=np.uint8)
