@@ -130,7 +130,8 @@ def test_a_live_camera_is_left_and_its_video_finished(
     heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     end = time.monotonic() + 60
-    while len(list(masks.glob("*.png"))) < 3 and time.monotonic() < end:
+    # A frame's mask is written before its picture: four masks are at least three pictures.
+    while len(list(masks.glob("*.png"))) < 4 and time.monotonic() < end:
         time.sleep(0.02)
     if "hang" in camera:
         time.sleep(2.0)  # until the camera's call does not come back
