@@ -31,7 +31,6 @@ FLOAT, EIGHT_BITS = 0, (3, 9)  # TensorType: FLOAT32; UINT8, INT8
 DEQUANTIZE, QUANTIZE = 6, 114
 SUMS = (0, 41)  # ADD, SUB: the library aborts where 2 * input scale >= 2^20 * output scale
 MAX_RATIO = 2.0**18
-LONG_CODES = 127  # the older of the two operator codes says so where the newer one counts
 
 
 class Damaged(Exception):
