@@ -66,10 +66,15 @@ def check_frame(frame: object) -> Picture:
     return frame
 
 
-def frame_size(frame: object, format: str = "bgr") -> tuple[int, int]:
-    """Return (height, width) of a frame in `format`. Raises FrameError where it is no frame."""
+def check_format(format: str) -> None:
+    """Raise FrameError where a frame's format is none of FORMATS."""
     if format not in FORMATS:
         raise FrameError(f"wanted a frame format in {FORMATS}, found {format!r}")
+
+
+def frame_size(frame: object, format: str = "bgr") -> tuple[int, int]:
+    """Return (height, width) of a frame in `format`. Raises FrameError where it is no frame."""
+    check_format(format)
     if format not in yuv.PLANAR:
         checked = check_frame(frame)
         return checked.shape[0], checked.shape[1]

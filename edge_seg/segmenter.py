@@ -62,7 +62,7 @@ class EdgeSegmenter:
         edges: bool = False,
         board: Board | None = None,
     ) -> None:
-        _check_format(format)
+        pixels.check_format(format)
         self.format = format
         self.smoother = resolve(smoother)
         self.edges = edges
@@ -107,7 +107,7 @@ class EdgeSegmenter:
 
         >>> segmenter = EdgeSegmenter.open("my-bundle", board="rpi5")     # doctest: +SKIP
         """
-        _check_format(format)
+        pixels.check_format(format)
         smoother = resolve(smoother)  # refused before a device is taken
         loaded = bundle if isinstance(bundle, ModelBundle) else _load(bundle)
         chosen = board_module.resolve(board)
@@ -365,7 +365,7 @@ def open_artifact(
     This is how an artifact is judged; nothing is kept of it.
     Raises BundleError, BackendUnavailable.
     """
-    _check_format(format)
+    pixels.check_format(format)
     reader = _reader(artifact)
     backend = open_backend(reader, bundle.file(artifact), {"threads": threads})
     engine = Engine(bundle.input, bundle.output, backend=backend, artifact=artifact)
@@ -403,11 +403,6 @@ def _choice(bundle: ModelBundle, runtime: Runtime, cache: str | Path | None) -> 
         )
 
     return Choice(str(runtime), open)
-
-
-def _check_format(format: str) -> None:
-    if format not in pixels.FORMATS:
-        raise FrameError(f"wanted a frame format in {pixels.FORMATS}, found {format!r}")
 
 
 def _check_size(size: tuple[int, int]) -> tuple[int, int]:

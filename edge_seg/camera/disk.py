@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg import yuv
-from edge_seg.camera.shots import Shot, Source
+from edge_seg.camera.shots import Shot, Source, known_fps
 from edge_seg.errors import CameraError, DatasetError, FrameError
 from edge_seg.pictures import PICTURE_SUFFIXES, in_natural_order, read_list, read_picture
 
@@ -23,7 +23,6 @@ LIST_SUFFIXES = (".txt", ".lst", ".list")
 CLIP_FPS = 30.0  # frames/ of a clip carry no time
 PICTURE_FPS = 1.0  # unrelated pictures shown as a video: one a second
 CUT_SHORT = 0.9  # of the frames a header announces; headers of whole files are wrong by one or two
-MAX_FPS = 240.0  # above that a header counts ticks, not frames
 VIDEO_FPS = 30.0  # where a container states none
 ON_DISK = (
     "a video file, a folder of pictures, a clip folder with frames/, or a list file "
@@ -107,16 +106,15 @@ def _video(path: Path, format: str) -> Source:
             f"{path}: wanted {ON_DISK}, found a file that holds no video this OpenCV can read; "
             "check it with a player, or copy it again"
         )
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    known = math.isfinite(fps) and 0 < fps <= MAX_FPS
-    rate = float(fps) if known else VIDEO_FPS
+    fps = known_fps(capture.get(cv2.CAP_PROP_FPS))
+    rate = fps or VIDEO_FPS
     stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     count = int(stated) if math.isfinite(stated) and 0 < stated < 1e9 else None
     shots = _video_shots(capture, first, format=format, fps=rate)
     return Source(
         _counted(shots, path, count),
         describe=f"{path} ({first.shape[1]}x{first.shape[0]}, {rate:g} fps)",
-        fps=rate if known else None,
+        fps=fps,
         count=count,
         close=capture.release,
     )

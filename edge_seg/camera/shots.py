@@ -8,6 +8,7 @@ Shot.lores       the same moment once more, small, in lores_format; None where t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -18,6 +19,12 @@ from numpy.typing import NDArray
 from edge_seg.camera.orientation import check_rotation, orient
 
 Picture = NDArray[np.uint8]
+MAX_FPS = 240.0  # above that a header or a driver counts ticks, not frames
+
+
+def known_fps(stated: float) -> float | None:
+    """Return a rate that a video's header or a driver states; None where it is none."""
+    return float(stated) if math.isfinite(stated) and 0 < stated <= MAX_FPS else None
 
 
 @dataclass(frozen=True)

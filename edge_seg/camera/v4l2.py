@@ -17,10 +17,9 @@ import cv2
 
 from edge_seg import yuv
 from edge_seg.camera.live import Request, Stream, Taken
+from edge_seg.camera.shots import known_fps
 from edge_seg.errors import CameraError, CameraLost, FrameError
 from edge_seg.pictures import in_natural_order
-
-MAX_FPS = 240.0  # above that a driver counts ticks, not frames
 
 
 def driver(device: str, request: Request) -> Callable[[], Stream]:
@@ -60,8 +59,7 @@ class V4l2Stream:
             )
         height, width = self._first.frame.shape[:2]
         self.describe = f"camera {device} ({width}x{height})"
-        fps = float(capture.get(cv2.CAP_PROP_FPS))
-        self.fps = fps if math.isfinite(fps) and 0 < fps <= MAX_FPS else None
+        self.fps = known_fps(capture.get(cv2.CAP_PROP_FPS))
 
     def _ask(self, request: Request) -> None:
         wanted = {cv2.CAP_PROP_FPS: request.fps}
