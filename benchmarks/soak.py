@@ -38,9 +38,9 @@ TURNS = 40  # of STEPS frames each, the old segmenter and a new one
 @dataclass
 class Soak:
     """What was seen. memory: resident MB, descriptors: open ones, median_ms: processor time of a
-    frame, p99_ms: of wall time; one of each per look. old_ms, new_ms: processor times at the end, of
-    this segmenter and of a new one. growth: MB per 100,000 frames, the median of the slopes between
-    all pairs of looks (Theil-Sen) after the first tenth of them.
+    frame, p99_ms: of wall time; one of each per look. old_ms, new_ms: processor times of a frame at
+    the end, of this segmenter and of a new one. growth: MB per 100,000 frames, the median of the
+    slopes between all pairs of looks (Theil-Sen) after the first tenth of them.
     """
 
     frames: int

@@ -10,6 +10,10 @@ add up. Off by default: docs/cadence.md has what it saves and what it loses.
 
 from __future__ import annotations
 
+import math
+from collections import deque
+from statistics import median
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +26,7 @@ Picture = NDArray[np.uint8]
 GRID = 64  # cells of the longer side
 LEAST_SIDE = 16  # cells: the flow's patches are 8x8, on a pyramid
 MOST_EVERY = 30
+REMEMBERED = 9  # times of each kind, of which `Budget` takes the median
 CUT = 24.0  # levels by which the mean cell changed: another scene, for which the network runs
 
 
@@ -65,6 +70,9 @@ class Cadence:
         self._mask, self._shape, self._carried = mask.copy(), picture.shape, 0
         self._light = _light(picture)
 
+    def spent(self, seconds: float) -> None:
+        """Be told how long the last frame took, from the frame to its mask. Does nothing here."""
+
     def carry(self, picture: Picture) -> Soft:
         """Return the last mask moved to where the picture's content is now; a new array.
 
@@ -85,6 +93,44 @@ class Cadence:
             *(cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE),
         )
         return np.asarray(carried, dtype=np.float32)
+
+
+class Budget(Cadence):
+    """The network as often as frames take `seconds` each in the mean; on all where they fit.
+
+    What a frame takes with and without the network is measured as frames come (medians of the last
+    few), so the network runs less often while the processor is throttled. Where the rest alone
+    takes longer than the budget, the network runs every 30th frame.
+
+    Raises FrameError for a time that is none.
+
+    >>> segmenter.cadence = Budget(0.020)                                  # doctest: +SKIP
+    """
+
+    def __init__(self, seconds: float) -> None:
+        if not 0 < seconds < math.inf:
+            raise FrameError(
+                f"wanted a budget in seconds, more than 0, found {seconds}; give the time a frame "
+                "may take"
+            )
+        super().__init__(1)
+        self.seconds = seconds
+        self._run: deque[float] = deque(maxlen=REMEMBERED)
+        self._carry: deque[float] = deque(maxlen=REMEMBERED)
+
+    def spent(self, seconds: float) -> None:
+        """Be told how long the last frame took; `every` follows."""
+        (self._carry if self._carried else self._run).append(seconds)
+        run = median(self._run)
+        if run <= self.seconds:
+            self.every = 1
+        elif not self._carry:
+            self.every = 2  # to find out what carrying takes
+        else:
+            carry = median(self._carry)
+            left = self.seconds - carry
+            wanted = math.ceil((run - carry) / left) if left > 0 else MOST_EVERY
+            self.every = min(max(wanted, 2), MOST_EVERY)
 
 
 def _light(picture: Picture) -> NDArray[np.uint8]:

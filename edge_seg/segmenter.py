@@ -50,7 +50,8 @@ class EdgeSegmenter:
     Use `EdgeSegmenter.open`, or `EdgeSegmenter.on` for a backend that is already open.
 
     latency: how long calls of `segment` took (edge_seg.counters.Latency).
-    cadence: None (off), or a cadence.Cadence: the network skips some of the frames with a time.
+    cadence: None (off), or a cadence.Cadence or Budget: the network skips some of the frames that
+        have a time.
     """
 
     def __init__(
@@ -206,7 +207,10 @@ class EdgeSegmenter:
         mask = self._mask((picture, placement), timestamp, dtype, tick)
         full = pixels.restore(mask, placement, self.spec, size=wanted, out=out)
         tick("restore")
-        self.latency.add(time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        self.latency.add(seconds)
+        if self.cadence is not None and timestamp is not None:
+            self.cadence.spent(seconds)
         return full
 
     def _follow(self, frame: Picture, timestamp: float | None) -> None:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_seg.cadence import Cadence
+from edge_seg.cadence import MOST_EVERY, Budget, Cadence
 from edge_seg.errors import FrameError
 from edge_seg.segmenter import EdgeSegmenter
 
@@ -81,6 +81,73 @@ def test_a_picture_too_small_for_motion_holds_the_mask() -> None:
     picture, mask = (p[:12, :12] for p in drawn(0))
     cadence.keep(mask, picture)
     np.testing.assert_array_equal(cadence.carry(picture), mask)
+
+
+def mean_time(budget: Budget, run: float, carry: float, frames: int = 360) -> float:
+    """The mean time of the last half of frames that take `run` or `carry` seconds."""
+    picture, mask = drawn(0)
+    spent = []
+    for _ in range(frames):
+        due = budget.due(picture)
+        if due:
+            budget.keep(mask, picture)
+        else:
+            budget.carry(picture)
+        spent.append(run if due else carry)
+        budget.spent(spent[-1])
+    return float(np.mean(spent[frames // 2 :]))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "run", "carry", "every"),
+    [(0.020, 0.018, 0.004, 1), (0.020, 0.030, 0.010, 2), (0.020, 0.100, 0.010, 9)],
+)
+def test_a_budget_is_kept_with_as_few_frames_left_out_as_can_be(
+    seconds: float, run: float, carry: float, every: int
+) -> None:
+    budget = Budget(seconds)
+    assert mean_time(budget, run, carry) <= seconds + 1e-9
+    assert budget.every == every
+    if every > 1:
+        assert (run + (every - 2) * carry) / (every - 1) > seconds, "one fewer would not keep it"
+
+
+def test_a_budget_follows_a_processor_that_slows_and_recovers() -> None:
+    budget = Budget(0.020)
+    mean_time(budget, 0.015, 0.004)
+    assert budget.every == 1
+    assert mean_time(budget, 0.045, 0.012) <= 0.0225  # throttled to a third
+    assert budget.every > 1
+    mean_time(budget, 0.015, 0.004)
+    assert budget.every == 1
+
+
+def test_a_budget_that_carrying_alone_exceeds_runs_the_network_seldom_but_runs_it() -> None:
+    budget = Budget(0.002)
+    mean_time(budget, 0.015, 0.004)
+    assert budget.every == MOST_EVERY
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_budget_that_is_no_time_is_refused(seconds: float) -> None:
+    with pytest.raises(FrameError, match="budget in seconds"):
+        Budget(seconds)
+
+
+def test_the_segmenter_tells_the_budget_what_frames_take(
+    fake_bundle: Path, fake_board: Path
+) -> None:
+    frame, stages = np.full((90, 120, 3), 40, np.uint8), []
+    with EdgeSegmenter.open(fake_bundle, board=str(fake_board)) as segmenter:
+        segmenter.cadence = Budget(1e-9)  # nothing is so fast
+        for i in range(10):
+            segmenter.segment(frame, i / 30, clock=stages.append)
+        assert stages.count("carry") > stages.count("infer")
+        segmenter.cadence = Budget(60.0)
+        stages.clear()
+        for i in range(10):
+            segmenter.segment(frame, i / 30, clock=stages.append)
+        assert stages.count("infer") == 10
 
 
 @pytest.mark.parametrize("every", [0, -1, 31])

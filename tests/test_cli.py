@@ -548,3 +548,8 @@ def test_run_writes_a_mask_for_frames_the_network_does_not_see(
         assert mask[:, LEFT].min() > 250 and mask[:, RIGHT].max() < 5
     assert run("--source", clip, "--masks", tmp_path / "n", "--every", 99) == 2
     assert "every 1 to 30 frames" in capsys.readouterr().err
+    assert run("--source", clip, "--masks", tmp_path / "b", "--budget", 1e-6) == 0
+    assert len(list((tmp_path / "b").glob("*.png"))) == 6
+    with pytest.raises(SystemExit):
+        run("--source", clip, "--masks", tmp_path / "n", "--budget", 0)
+    assert "wanted milliseconds" in capsys.readouterr().err

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_seg.cadence import Cadence
 
 
 def add_bundle(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
@@ -57,9 +60,10 @@ def add_edges(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_every(parser: argparse.ArgumentParser) -> None:
-    """Add --every."""
-    parser.add_argument(
+def add_cadence(parser: argparse.ArgumentParser) -> None:
+    """Add --every and --budget."""
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
         "--every",
         type=count,
         default=1,
@@ -67,6 +71,35 @@ def add_every(parser: argparse.ArgumentParser) -> None:
         help="run the network on every N-th frame and carry its mask by motion between, 1 to 30 "
         "(default: 1, on all); see docs/cadence.md",
     )
+    either.add_argument(
+        "--budget",
+        type=milliseconds,
+        metavar="MS",
+        help="run the network as often as a frame takes this long in the mean, from the frame to "
+        "its mask",
+    )
+
+
+def cadence(args: argparse.Namespace) -> Cadence | None:
+    """What --every and --budget ask for; None where the network runs on all frames."""
+    from edge_seg.cadence import Budget, Cadence
+
+    if args.budget is not None:
+        return Budget(args.budget)
+    return Cadence(args.every) if args.every > 1 else None
+
+
+def milliseconds(text: str) -> float:
+    """Return seconds of a time in milliseconds, more than 0 and at most 60000."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 60000:
+        raise argparse.ArgumentTypeError(
+            f"wanted milliseconds, more than 0 and at most 60000, found {text!r}; give one such"
+        )
+    return value / 1000
 
 
 def half_life(text: str) -> float:

@@ -65,7 +65,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "list, 30 for a clip folder); of a camera, no more are asked for and taken",
     )
     arguments.add_edges(parser)
-    arguments.add_every(parser)
+    arguments.add_cadence(parser)
     arguments.add_smoothing(
         parser,
         "800 for videos and cameras, off for unrelated pictures, whose times come from --fps",
@@ -85,13 +85,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Segment every frame, write what was asked for, say how it went."""
     _check(args)
-    from edge_seg.cadence import Cadence
     from edge_seg.camera import open_source
     from edge_seg.recording import MaskFolder, VideoFile
     from edge_seg.segmenter import EdgeSegmenter
 
     composite = _composite(args.background)
-    cadence = Cadence(args.every) if args.every > 1 else None
+    cadence = arguments.cadence(args)
     video: VideoFile | None = None
     source: Source | None = None
     try:
