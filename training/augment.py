@@ -180,7 +180,7 @@ class Renderer:
         planes[:, :, 1][shape > 0] = 255
 
     def _composite(self, rng: Rng, size: int) -> tuple[Picture, Planes]:
-        """One, two or three persons laid over a room, far ones first."""
+        """One to four persons laid over a room, far ones first; half of the groups side by side."""
         picture, planes = self._store[_pick(rng, self._groups["room"])]
         height, width = picture.shape[:2]
         aspect = math.exp(rng.uniform(-math.log(LANDSCAPE), math.log(LANDSCAPE)))
@@ -195,10 +195,14 @@ class Renderer:
         matrix = _matrix(box, size, turn=0.0, flip=_chance(rng, 0.5))
         scene, _ = _warp(picture, planes, matrix, size)
         canvas, mask = scene.astype(np.float32), np.zeros((size, size), np.float32)
-        persons = int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))
+        persons = int(rng.choice([1, 2, 3, 4], p=[0.4, 0.3, 0.2, 0.1]))
         tallness = np.sort(rng.uniform(0.4 if persons > 1 else 0.55, 1.15, persons))
-        for tall in tallness:
-            person, alpha = self._person(rng, size, tall=float(tall), aspect=aspect)
+        places: list[float | None] = [None] * persons
+        if persons > 1 and _chance(rng, 0.5):
+            places = [float(place) for place in rng.permutation(persons) + 0.5]
+        for tall, place in zip(tallness, places, strict=True):
+            at = None if place is None else place / persons - 0.5
+            person, alpha = self._person(rng, size, tall=float(tall), aspect=aspect, at=at)
             cover = alpha[:, :, None]
             canvas += cover * (person - canvas)
             mask = np.maximum(mask, alpha)
@@ -207,9 +211,12 @@ class Renderer:
         return np.rint(canvas).astype(np.uint8), out
 
     def _person(
-        self, rng: Rng, size: int, *, tall: float, aspect: float
+        self, rng: Rng, size: int, *, tall: float, aspect: float, at: float | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """A person `tall` frame heights high, and its alpha 0..1, on an S x S square."""
+        """A person `tall` frame heights high, and its alpha 0..1, on an S x S square.
+
+        at: frame widths to the right of the middle; None: anywhere.
+        """
         cutouts = self._groups["cutout"]
         whole = len(cutouts) > 0 and (not len(self._groups["labelled"]) or _chance(rng, 0.4))
         group = cutouts if whole else self._groups["labelled"]
@@ -217,8 +224,11 @@ class Renderer:
         height, width = picture.shape[:2]
         box_h = height / tall
         box_w = box_h * aspect
-        reach = max(box_w - width, 0.0) / 2 + 0.2 * width
-        centre_x = width / 2 + rng.uniform(-reach, reach)
+        if at is None:
+            reach = max(box_w - width, 0.0) / 2 + 0.2 * width
+            centre_x = width / 2 + rng.uniform(-reach, reach)
+        else:
+            centre_x = width / 2 - (at + rng.normal(0.0, 0.03)) * box_w
         # Photographs end at the lower edge, where the body was cut; cutouts may stand anywhere.
         drop = rng.uniform(-0.15, 0.15) * box_h if whole else -rng.uniform(0.0, 0.15) * height
         box = (centre_x, height - box_h / 2 + drop, box_w, box_h)

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.bundle import write_whole
+from edge_seg.bundle import whole_file, write_whole
 from edge_seg.errors import DatasetError, OutputError
 
 BLOBS = ("pictures.bin", "planes.bin")
@@ -55,8 +56,8 @@ class PictureStore:
         self._sizes: list[tuple[int, int]] = [(row["height"], row["width"]) for row in rows]
         areas = np.array([h * w for h, w in self._sizes], dtype=np.int64)
         self._starts = np.concatenate([[0], np.cumsum(areas)])
-        self._pictures = _mapped(folder / "pictures.bin", 3 * int(areas.sum()))
-        self._planes = _mapped(folder / "planes.bin", 2 * int(areas.sum()))
+        self._pictures = _mapped(folder / BLOBS[0], 3 * int(areas.sum()))
+        self._planes = _mapped(folder / BLOBS[1], 2 * int(areas.sum()))
         self.groups: dict[str, NDArray[np.int64]] = {
             group: np.array([i for i, r in enumerate(rows) if r["group"] == group], dtype=np.int64)
             for group in GROUPS
@@ -95,8 +96,6 @@ def render_store(entries: Iterable[Entry], folder: Path, *, fingerprint: str = "
                 folder / "index.json", json.dumps({"fingerprint": fingerprint, "entries": rows})
             )
     except OSError as error:
-        for name in BLOBS:  # half a store is of no use, and large
-            (folder / name).unlink(missing_ok=True)
         raise OutputError(
             f"{folder}: wanted to render pictures there, found: {error.strerror or error}; free "
             "space or choose another place"
@@ -107,11 +106,16 @@ def render_store(entries: Iterable[Entry], folder: Path, *, fingerprint: str = "
 
 
 def _write(entries: Iterable[Entry], folder: Path) -> list[dict[str, object]]:
-    """Write the pixels; returns the rows of the index."""
+    """Write the pixels; returns the rows of the index.
+
+    Into files of new names: another run may have mapped the old ones, and goes on reading them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.json").unlink(missing_ok=True)
     rows: list[dict[str, object]] = []
-    with (folder / "pictures.bin").open("wb") as pictures, (folder / "planes.bin").open("wb") as ps:
+    with ExitStack() as stack:
+        beside = [stack.enter_context(whole_file(folder / name)) for name in BLOBS]
+        pictures, ps = [stack.enter_context(path.open("wb")) for path in beside]
         for entry in entries:
             height, width = entry.picture.shape[:2]
             pictures.write(np.ascontiguousarray(entry.picture).tobytes())
