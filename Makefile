@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3.13 python3; 
 	$$p -c 'import ensurepip, venv' 2>/dev/null && echo $$p && break; done)
 export EDGE_SEG_CACHE ?= $(CURDIR)/$(VENV)/cache
 
-.PHONY: demo test test-slow test-aarch64 check bench soak install clean
+.PHONY: demo test test-slow test-aarch64 check bench soak network install clean
 
 ifeq ($(wildcard $(DEFAULT)/manifest.json),)
 demo:
@@ -38,6 +38,18 @@ bench: $(VENV)/.all ## speed and resizing, the network that ships and the offici
 
 soak: $(VENV)/.all ## 200,000 frames: memory, descriptors and latency stay flat
 	$(PY) benchmarks/soak.py --frames 200000
+
+# DATA: train.txt and val.txt, or images/ and masks/; see docs/fine-tune.md. MODELS: the teachers' files.
+DATA ?= ../shared/data
+MODELS ?= ../shared/models
+OUT ?= out/network
+network: $(VENV)/.all ## teach, train and convert: from pictures to the bundle OUT/portrait (hours)
+	$(PY) -m edge_seg teach --data $(DATA) --teachers training/teachers.json --models $(MODELS) -o $(OUT)/masks
+	OMP_NUM_THREADS=1 $(PY) -m torch.distributed.run --nproc-per-node $(shell nproc) -m edge_seg train \
+		--data $(DATA) $(if $(SCENES),--scenes $(SCENES)) --teacher $(OUT)/masks --from default \
+		--recipe training/portrait.json -o $(OUT)/run
+	$(PY) -m edge_seg convert $(OUT)/run --int8 --to all \
+		--calibration $(OUT)/run/train.txt --labels $(OUT)/run/val.txt -o $(OUT)/portrait
 
 install: $(VENV)/.all ## everything the targets above need
 
