@@ -131,13 +131,15 @@ def measure(
     source: str = "",
     calls: int = CALLS,
     smoother: Smoother | str | None = DEFAULT,
+    edges: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
     """Measure a bundle with a board's runtimes and threads on this machine.
 
     frames: uint8 (H, W, 3) BGR, used in turn; None for a generated 1280x720 sequence. source:
-    where they came from, for the report. calls: timed calls, ended early after 60 s. smoother: as
-    `EdgeSegmenter.open` takes it; the stage "smooth" is its. progress: called with the calls done.
+    where they came from, for the report. calls: timed calls, ended early after 60 s. smoother, edges: as
+    `EdgeSegmenter.open` takes them; the stages "smooth" and "edges" are theirs. progress: called
+    with the calls done.
 
     Raises what `EdgeSegmenter.open` and `segment` raise.
     """
@@ -146,21 +148,17 @@ def measure(
     chosen = resolve(board)
     heat = machine.temperature()
     began = time.perf_counter()
-    with EdgeSegmenter.open(bundle, board=chosen, threads=threads, smoother=smoother) as segmenter:
+    opening = EdgeSegmenter.open(
+        bundle, board=chosen, threads=threads, smoother=smoother, edges=edges
+    )
+    with opening as segmenter:
         opened = time.perf_counter()
         segmenter.segment(frames[0])
         first = time.perf_counter()
         clock = _steady(segmenter, frames, calls, progress)
-        assert segmenter.artifact is not None
         return Report(
-            measured_on=machine.measured_on(getattr(segmenter.backend, "library", "")),
-            is_board=chosen == detect() or chosen.is_here(Path("/")),
-            board=chosen.name,
-            board_title=chosen.title,
+            **_where(segmenter, chosen),
             bundle=_name(bundle),
-            artifact=segmenter.artifact.name,
-            runtime=str(segmenter.runtime),
-            refused=segmenter.reason,
             source=source,
             frame_sizes=sorted({(f.shape[0], f.shape[1]) for f in frames}),
             calls=len(clock.totals),
@@ -175,6 +173,20 @@ def measure(
             temperature=_heat(heat, machine.temperature()),
             throttled=machine.throttled() or UNAVAILABLE,
         )
+
+
+def _where(segmenter: EdgeSegmenter, board: Board) -> dict[str, Any]:
+    """The fields of a report that say what ran on what."""
+    assert segmenter.artifact is not None
+    return {
+        "measured_on": machine.measured_on(getattr(segmenter.backend, "library", "")),
+        "is_board": board == detect() or board.is_here(Path("/")),
+        "board": board.name,
+        "board_title": board.title,
+        "artifact": segmenter.artifact.name,
+        "runtime": str(segmenter.runtime),
+        "refused": segmenter.reason,
+    }
 
 
 def _steady(

@@ -399,6 +399,9 @@ def test_bench_says_first_that_the_figures_are_not_the_boards(
     data = json.loads(report.read_text())
     assert (data["is_board"], data["artifact"]) == (False, "fake-int8")
     assert {"measured_on", "board", "stages"} <= set(data)
+    assert "edges" in data["stages"]
+    assert main([*words, "--edges", "off", "--json", str(report)]) == 0
+    assert "edges" not in json.loads(report.read_text())["stages"]
 
 
 def test_bench_on_a_clip_with_labels(

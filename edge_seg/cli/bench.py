@@ -42,6 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     clips.add_fps(parser)
     arguments.add_smoothing(parser, "800, as run does for video")
+    arguments.add_edges(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.set_defaults(run=run)
 
@@ -66,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
             source=source,
             calls=args.calls,
             smoother=arguments.smoother(args.smoothing),
+            edges=args.edges == "on",
             progress=lambda done: advance(),
         )
     if args.labels:
@@ -96,7 +98,8 @@ def _quality(args: argparse.Namespace, bundle: ModelBundle) -> dict[str, Any]:
     from edge_seg.segmenter import EdgeSegmenter
 
     def opened() -> EdgeSegmenter:
-        return EdgeSegmenter.open(bundle, board=args.board, threads=args.threads)
+        edges = args.edges == "on"
+        return EdgeSegmenter.open(bundle, board=args.board, threads=args.threads, edges=edges)
 
     with opened() as segmenter, frames_bar("judging", None) as advance:
         pairs = labelled_pairs(args.labels)

@@ -18,6 +18,7 @@ from edge_seg.errors import BackendFailure, CameraLost
 if TYPE_CHECKING:
     from edge_seg.camera import Source
     from edge_seg.recording import VideoFile
+    from edge_seg.segmenter import EdgeSegmenter
 
 Composite = Callable[[Any, Any], Any]  # (frame, mask) -> frame
 UNKNOWN_FPS = 30.0  # of a camera that states no rate
@@ -85,9 +86,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Segment every frame, write what was asked for, say how it went."""
     _check(args)
-    from edge_seg.camera import open_source
     from edge_seg.recording import MaskFolder, VideoFile
-    from edge_seg.segmenter import EdgeSegmenter
 
     composite = _composite(args.background)
     cadence = arguments.cadence(args)
@@ -95,25 +94,9 @@ def run(args: argparse.Namespace) -> int:
     source: Source | None = None
     try:
         with ExitStack() as stack:
-            source = stack.enter_context(
-                open_source(
-                    args.source,
-                    fps=args.fps,
-                    rotate=args.rotate,
-                    mirror=args.mirror,
-                    lores=_lores(args),
-                )
-            )
+            source = stack.enter_context(_source(args))
             _check_names(args, source)
-            segmenter = stack.enter_context(
-                EdgeSegmenter.open(
-                    args.bundle,
-                    board=args.board,
-                    threads=args.threads,
-                    smoother=arguments.smoother(args.smoothing),
-                    edges=args.edges == "on",
-                )
-            )
+            segmenter = stack.enter_context(_segmenter(args))
             segmenter.cadence = cadence
             if args.metrics:
                 _show_counters(stack, args.metrics, segmenter)
@@ -135,6 +118,26 @@ def run(args: argparse.Namespace) -> int:
     if source.live and video is not None:
         _warn_of_pace(video, done / seconds)
     return 0
+
+
+def _source(args: argparse.Namespace) -> Source:
+    from edge_seg.camera import open_source
+
+    return open_source(
+        args.source, fps=args.fps, rotate=args.rotate, mirror=args.mirror, lores=_lores(args)
+    )
+
+
+def _segmenter(args: argparse.Namespace) -> EdgeSegmenter:
+    from edge_seg.segmenter import EdgeSegmenter
+
+    return EdgeSegmenter.open(
+        args.bundle,
+        board=args.board,
+        threads=args.threads,
+        smoother=arguments.smoother(args.smoothing),
+        edges=args.edges == "on",
+    )
 
 
 def _lores(args: argparse.Namespace) -> tuple[int, int] | None:
