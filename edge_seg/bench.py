@@ -127,8 +127,7 @@ def measure(
     *,
     board: str | Board = "auto",
     threads: int | None = None,
-    frames: Sequence[Picture] | None = None,
-    source: str = "",
+    frames: tuple[str, Sequence[Picture]] | None = None,
     calls: int = CALLS,
     smoother: Smoother | str | None = DEFAULT,
     edges: bool = True,
@@ -136,15 +135,16 @@ def measure(
 ) -> Report:
     """Measure a bundle with a board's runtimes and threads on this machine.
 
-    frames: uint8 (H, W, 3) BGR, used in turn; None for a generated 1280x720 sequence. source:
-    where they came from, for the report. calls: timed calls, ended early after 60 s. smoother, edges: as
+    frames: where they came from, for the report, and uint8 (H, W, 3) BGR, used in turn; None for a
+    generated 1280x720 sequence. calls: timed calls, ended early after 60 s. smoother, edges: as
     `EdgeSegmenter.open` takes them; the stages "smooth" and "edges" are theirs. progress: called
     with the calls done.
 
     Raises what `EdgeSegmenter.open` and `segment` raise.
     """
     if frames is None:
-        frames, source = generated(), f"generated {GENERATED_SIZE[1]}x{GENERATED_SIZE[0]} sequence"
+        frames = f"generated {GENERATED_SIZE[1]}x{GENERATED_SIZE[0]} sequence", generated()
+    source, pictures = frames
     chosen = resolve(board)
     heat = machine.temperature()
     began = time.perf_counter()
@@ -153,14 +153,14 @@ def measure(
     )
     with opening as segmenter:
         opened = time.perf_counter()
-        segmenter.segment(frames[0])
+        segmenter.segment(pictures[0])
         first = time.perf_counter()
-        clock = _steady(segmenter, frames, calls, progress)
+        clock = _steady(segmenter, pictures, calls, progress)
         return Report(
             **_where(segmenter, chosen),
             bundle=_name(bundle),
             source=source,
-            frame_sizes=sorted({(f.shape[0], f.shape[1]) for f in frames}),
+            frame_sizes=sorted({(p.shape[0], p.shape[1]) for p in pictures}),
             calls=len(clock.totals),
             init_ms=1e3 * (opened - began),
             first_ms=1e3 * (first - opened),

@@ -20,7 +20,7 @@ def report(fake_bundle: Path, fake_board: Path) -> bench.Report:
     """A report of the fake backend, 25 calls on two small frames."""
     frames = [np.full((90, 120, 3), level, dtype=np.uint8) for level in (10, 240)]
     return bench.measure(
-        ModelBundle.load(fake_bundle), board=str(fake_board), frames=frames, source="two", calls=25
+        ModelBundle.load(fake_bundle), board=str(fake_board), frames=("two", frames), calls=25
     )
 
 
@@ -57,7 +57,7 @@ def test_on_the_board_itself_it_does_not_disclaim(fake_bundle: Path, tmp_path: P
     if not Path("/proc/self/status").exists():
         pytest.skip("no /proc on this system")
     frames = [np.zeros((20, 30, 3), np.uint8)]
-    here = bench.measure(fake_bundle, board=board, frames=frames, calls=3)
+    here = bench.measure(fake_bundle, board=board, frames=("", frames), calls=3)
     assert here.is_board is True
     assert "not a figure" not in here.headline
     assert here.artifact == "fake-fp32"
@@ -98,14 +98,16 @@ def test_threads_that_replaced_the_boards_are_the_ones_reported(
     fake_bundle: Path, fake_board: Path
 ) -> None:
     frames = [np.zeros((20, 30, 3), np.uint8)]
-    found = bench.measure(fake_bundle, board=str(fake_board), threads=3, frames=frames, calls=2)
+    found = bench.measure(
+        fake_bundle, board=str(fake_board), threads=3, frames=("", frames), calls=2
+    )
     assert found.runtime == "fake int8, threads 3"
 
 
 def test_a_first_choice_that_was_refused_is_told(fake_bundle: Path, fake_board: Path) -> None:
     (fake_bundle / "fake-int8.json").unlink()
     frames = [np.zeros((20, 30, 3), np.uint8)]
-    found = bench.measure(fake_bundle, board=str(fake_board), frames=frames, calls=2)
+    found = bench.measure(fake_bundle, board=str(fake_board), frames=("", frames), calls=2)
     assert found.artifact == "fake-fp32"
     assert "fake-int8.json" in found.refused
 

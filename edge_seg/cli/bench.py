@@ -57,14 +57,13 @@ def run(args: argparse.Namespace) -> int:
     bundle = ModelBundle.load(args.bundle)
     if args.labels:
         clips.check(args.labels, args.fps)
-    frames, source = _frames(args.source) if args.source else (None, "")
+    frames = _frames(args.source) if args.source else None
     with frames_bar("measuring", args.calls) as advance:
         report = measure(
             bundle,
             board=args.board,
             threads=args.threads,
             frames=frames,
-            source=source,
             calls=args.calls,
             smoother=arguments.smoother(args.smoothing),
             edges=args.edges == "on",
@@ -82,14 +81,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _frames(name: str) -> tuple[list[Any], str]:
+def _frames(name: str) -> tuple[str, list[Any]]:
     from itertools import islice
 
     from edge_seg.bench import MAX_FRAMES
     from edge_seg.camera import open_source
 
     with open_source(name) as source:
-        return [shot.frame for shot in islice(source, MAX_FRAMES)], source.describe
+        return source.describe, [shot.frame for shot in islice(source, MAX_FRAMES)]
 
 
 def _quality(args: argparse.Namespace, bundle: ModelBundle) -> dict[str, Any]:
