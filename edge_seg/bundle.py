@@ -34,7 +34,8 @@ MAX_PARTS = 4
 MAX_NAME = 255  # characters: as long as a file name
 FORMATS = ("tflite", "onnx", "openvino", "fake")
 PRECISIONS = ("fp32", "fp16", "int8", "int8-mixed")
-DEFAULT_BUNDLE = Path(__file__).parent / "models" / "portrait"
+SHIPPED = Path(__file__).parent / "models"  # the networks that ship, one folder each
+DEFAULT_BUNDLE = SHIPPED / "portrait"
 
 
 @dataclass(frozen=True)
@@ -201,9 +202,11 @@ class ModelBundle:
     def load(cls, path: str | Path | None = None) -> ModelBundle:
         """Read `path/manifest.json`; None means the default network that ships.
 
+        path: a folder, or where there is none of that name, the name of a network that ships.
+
         Raises BundleError: not a bundle, truncated, from a newer format, or unsafe.
         """
-        folder = DEFAULT_BUNDLE if path is None else Path(path)
+        folder = locate(path)
         data = _read_manifest(folder, is_default=path is None)
         where = str(folder / MANIFEST)
         version = take(data, "format_version", int, where)
@@ -309,6 +312,21 @@ class ModelBundle:
         return problems
 
 
+def locate(path: str | Path | None) -> Path:
+    """Return a bundle's folder: the default network's, `path`, or that of a shipped one's name."""
+    if path is None:
+        return DEFAULT_BUNDLE
+    folder = Path(path)
+    if not folder.exists() and str(path) in shipped():
+        return SHIPPED / folder
+    return folder
+
+
+def shipped() -> list[str]:
+    """Return the names of the networks that ship."""
+    return sorted(file.parent.name for file in SHIPPED.glob(f"*/{MANIFEST}"))
+
+
 def _read_manifest(folder: Path, *, is_default: bool) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
@@ -319,7 +337,8 @@ def _read_manifest(folder: Path, *, is_default: bool) -> dict[str, Any]:
             )
         what = "no such folder" if not folder.is_dir() else f"no {MANIFEST} in it"
         raise BundleError(
-            f"{folder}: wanted a bundle, found {what}; make one with `edge-seg convert`"
+            f"{folder}: wanted a bundle, found {what}; make one with `edge-seg convert`, or name "
+            f"one that ships: {', '.join(shipped()) or 'none does'}"
         )
     if path.stat().st_size > MAX_MANIFEST_BYTES:
         raise BundleError(f"{path}: wanted a manifest under {MAX_MANIFEST_BYTES} bytes")

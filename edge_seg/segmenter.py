@@ -26,7 +26,7 @@ from edge_seg import board as board_module
 from edge_seg import contours, pixels
 from edge_seg.backends import Backend, Progress, entry, find_library, open_backend, readers
 from edge_seg.board import Board, Runtime
-from edge_seg.bundle import Artifact, ModelBundle
+from edge_seg.bundle import Artifact, ModelBundle, locate
 from edge_seg.cache import cache_folder
 from edge_seg.counters import Counters, Latency
 from edge_seg.engine import Engine
@@ -91,7 +91,8 @@ class EdgeSegmenter:
     ) -> EdgeSegmenter:
         """Open a bundle with the first of the board's runtimes that works here.
 
-        bundle: a directory, a loaded ModelBundle, or None for the default network that ships.
+        bundle: a directory, the name of a network that ships ("portrait-lite"), a loaded
+        ModelBundle, or None for the default network.
         board: a name or alias, a path to a board.toml, a Board, or "auto" (detect).
         format: of the frames you will pass: "bgr", "rgb", "nv12" or "yuv420".
         threads: overrides the runtime's number of threads.
@@ -396,7 +397,7 @@ def _load(bundle: str | Path | None) -> ModelBundle:
     """Load a bundle by the folder a link leads to now: the link may be turned to another while
     this one is in use, and what is opened later has to be of the same bundle.
     """
-    return ModelBundle.load(None if bundle is None else Path(bundle).resolve())
+    return ModelBundle.load(None if bundle is None else locate(bundle).resolve())
 
 
 def _choice(bundle: ModelBundle, runtime: Runtime, cache: str | Path | None) -> Choice[Engine]:

@@ -669,25 +669,40 @@ def test_train_fine_tune_and_export_through_the_commands(
     assert [d.dim_value for d in graph.graph.output[0].type.tensor_type.shape.dim] == [1, 1, 16, 16]
 
 
-@pytest.mark.parametrize("shape", ["lite", "fine"])
-def test_an_exported_network_answers_as_it_did(tmp_path: Path, shape: str) -> None:
+@pytest.mark.parametrize(("shape", "side"), [("lite", None), ("fine", None), ("lite", 96)])
+def test_an_exported_network_answers_as_it_did(
+    tmp_path: Path, shape: str, side: int | None
+) -> None:
     runtime = pytest.importorskip("onnxruntime")
     from edge_seg.spec import load_spec
     from edge_seg.training.export import export
 
     run = fit.Run(tmp_path, Recipe.from_dict(SMALL | {"shape": shape}), place=ALONE)
     checkpoint.save_tensors(tmp_path / fit.BEST, run.averaged.state_dict(), run.facts())
-    contract = export(tmp_path / fit.BEST, tmp_path / "net.onnx")
+    contract = export(tmp_path / fit.BEST, tmp_path / "net.onnx", side=side)
     spec, answer = load_spec(contract)
-    assert (spec.height, spec.width, spec.fit, spec.color) == (64, 64, "stretch", "rgb")
+    wanted = side or 64
+    assert (spec.height, spec.width, spec.fit, spec.color) == (wanted, wanted, "stretch", "rgb")
     assert (answer.activation, answer.channel) == ("logit", 0)
-    x = torch.rand(1, 3, 64, 64) * 2 - 1
+    x = torch.rand(1, 3, wanted, wanted) * 2 - 1
     session = runtime.InferenceSession(
         str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"]
     )
     (found,) = session.run(None, {"picture": x.numpy()})
     with torch.no_grad():
         np.testing.assert_allclose(found, run.averaged(x).numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [0, 100, -32, 1 << 20])
+def test_an_input_side_the_network_cannot_have_is_refused(
+    tmp_path: Path, side: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fit.Run(tmp_path, Recipe.from_dict(SMALL), place=ALONE)
+    checkpoint.save_tensors(tmp_path / fit.BEST, run.averaged.state_dict(), run.facts())
+    words = ["export", str(tmp_path), "-o", str(tmp_path / "net.onnx"), "--side", str(side)]
+    assert main(words) == 2
+    assert "multiple of 32" in capsys.readouterr().err
+    assert not (tmp_path / "net.onnx").exists()
 
 
 def test_an_export_that_cannot_be_written_says_so(tmp_path: Path) -> None:

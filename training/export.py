@@ -21,6 +21,7 @@ from edge_seg.training.checkpoint import load_network
 from edge_seg.training.fit import BEST
 from edge_seg.training.network import PortraitNet, input_spec, output_spec
 
+MOST_SIDE = 1024
 OPSET = 17  # torch's TorchScript exporter knows it, and so does every converter downstream
 
 
@@ -80,24 +81,33 @@ def checkpoint_of(source: Path) -> Path:
     return best
 
 
-def export_run(source: Path, path: Path) -> tuple[InputSpec, OutputSpec]:
+def export_run(
+    source: Path, path: Path, *, side: int | None = None
+) -> tuple[InputSpec, OutputSpec]:
     """Write a run's best network as ONNX; return its contract.
 
-    source: a run's folder, or a checkpoint file. Raises DatasetError (nothing to export),
+    source: a run's folder, or a checkpoint file. side: of the input in pixels, a multiple of 32;
+    None: what it was trained for. Raises DatasetError (nothing to export, no such side),
     OutputError.
     """
     network, facts = load_network(checkpoint_of(source))
-    side = int(facts["recipe"]["sizes"][-1][1])
+    if side is None:
+        side = int(facts["recipe"]["sizes"][-1][1])
+    if side % 32 or not 32 <= side <= MOST_SIDE:
+        raise DatasetError(
+            f"wanted an input side that is a multiple of 32, 32 to {MOST_SIDE}, found {side}; "
+            "choose one"
+        )
     to_onnx(network, path, side=side)
     return input_spec(side), output_spec()
 
 
-def export(source: Path, path: Path) -> Path:
+def export(source: Path, path: Path, *, side: int | None = None) -> Path:
     """Write a run's best network (or a checkpoint file's) as ONNX, its contract beside it as TOML.
 
     Returns the TOML's path. Raises as `export_run` does.
     """
-    eats, returns = export_run(source, path)
+    eats, returns = export_run(source, path, side=side)
     contract = path.with_suffix(".toml")
     tables = {"input": eats.to_dict(), "output": returns.to_dict()}
     lines = [f"# what {path.name} takes and gives: edge-seg convert --spec reads it"]

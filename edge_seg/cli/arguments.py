@@ -16,8 +16,8 @@ def add_bundle(parser: argparse.ArgumentParser, *, required: bool = False) -> No
         "bundle",
         nargs=None if required else "?",
         metavar="BUNDLE",
-        help="a folder made by `edge-seg convert`"
-        + ("" if required else " (default: the network that ships)"),
+        help="a folder made by `edge-seg convert`, or the name of a network that ships: portrait, "
+        "portrait-lite" + ("" if required else " (default: portrait)"),
     )
 
 

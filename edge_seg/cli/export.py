@@ -18,6 +18,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "-o", dest="out", type=Path, required=True, metavar="MODEL.onnx", help="file to write"
     )
+    parser.add_argument(
+        "--side",
+        type=int,
+        metavar="PX",
+        help="input side, a multiple of 32 (default: the one it was trained for); a smaller one is "
+        "faster and sees less",
+    )
     parser.set_defaults(run=run)
 
 
@@ -25,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Export, and say what comes next."""
     from edge_seg.training.export import export
 
-    spec = export(args.run_folder, args.out)
+    spec = export(args.run_folder, args.out, side=args.side)
     print(f"{args.out}: takes what {spec} says")
     print(f"next: edge-seg convert {args.out} --spec {spec} --int8 --calibration ... -o BUNDLE")
     return 0
