@@ -13,6 +13,7 @@ import pytest
 from edge_seg import board as board_module
 from edge_seg.bundle import DEFAULT_BUNDLE, ModelBundle
 from edge_seg.calibration.dataset import labelled_pairs
+from edge_seg.errors import BundleError
 from edge_seg.evaluation import evaluate
 from edge_seg.metrics import iou
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
@@ -82,6 +83,27 @@ def test_quality_on_val(bundle: ModelBundle, data_dir: Path) -> None:
     assert float32["miou"] - int8["miou"] <= 0.005
     recorded = bundle.named("tflite-int8").quality
     assert int8["miou"] == pytest.approx(recorded["miou"], abs=0.001)
+
+
+def test_the_lite_network_opens_by_its_name_and_keeps_its_quality(data_dir: Path) -> None:
+    bundle = ModelBundle.load("portrait-lite")
+    assert bundle.verify() == [] and bundle.name == "portrait-lite"
+    assert all(file.stat().st_size < MOST_BYTES for file in bundle.path.iterdir())
+    with EdgeSegmenter.open("portrait-lite", smoother=None) as segmenter:
+        assert str(segmenter.artifact and segmenter.artifact.name) == "tflite-int8"
+        figures = evaluate(segmenter, labelled_pairs(data_dir / "val.txt")).to_dict()
+    assert figures["miou"] >= 0.945
+
+
+def test_a_folder_of_that_name_goes_before_the_lite_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "portrait-lite").mkdir()
+    with pytest.raises(BundleError, match=r"no manifest\.json"):
+        EdgeSegmenter.open("portrait-lite")
+    with pytest.raises(BundleError, match="portrait, portrait-lite"):
+        EdgeSegmenter.open("portrait-light")
 
 
 @pytest.fixture

@@ -617,6 +617,15 @@ def test_a_run_folder_that_is_a_file_and_a_run_not_judged_are_refused(
     assert "has been judged" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["default", "portrait-lite"])
+def test_training_can_begin_from_every_network_that_ships(name: str) -> None:
+    from edge_seg.cli.train import _checkpoint
+
+    network, facts = checkpoint.load_network(_checkpoint(name))
+    assert facts["network"] == "PortraitNet" and facts["step"] > 1000
+    assert network.shape == SHAPES[facts["recipe"]["shape"]]
+
+
 @pytest.mark.slow
 def test_a_larger_shape_grows_from_a_smaller_run(
     toys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
