@@ -31,7 +31,7 @@ import numpy as np
 SIDE, BATCH = 160, 32
 STEPS, WARM_STEPS = 800, 400  # of 32: 25,600 and 12,800 pictures
 FIRST_SEED, SWEEP_SEED = 101, 100
-BEGIN = "portrait-lite"  # the weights that are trained on: of the shape `base`
+BEGIN = Path(__file__).parent.parent / "training/base.safetensors"  # what is trained on
 LOSSES = ("ce", "lovasz", "scl")
 FIGURES = {"miou": "mIoU", "person_iou": "person IoU", "boundary_f": "boundary F", "sc": "SC"}
 FIGURES |= {"specks": "specks", "room_share": "rooms", "room_alarms": "room alarms"}
@@ -72,7 +72,7 @@ def one(args: argparse.Namespace) -> None:
     """Train and judge one run; write result.json into its folder."""
     import torch
 
-    from edge_seg.bundle import SHIPPED, write_whole
+    from edge_seg.bundle import write_whole
     from edge_seg.training.augment import Renderer, mixture_of
     from edge_seg.training.collection import find, open_store
     from edge_seg.training.fit import WARM, Place, Run
@@ -85,7 +85,7 @@ def one(args: argparse.Namespace) -> None:
     run = Run(folder, recipe, place=Place(0, 1, torch.device("cpu")))
     if not run.resume():
         warm = args.out / "warm" / WARM
-        run.start_from(SHIPPED / BEGIN / WARM if seed < SWEEP_SEED else warm)
+        run.start_from(BEGIN if seed < SWEEP_SEED else warm)
         run.tuning = False  # the start is judged by its own run
     files = find(args.data, teacher=args.teacher)
     store = open_store(files, args.out / "pictures", side=SIDE * 10 // 7)

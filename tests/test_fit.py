@@ -617,8 +617,8 @@ def test_a_run_folder_that_is_a_file_and_a_run_not_judged_are_refused(
     assert "has been judged" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["default", "portrait-lite"])
-def test_training_can_begin_from_every_network_that_ships(name: str) -> None:
+@pytest.mark.parametrize("name", ["default", "training/base.safetensors"])
+def test_training_can_begin_from_the_weights_that_are_kept(name: str) -> None:
     from edge_seg.cli.train import _checkpoint
 
     network, facts = checkpoint.load_network(_checkpoint(name))

@@ -39,9 +39,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--from",
         dest="start",
-        metavar="default|NAME|RUN|FILE",
-        help="begin from a network that ships (portrait, which is default, or portrait-lite), or "
-        "from a run or a checkpoint of one",
+        metavar="default|RUN|FILE",
+        help="begin from the network that ships, or from a run or a checkpoint of one",
     )
     parser.add_argument(
         "--restart",
@@ -207,13 +206,12 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _checkpoint(name: str) -> Path:
     """The file a training begins from."""
-    from edge_seg.bundle import ModelBundle, shipped
+    from edge_seg.bundle import ModelBundle
     from edge_seg.training.fit import BEST, WARM
 
-    path = Path(name)
-    if name == "default" or (name in shipped() and not path.exists()):
-        return ModelBundle.load(None if name == "default" else name).path / WARM
-    return path / BEST if path.is_dir() else path
+    if name == "default":
+        return ModelBundle.load(None).path / WARM
+    return Path(name) / BEST if Path(name).is_dir() else Path(name)
 
 
 def _facts(checkpoint: Path) -> dict[str, Any]:
