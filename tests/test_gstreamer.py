@@ -5,8 +5,12 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from skimage import data
 
+from edge_seg import EdgeSegmenter
 from edge_seg.camera import gstreamer, open_source
 from edge_seg.camera.live import Request
 from edge_seg.errors import CameraError
@@ -63,9 +67,19 @@ def test_an_rtsp_camera_is_read_and_comes_back_after_it_was_gone(python: Path) -
 
 
 @pytest.mark.slow
-def test_planes_become_a_mask(python: Path) -> None:
-    seen = on_gstreamer(python, "segment")
-    assert seen["mask"] == [480, 640] and seen["person"] < 0.05, "nobody is in colour bars"
+def test_planes_become_a_mask(python: Path, tmp_path: Path) -> None:
+    picture = cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR)  # public domain (NASA)
+    cv2.imwrite(str(tmp_path / "portrait.png"), picture)
+    seen = on_gstreamer(
+        python, "segment", str(tmp_path / "portrait.png"), str(tmp_path / "mask.npy")
+    )
+    assert seen["frame"] == [768, 512], "planes, not colours"
+    there = np.load(tmp_path / "mask.npy") >= 0.5
+    with EdgeSegmenter.open(smoother=None) as segmenter:
+        here = segmenter.segment(picture) >= 0.5
+    assert there.shape == here.shape == (512, 512)
+    assert (there & here).sum() / (there | here).sum() > 0.97
+    assert 0.2 < there.mean() < 0.8, "a person in half of the picture"
 
 
 @pytest.mark.slow
