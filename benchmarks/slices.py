@@ -21,9 +21,13 @@ from edge_seg.bundle import ModelBundle
 from edge_seg.calibration.dataset import load_cutout, load_image, load_pair
 from edge_seg.metrics import Quality, binary, empty_rooms
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
+from edge_seg.training import cards
 from edge_seg.training.collection import HELD_OUT_CUTOUT, Collection, find
 
 DARK = 80  # mean pixel
+CARDS = (
+    200  # pictures of nothing, from edge_seg.training.cards: of the kind trained on, other seeds
+)
 GROUPS = 60  # composites of several people
 Sample = tuple[np.ndarray, np.ndarray]
 
@@ -115,6 +119,10 @@ def main() -> None:
                 shares = [float(binary(segmenter.segment(r), r.shape[:2]).mean()) for r in rooms]
                 share, alarms = empty_rooms(shares)
                 rows["empty rooms"] = {"n": len(rooms), "share": share, "alarms": alarms}
+            shown = [cards.draw(np.random.default_rng([7, n]), 480) for n in range(CARDS)]
+            shares = [float(binary(segmenter.segment(c), c.shape[:2]).mean()) for c in shown]
+            share, alarms = empty_rooms(shares)
+            rows["test cards"] = {"n": CARDS, "share": share, "alarms": alarms}
         table[str(path)] = rows
     for name in next(iter(table.values())):
         print(f"\n{name} ({next(iter(table.values()))[name]['n']})")

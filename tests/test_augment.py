@@ -186,3 +186,33 @@ def test_a_full_disk_leaves_no_half_store(tmp_path: Path) -> None:
     done = subprocess.run(line, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
     assert "refused" in done.stdout and "free space" in done.stdout, done.stderr
     assert not list((tmp_path / "store").iterdir())
+
+
+def test_a_card_shows_nobody_and_all_of_it_counts(tmp_path: Path, plain: None) -> None:
+    samples = renderer(tmp_path, ["labelled"], Mixture(0.0, 0.0, 0.0, cards=1.0))
+    pictures = []
+    for number in range(200):
+        picture, target, weight = samples.sample(number, 64)
+        assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8
+        assert not target.any() and (weight == 255).all()
+        pictures.append(picture.astype(int))
+    assert sum(np.ptp(p, axis=(0, 1)).max() == 0 for p in pictures) >= 10, (
+        "one colour: a covered lens"
+    )
+    assert sum(p.mean() < 16 for p in pictures) >= 10, "black"
+    lively = [p for p in pictures if np.abs(np.diff(p, axis=0)).mean() > 20]
+    assert len(lively) >= 10, "bars, checks, snow"
+
+
+def test_cards_come_as_often_as_asked_and_some_people_stand_before_one(
+    tmp_path: Path, plain: None
+) -> None:
+    samples = renderer(tmp_path / "a", ["labelled"], Mixture(0.0, 0.0, 0.0, cards=0.3))
+    empty = sum(not samples.sample(number, 64)[1].any() for number in range(300))
+    assert 65 <= empty <= 120
+    before = renderer(tmp_path / "b", ["cutout", "room"], Mixture(0.0, 0.9, 0.0, cards=0.01))
+    others = 0  # the room of these tests is one colour
+    for number in range(300):
+        picture, target, _ = before.sample(number, 64)
+        others += bool(target.any() and np.abs(picture[0, :, 1:].astype(int) - 60).max() > 40)
+    assert 5 <= others <= 60

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.training import cards
 from edge_seg.training.recipe import Recipe
 from edge_seg.training.store import Picture, PictureStore, Planes
 
@@ -24,6 +25,8 @@ Plane = NDArray[np.uint8]
 Sample = tuple[Picture, Plane, Plane]
 Rng = np.random.Generator
 LANDSCAPE = 16 / 9
+# Of the composites: a plain ground (a studio wall, a green screen) alone does not say "nobody".
+ON_CARD = 0.06
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,12 @@ class Mixture:
     unlabelled: float
     composites: float
     rooms: float
+    cards: float = 0.0
 
 
 def mixture_of(recipe: Recipe) -> Mixture:
     """The mixture a recipe asks for."""
-    return Mixture(recipe.unlabelled, recipe.composites, recipe.rooms)
+    return Mixture(recipe.unlabelled, recipe.composites, recipe.rooms, recipe.cards)
 
 
 def _chance(rng: Rng, probability: float) -> bool:
@@ -112,6 +116,13 @@ def _warp(
     )
 
 
+def _empty(size: int) -> Planes:
+    """The planes of a picture without a person, all of which counts."""
+    planes = np.zeros((size, size, 2), np.uint8)
+    planes[:, :, 1] = 255
+    return planes
+
+
 class Renderer:
     """Renders the samples of a run from a store."""
 
@@ -126,7 +137,9 @@ class Renderer:
         """Return sample `number` of the run at size x size pixels."""
         rng = np.random.default_rng([self._seed, number])
         kind = self._kind(rng)
-        if kind == "composite":
+        if kind == "card":
+            picture, planes = cards.draw(rng, size), _empty(size)
+        elif kind == "composite":
             picture, planes = self._composite(rng, size)
         else:
             picture, planes = self._photograph(rng, size, kind)
@@ -144,7 +157,7 @@ class Renderer:
             if draw < 0:
                 needed = "room" if kind == "composite" else kind
                 return kind if len(self._groups[needed]) else "labelled"
-        return "labelled"
+        return "card" if draw < mixture.cards else "labelled"
 
     def _photograph(self, rng: Rng, size: int, group: str) -> tuple[Picture, Planes]:
         if not len(self._groups[group]):
@@ -182,6 +195,8 @@ class Renderer:
     def _composite(self, rng: Rng, size: int) -> tuple[Picture, Planes]:
         """One to four persons laid over a room, far ones first; half of the groups side by side."""
         picture, planes = self._store[_pick(rng, self._groups["room"])]
+        if self._mixture.cards and _chance(rng, ON_CARD):
+            picture, planes = cards.draw(rng, 2 * size), _empty(2 * size)
         height, width = picture.shape[:2]
         aspect = math.exp(rng.uniform(-math.log(LANDSCAPE), math.log(LANDSCAPE)))
         box_h = min(height, width / aspect) * rng.uniform(0.6, 1.0)
@@ -268,8 +283,8 @@ def recolour(rng: Rng, picture: Picture) -> Picture:
         picture = cv2.transform(picture, matrix)
     if _chance(rng, 0.7):
         gamma, gain = math.exp(rng.normal(0.0, 0.25)), math.exp(rng.normal(0.0, 0.2))
-        if _chance(rng, 0.08):  # a dark room
-            gain *= rng.uniform(0.2, 0.6)
+        if _chance(rng, 0.14):  # a dark room
+            gain *= rng.uniform(0.12, 0.6)
         ramp = (np.arange(256) / 255.0) ** gamma
         ramp = (ramp - 0.5) * math.exp(rng.normal(0.0, 0.2)) + 0.5
         table = np.clip(ramp * gain * 255 + rng.normal(0.0, 12.0), 0, 255)

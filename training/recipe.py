@@ -44,7 +44,8 @@ class Recipe:
         then lowered to zero along half a cosine at `steps`.
     ema: averaging of the weights, per step.
     bf16: convolutions in bfloat16: twice as fast where the CPU or GPU has it, slower where not.
-    unlabelled, composites, rooms: shares of the samples; the rest are labelled photographs.
+    unlabelled, composites, rooms, cards: shares of the samples; the rest are labelled photographs.
+        A card is what a camera shows when it shows nothing (edge_seg.training.cards).
     overlap, edge, scl, lovasz: weights of the soft-IoU term, of pixels on contours, of SCL, and of
         the Lovasz hinge.
     """
@@ -65,6 +66,7 @@ class Recipe:
     unlabelled: float = 0.22
     composites: float = 0.22
     rooms: float = 0.05
+    cards: float = 0.02
     bf16: bool = True
     seed: int = 0
     save_every: int = 250
@@ -113,11 +115,11 @@ class Recipe:
                 raise DatasetError(
                     f"wanted setting {name} from {least} to below {end}, found {value}; correct it"
                 )
-        shares = (self.unlabelled, self.composites, self.rooms)
+        shares = (self.unlabelled, self.composites, self.rooms, self.cards)
         if not (min(shares) >= 0 and sum(shares) <= 1 + 1e-9):
             raise DatasetError(
-                f"wanted unlabelled, composites and rooms as shares of 1, found {shares}; correct "
-                "them"
+                "wanted unlabelled, composites, rooms and cards as shares of 1, found "
+                f"{shares}; correct them"
             )
         if self.sizes[-1][0] >= self.steps:
             raise DatasetError(
