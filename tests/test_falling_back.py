@@ -274,3 +274,43 @@ def test_run_keeps_what_it_made_when_nothing_is_left(
     told = capfd.readouterr().err
     assert code == 1 and "device lost" in told and "Traceback" not in told
     assert frames_in(out) == 15 - PROBES and f"holds the {15 - PROBES} frames" in told
+
+
+REHEARSAL = """title = "A rehearsal"
+aliases = []
+[[runtime]]
+backend = "fake"
+precision = "int8"
+options = { fault = "hangs", after = 7 }
+[[runtime]]
+backend = "fake"
+precision = "fp32"
+"""
+
+
+def test_run_gives_a_hung_runtime_up_at_the_deadline(
+    fake_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import cv2
+
+    (tmp_path / "pictures").mkdir()
+    for number, frame in enumerate(frames(12)):
+        cv2.imwrite(str(tmp_path / "pictures" / f"{number:02d}.png"), frame)
+    (tmp_path / "board.toml").write_text(REHEARSAL)
+    words = ["run", fake_bundle, "--board", tmp_path / "board.toml"]
+    words += ["--source", tmp_path / "pictures", "--masks", tmp_path / "masks", "--deadline", 300]
+    assert main([str(word) for word in words]) == 0
+    said = capsys.readouterr()
+    written = len(list((tmp_path / "masks").glob("*.png")))
+    lost = 12 - written
+    assert 1 <= lost <= 3 and f"{lost} frames were left out" in said.err
+    assert f"{written} masks" in said.out and "fake fp32" in said.out
+
+
+@pytest.mark.parametrize(("flag", "wrong"), [("--deadline", "0"), ("--return-after", "nan")])
+def test_a_time_that_is_none_is_a_usage_error(
+    flag: str, wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "--source", "x", "--masks", "y", flag, wrong])
+    assert flag in capsys.readouterr().err

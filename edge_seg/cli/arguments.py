@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edge_seg.cadence import Cadence
+    from edge_seg.supervision import Policy
 
 
 def add_bundle(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
@@ -36,6 +37,40 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=count, metavar="N", help="CPU threads (default: the board's)"
     )
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """Add --cache."""
+    parser.add_argument(
+        "--cache",
+        metavar="DIR",
+        help="folder of what `edge-seg prepare` builds (default: EDGE_SEG_CACHE, else "
+        "~/.cache/edge-seg)",
+    )
+
+
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    """Add --deadline and --return-after."""
+    parser.add_argument(
+        "--deadline",
+        type=milliseconds,
+        metavar="MS",
+        help="give up a network call that takes longer and go on with the board's next runtime "
+        "(default: wait for as long as it takes)",
+    )
+    parser.add_argument(
+        "--return-after",
+        type=seconds,
+        metavar="S",
+        help="after so many seconds try a runtime again that was given up (default: never)",
+    )
+
+
+def policy(args: argparse.Namespace) -> Policy:
+    """What --deadline and --return-after ask for."""
+    from edge_seg.supervision import Policy
+
+    return Policy(deadline=args.deadline, return_after=args.return_after)
 
 
 def add_smoothing(parser: argparse.ArgumentParser, default: str) -> None:
@@ -102,6 +137,19 @@ def milliseconds(text: str) -> float:
     return value / 1000
 
 
+def seconds(text: str) -> float:
+    """Return a time in seconds, more than 0 and at most a week."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 604800:
+        raise argparse.ArgumentTypeError(
+            f"wanted seconds, more than 0 and at most 604800 (a week), found {text!r}"
+        )
+    return value
+
+
 def half_life(text: str) -> float:
     """Return seconds, 0 for "off", of a half-life in milliseconds from 1 to 10000."""
     if text == "off":
@@ -117,13 +165,13 @@ def half_life(text: str) -> float:
     return value / 1000
 
 
-def smoother(seconds: float | None) -> Any:
+def smoother(asked: float | None) -> Any:
     """Return what `EdgeSegmenter.open(smoother=...)` takes for --smoothing's value."""
     from edge_seg.smoothing import DEFAULT, Steady
 
-    if seconds is None:
+    if asked is None:
         return DEFAULT
-    return Steady(seconds) if seconds else None
+    return Steady(asked) if asked else None
 
 
 def count(text: str) -> int:

@@ -23,11 +23,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     arguments.add_bundle(parser)
     arguments.add_board(parser)
-    parser.add_argument(
-        "--cache",
-        metavar="DIR",
-        help="where to keep it (default: EDGE_SEG_CACHE, else ~/.cache/edge-seg)",
-    )
+    arguments.add_cache(parser)
     parser.set_defaults(run=run)
 
 

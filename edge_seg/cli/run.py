@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_seg.cli import arguments, interrupted
 from edge_seg.cli.progress import frames_bar
-from edge_seg.errors import BackendFailure, CameraLost
+from edge_seg.errors import BackendFailure, CameraLost, MaskLate
 
 if TYPE_CHECKING:
     from edge_seg.camera import Source
@@ -43,6 +43,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     arguments.add_board(parser)
     arguments.add_threads(parser)
+    arguments.add_cache(parser)
+    arguments.add_policy(parser)
     parser.add_argument(
         "--background",
         default="blur",
@@ -115,6 +117,12 @@ def run(args: argparse.Namespace) -> int:
         print(f"edge-seg: interrupted; {kept}", file=sys.stderr)
         return interrupted(error)
     _report(args, video, done, seconds, f"{segmenter.runtime}")
+    if segmenter.counters.lost:
+        print(
+            f"edge-seg: {segmenter.counters.lost} frames were left out, whose masks came later "
+            "than --deadline",
+            file=sys.stderr,
+        )
     if source.live and video is not None:
         _warn_of_pace(video, done / seconds)
     return 0
@@ -137,6 +145,8 @@ def _segmenter(args: argparse.Namespace) -> EdgeSegmenter:
         threads=args.threads,
         smoother=arguments.smoother(args.smoothing),
         edges=args.edges == "on",
+        policy=arguments.policy(args),
+        cache=args.cache,
     )
 
 
@@ -170,7 +180,10 @@ def _frames(
     timed = source.moving or args.smoothing is not None  # unrelated pictures stand alone
     with frames_bar(Path(source.describe).name, source.count) as advance:
         for shot in source:
-            mask = segmenter.segment_shot(shot, source, dtype="uint8", timed=timed)
+            try:
+                mask = segmenter.segment_shot(shot, source, dtype="uint8", timed=timed)
+            except MaskLate:  # counted by the segmenter; said at the end
+                continue
             if masks is not None:
                 masks.write(mask, shot.name)
             if video is not None:
