@@ -239,7 +239,7 @@ class EdgeSegmenter:
         tick: Callable[[str], None],
     ) -> Mask:
         """Infer or carry, smooth and refine; without these steps no float mask is made."""
-        picture, _ = prepared
+        picture, placement = prepared
         timed = timestamp is not None
         if self.cadence is not None and timed and not self.cadence.due(picture):
             carried = self.cadence.carry(picture)
@@ -256,23 +256,26 @@ class EdgeSegmenter:
             return plain
         soft = np.asarray(self._engine.decode(answer), dtype=np.float32)
         tick("decode")
+        guide = picture
         if self.smoother is not None and timestamp is not None:
             soft = self.smoother.update(soft, picture, timestamp)
+            steadied = getattr(self.smoother, "steadied", None)
+            guide = steadied(picture) if refines and steadied else picture
             tick("smooth")
         if self.cadence is not None and timed:
             self.cadence.keep(soft, picture)
-        return self._refined(soft, prepared, dtype, tick)
+        return self._refined(soft, (guide, placement), dtype, tick)
 
     def _refined(
         self,
         soft: np.ndarray[Any, np.dtype[np.float32]],
-        prepared: tuple[Picture, pixels.Placement],
+        guided: tuple[Picture, pixels.Placement],
         dtype: str,
         tick: Callable[[str], None],
     ) -> Mask:
-        picture, placement = prepared
-        if self.edges and contours.is_coarse(soft.shape, picture):
-            fine = contours.refine(soft, picture, frame_at=astuple(placement))
+        guide, placement = guided
+        if self.edges and contours.is_coarse(soft.shape, guide):
+            fine = contours.refine(soft, guide, frame_at=astuple(placement))
             mask: Mask = fine if dtype == "uint8" else fine * np.float32(1 / 255)
             tick("edges")
             return mask

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg.errors import FrameError
+from edge_seg.guide import Guide
 
 log = logging.getLogger("edge_seg")
 Soft = NDArray[np.float32]
@@ -64,7 +65,11 @@ TICKS = (("milliseconds", 1e3), ("microseconds", 1e6), ("nanoseconds", 1e9))
 
 
 class Smoother(Protocol):
-    """Anything with these two methods can be passed as `EdgeSegmenter.open(smoother=...)`."""
+    """Anything with these two methods can be passed as `EdgeSegmenter.open(smoother=...)`.
+
+    One that also has `steadied`, as `Steady` has, is asked for the picture that contours are drawn
+    by; otherwise it is the frame's own.
+    """
 
     def update(
         self, mask: NDArray[np.float32], picture: NDArray[np.uint8], timestamp: float | None
@@ -220,6 +225,9 @@ class Steady:
         self.half_life = half_life
         self._clock = Clock()
         self._picture_shape: tuple[int, ...] = ()
+        self._guide = Guide(half_life)
+        self._moving: Soft | None = None  # of the last update; None: it was a first frame
+        self._seconds = 0.0  # between the last two updates
         self._mask: Soft | None = None
         self._mean: Soft  # of the picture, float32 (3, rows, columns)
         self._age: Soft  # s over which the means were taken
@@ -229,7 +237,15 @@ class Steady:
     def reset(self) -> None:
         """Forget what was seen: the next mask is a first one."""
         self._clock.reset()
-        self._mask = None
+        self._guide.reset()
+        self._mask = self._moving = None
+
+    def steadied(self, picture: Picture) -> Picture:
+        """Return the picture of the last `update`, averaged over the half-life where it is still.
+
+        Once per update at most. uint8 (H, W, 3) as given; of a first frame the picture itself.
+        """
+        return self._guide.update(picture, self._moving, self._seconds)
 
     def update(self, mask: Soft, picture: Picture, timestamp: float | None) -> Soft:
         """Return the smoothed mask, float32 of the mask's shape, a new array.
@@ -245,10 +261,12 @@ class Steady:
         moving = self._motion(small)
         if moving is None:
             return self._first(soft, picture, small)
+        self._moving, self._seconds = moving, seconds
         return self._blend(soft, small, moving, seconds)
 
     def _first(self, soft: Soft, picture: Picture, small: Soft) -> Soft:
         self._picture_shape = picture.shape
+        self._moving, self._seconds = None, 0.0
         self._mask, self._mean = soft.copy(), small
         self._age = np.zeros(small.shape[1:], np.float32)
         self._waited = np.full_like(soft, -1)

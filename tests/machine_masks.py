@@ -29,7 +29,7 @@ from edge_seg.segmenter import open_artifact
 
 LOGITS = 1e-4  # of the float answer to it
 LEVELS = 0  # of a small picture
-WHOLE_DECISIONS = 0.999  # of masks of whole frames: mask >= 0.5
+WHOLE_DECISIONS = "0.999"  # of masks of whole frames: mask >= 0.5
 
 
 def make_frames(path: Path) -> None:
@@ -84,10 +84,13 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
         return {name: listed[name] for name in listed.files}
 
 
-def compare(first: Path, second: Path, codes: str = "1", share: str = "0.999") -> int:
+def compare(
+    first: Path, second: Path, codes: str = "1", share: str = "0.999", whole: str = WHOLE_DECISIONS
+) -> int:
     """Print the largest differences; 1 where one is too large, or where nothing was compared.
 
-    codes, share: how far int8 answers may be apart, and of how many decisions must be the same.
+    codes: how far int8 answers may be apart. share, whole: how many decisions of the answers and
+    of the whole masks must be the same.
     """
     may = {"picture": LEVELS, "tflite-int8 answer": float(codes), "tflite-fp32 answer": LOGITS}
     a, b = _arrays(first), _arrays(second)
@@ -96,7 +99,7 @@ def compare(first: Path, second: Path, codes: str = "1", share: str = "0.999") -
         return 1
     bad = False
     for kind in (*may, "tflite-fp32 mask", "tflite-int8 mask"):
-        must = WHOLE_DECISIONS if kind.endswith("mask") else float(share)
+        must = float(whole if kind.endswith("mask") else share)
         pairs = [(a[n], b[n]) for n in a if n.endswith(kind)]
         bad |= _differ(kind, pairs, may=may.get(kind, 1.0), must=must)
     return int(bad)

@@ -1,0 +1,100 @@
+"""The picture contours are drawn by: noise goes, motion stays, and masks are stiller for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+
+from edge_seg import EdgeSegmenter
+from edge_seg.guide import Guide
+from edge_seg.pixels import Picture
+from edge_seg.smoothing import Steady
+
+STILL = np.zeros((16, 16), np.float32)
+
+
+def noisy(picture: Picture, seed: int, spread: float = 6.0) -> Picture:
+    noise = np.random.default_rng(seed).normal(0, spread, picture.shape)
+    return np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Picture:
+    """scikit-image's astronaut (NASA, public domain), 512x512 BGR."""
+    return cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR)
+
+
+def test_a_first_picture_and_one_after_a_reset_come_back_as_they_are(portrait: Picture) -> None:
+    guide = Guide(0.8)
+    assert np.array_equal(guide.update(portrait, None, 0.0), portrait)
+    guide.update(noisy(portrait, 1), STILL, 0.03)
+    guide.reset()
+    other = noisy(portrait, 2)
+    assert np.array_equal(guide.update(other, STILL, 0.03), other)
+    small = np.ascontiguousarray(other[::2, ::2])
+    assert np.array_equal(guide.update(small, STILL, 0.03), small), "another size is a first one"
+
+
+@pytest.mark.parametrize("fps", [5, 30])
+def test_still_pixels_are_the_mean_over_the_half_life(portrait: Picture, fps: int) -> None:
+    guide, mean = Guide(0.4), portrait.astype(float)
+    share = 1 - 0.5 ** (1 / fps / 0.4)
+    guide.update(portrait, None, 0.0)
+    for number in range(2 * fps):
+        picture = noisy(portrait, number)
+        mean += share * (picture - mean)
+        shown = guide.update(picture, STILL, 1 / fps)
+    assert np.abs(shown - mean).max() <= 0.51
+
+
+def test_what_moves_goes_through_at_once_and_the_rest_does_not(portrait: Picture) -> None:
+    guide, moving = Guide(0.8), STILL.copy()
+    moving[:, 8:] = 1
+    guide.update(portrait, None, 0.0)
+    other = 255 - portrait
+    shown = guide.update(other, moving, 0.03)
+    assert np.array_equal(shown[:, 280:], other[:, 280:])
+    assert np.abs(shown[:, :232].astype(int) - portrait[:, :232]).max() <= 8
+
+
+def shots(portrait: Picture) -> Iterator[tuple[Picture, float]]:
+    """A still portrait under a noisy camera, 15 frames/s."""
+    for number in range(24):
+        yield noisy(portrait, number, 8.0), number / 15
+
+
+def flicker(segmenter: EdgeSegmenter, portrait: Picture) -> float:
+    masks = [segmenter.segment(frame, time) for frame, time in shots(portrait)]
+    return float(
+        np.mean([np.abs(b - a).mean() for a, b in zip(masks[8:], masks[9:], strict=False)])
+    )
+
+
+class Bare(Steady):
+    """As it was: contours drawn by single frames."""
+
+    steadied = None  # type: ignore[assignment]
+
+
+def test_the_masks_contours_stand_still_in_a_still_picture(portrait: Picture) -> None:
+    with EdgeSegmenter.open(smoother=Steady()) as segmenter:
+        steady = flicker(segmenter, portrait)
+        segmenter.smoother = Bare()
+        bare = flicker(segmenter, portrait)
+        segmenter.smoother = None
+        raw = flicker(segmenter, portrait)
+    assert steady < 0.6 * bare and bare < raw
+
+
+def test_a_moved_portrait_has_the_contours_of_the_frame(portrait: Picture) -> None:
+    with EdgeSegmenter.open() as segmenter:
+        for frame, time in shots(portrait):
+            segmenter.segment(frame, time)
+        moved = np.roll(portrait, 90, axis=1)
+        mask = segmenter.segment(moved, 24 / 15) >= 0.5
+        alone = segmenter.segment(moved) >= 0.5
+    assert (mask & alone).sum() / (mask | alone).sum() > 0.97
