@@ -10,6 +10,9 @@ knob), and clips side by side. Ratios are to the raw masks of the same clip, geo
 Two rows are bounds, not methods: "truth at rest" puts the truth wherever it has rested for 200 ms
 and leaves the rest raw; "ideal mask" is the truth at the network's output size, enlarged like any
 mask: what a network without error would give.
+
+Masks are judged as they run: brought to the picture's contours where they are coarser than it
+(--edges off: enlarged as they are).
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ from rich.table import Table
 from smoothing_cost import METHODS, costs, print_costs
 from smoothing_pictures import draw_curves, side_by_side
 
+from edge_seg import contours
 from edge_seg.baselines import (
     ExponentialAverage,
     FlowBlend,
@@ -66,7 +70,10 @@ CURVE_RATES = (30, 10)
 
 @dataclass(frozen=True)
 class Filmed:
-    """A clip as the smoothers see it: raw masks, pictures, labels uint8 (N, H, W), times."""
+    """A clip as the smoothers see it: raw masks, pictures, labels uint8 (N, H, W), times.
+
+    edges: whether masks are brought to the picture's contours before they are judged.
+    """
 
     name: str
     kind: str
@@ -74,6 +81,22 @@ class Filmed:
     pictures: list[NDArray[np.uint8]]
     labels: list[NDArray[np.uint8]]
     times: list[float]
+    edges: bool = True
+
+    def drawn(self, mask: Soft, guide: NDArray[np.uint8]) -> Soft:
+        """Return the mask as a user gets it."""
+        if not self.edges or not contours.is_coarse(mask.shape, guide):
+            return mask
+        return contours.refine(mask, guide) * np.float32(1 / 255)
+
+    def smoothed(
+        self, smoother: Smoother | None, mask: Soft, picture: NDArray[np.uint8], time: float
+    ) -> Soft:
+        """Return the mask as `EdgeSegmenter` gives it."""
+        if smoother is None:
+            return self.drawn(mask, picture)
+        out, steadied = smoother.update(mask, picture, time), getattr(smoother, "steadied", None)
+        return self.drawn(out, steadied(picture) if steadied else picture)
 
     def at(self, fps: int) -> Iterator[tuple[Soft, NDArray[np.uint8], NDArray[np.uint8], float]]:
         """Yield (mask, picture, label, time) as a camera of so many frames a second sees them."""
@@ -94,10 +117,10 @@ class Tap:
         """Nothing to forget."""
 
 
-def film(clip: Clip, bundle: ModelBundle, artifact: str) -> Filmed:
+def film(clip: Clip, bundle: ModelBundle, artifact: str, edges: bool = True) -> Filmed:
     """Run the network over a clip, once."""
     chosen = next(a for a in bundle.artifacts if a.name == artifact)
-    made = Filmed(clip.name, clip.kind, [], [], [], [])
+    made = Filmed(clip.name, clip.kind, [], [], [], [], edges)
     with open_artifact(bundle, chosen) as segmenter:
         segmenter.smoother = tap = Tap()
         for shot in clip.render():
@@ -113,21 +136,21 @@ def judged(filmed: Filmed, fps: int, make: Make | None) -> Figures:
     """Return the figures of a method on a clip; None: the raw masks."""
     judge, smoother = Stability(), make() if make else None
     for mask, picture, label, time in filmed.at(fps):
-        out = smoother.update(mask, picture, time) if smoother else mask
-        judge.add(out, label, time, raw=mask)
+        out = filmed.smoothed(smoother, mask, picture, time)
+        judge.add(out, label, time, raw=filmed.drawn(mask, picture))
     return judge.figures()
 
 
 def bound(filmed: Filmed, fps: int, name: str) -> Figures:
     """Return the figures of a mask that knows the truth (the module's docstring)."""
     judge, truth = Stability(), None
-    for mask, _, label, time in filmed.at(fps):
+    for mask, picture, label, time in filmed.at(fps):
         size = (label.shape[1], label.shape[0])
-        large = cv2.resize(mask, size)
+        large = cv2.resize(filmed.drawn(mask, picture), size)
         person = (label == 1).astype(np.float32)
         if name == "ideal mask":
             ideal = cv2.resize(person, mask.shape[::-1], interpolation=cv2.INTER_AREA)
-            known = cv2.resize(ideal, size)
+            known = cv2.resize(filmed.drawn(ideal, picture), size)
         else:
             if truth is None:
                 truth = Truth(label, time)
@@ -143,7 +166,7 @@ def halved(filmed: Filmed) -> Filmed:
     small = [
         cv2.resize(x, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_NEAREST) for x in filmed.labels
     ]
-    return Filmed(filmed.name, filmed.kind, filmed.masks, filmed.pictures, small, filmed.times)
+    return replace(filmed, labels=small)
 
 
 Rows = list[dict[str, Any]]
@@ -158,7 +181,7 @@ def prepare(data: Path | None, part: str, only: str) -> None:
 
 def work(index: int, bundle: ModelBundle, args: argparse.Namespace) -> tuple[Rows, Rows]:
     """Judge all methods on one clip; return the rows of the table and of the curves."""
-    filmed = film(_clips[index], bundle, args.artifact)
+    filmed = film(_clips[index], bundle, args.artifact, args.edges == "on")
     small = halved(filmed)
     filmed = small if args.half else filmed
     table: Rows = []
@@ -287,6 +310,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--half", action="store_true", help="judge at half the size: 4 times faster"
     )
+    parser.add_argument("--edges", choices=("on", "off"), default="on")
     parser.add_argument("--no-curves", action="store_true")
     parser.add_argument("--no-clips", action="store_true", help="no videos side by side")
     parser.add_argument("--reference", type=Path, help="bundle whose float inference costs 1")
@@ -326,6 +350,7 @@ def main() -> int:
         "artifact": args.artifact,
         "part": args.part,
         "half": args.half,
+        "edges": args.edges,
         "drawn": args.data is None,
         "costs": timed,
         "summaries": summaries,
@@ -337,7 +362,7 @@ def main() -> int:
         draw_curves(drawn_curves, args.output / "curves.png")
     if not args.no_clips:
         for clip in _clips:
-            side_by_side(film(clip, bundle, args.artifact), args.output)
+            side_by_side(film(clip, bundle, args.artifact, args.edges == "on"), args.output)
     print(f"{args.output}: smoothing.json, curves.png, side-by-side clips")
     return 0
 

@@ -16,6 +16,7 @@ from timing import side_by_side
 
 from edge_seg.baselines import BASELINES, baseline
 from edge_seg.bundle import ModelBundle
+from edge_seg.contours import is_coarse
 from edge_seg.segmenter import open_artifact
 from edge_seg.smoothing import Smoother, Steady
 
@@ -77,12 +78,16 @@ def updates(
         for s in shots
     ]
     count = [0]
+    drawn = is_coarse(masks[0].shape, pictures[0])
 
     def call() -> object:
         i = count[0] = count[0] + 1
         j = i % (2 * FRAMES - 2)
         j = j if j < FRAMES else 2 * FRAMES - 2 - j  # to and fro: no cut
-        return smoother.update(masks[j], pictures[j], i / 30)
+        mask = smoother.update(masks[j], pictures[j], i / 30)
+        if drawn and hasattr(smoother, "steadied"):  # the picture contours are drawn by
+            smoother.steadied(pictures[j])
+        return mask
 
     return call
 

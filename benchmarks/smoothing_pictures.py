@@ -86,7 +86,7 @@ def side_by_side(filmed: Filmed, folder: Path, fps: int = 15) -> Path:
             size = (label.shape[1], label.shape[0])
             frame = cv2.cvtColor(cv2.resize(picture, size), cv2.COLOR_RGB2BGR)
             views = [
-                _titled(_tinted(frame, s.update(mask, picture, time) if s else mask), name)
+                _titled(_tinted(frame, filmed.smoothed(s, mask, picture, time)), name)
                 for name, s in smoothers.items()
             ]
             video.write(np.vstack([np.hstack(views[:2]), np.hstack(views[2:])]))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
 Soft = NDArray[np.float32]
-GOES = 0.3  # of a cell's motion: above it the picture goes through. The tuning clips chose over .02
+GOES = 0.1  # of a cell's motion: above it the picture goes through. At .3 ghosts exceed 0.5 points
 
 
 class Guide:

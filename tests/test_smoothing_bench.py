@@ -38,10 +38,17 @@ def filmed() -> bench.Filmed:
 
 
 @pytest.mark.parametrize("fps", [30, 5])
-def test_steady_is_better_and_the_bounds_are_bounds(filmed: bench.Filmed, fps: int) -> None:
+@pytest.mark.parametrize("edges", [False, True])
+def test_steady_is_better_and_the_bounds_are_bounds(
+    filmed: bench.Filmed, fps: int, edges: bool
+) -> None:
+    filmed = dataclasses.replace(filmed, edges=edges)
     raw = bench.judged(filmed, fps, None)
     found = bench.row(filmed, fps, "steady", bench.judged(filmed, fps, Steady), raw)
-    assert found["better"], found["paid"]
+    if edges:
+        assert found["flicker"] < 0.6 and found["ghosting"] < 0.8 and found["miou"] > -0.1
+    else:
+        assert found["better"], found["paid"]
     for name in bench.BOUNDS:
         known = bench.row(filmed, fps, name, bench.bound(filmed, fps, name), raw)
         assert known["flicker"] < found["flicker"] < 1 and known["mae"] < 0
