@@ -347,15 +347,18 @@ class Steady:
 def reduced(picture: Picture, size: tuple[int, ...]) -> Soft:
     """Return the picture on a grid, float32 (3, rows, columns) 0..255. Raises FrameError.
 
-    The grid is the mask's, or for a mask with a side over `GRID` one in its proportions.
+    The grid is the mask's, or for a mask with a side over `GRID` one of cells of so many whole
+    pixels that it has no more (whole ones are averaged in a third of the time).
     """
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
         raise FrameError(
             f"wanted a picture of uint8 (height, width, 3), found {picture.dtype} {picture.shape}; "
             "pass what the network saw"
         )
-    scale = min(1.0, GRID / max(size))
-    height, width = (max(1, round(side * scale)) for side in size)
+    height, width = size
+    if max(size) > GRID:
+        cell = -(-max(picture.shape) // GRID)
+        height, width = (max(1, round(side / cell)) for side in picture.shape[:2])
     small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(small.transpose(2, 0, 1), dtype=np.float32)
 
