@@ -2,15 +2,16 @@
 
     python benchmarks/cadence.py [BUNDLE] [--data ../shared/data] [--artifact NAME] [--quick]
 
-Means over the clips of `report` (people are drawn without data), smoothing off, edges on. Holding
-the last mask is what a lower frame rate of the network means for whoever shows every frame. Then
-the cost of a frame from 1280x720.
+Means over the clips of `report` (people are drawn without data), as `run` does it: smoothing and
+edges on (--smoothing off). Holding the last mask is what a lower frame rate of the network means
+for whoever shows every frame. Then the cost of a frame from 1280x720.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import clips
@@ -24,6 +25,7 @@ from edge_seg.bundle import ModelBundle
 from edge_seg.cadence import Cadence
 from edge_seg.evaluation import evaluate_clip
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
+from edge_seg.smoothing import Steady
 from edge_seg.stability import Figures
 
 RATES = (30.0, 15.0, 10.0)
@@ -48,10 +50,13 @@ def ways() -> Iterator[tuple[str, Cadence | None]]:
         yield f"every {every}, carried", Cadence(every)
 
 
-def opened(bundle: ModelBundle, artifact: str, cadence: Cadence | None) -> EdgeSegmenter:
-    """Open an artifact as `run` would, without smoothing."""
-    segmenter = open_artifact(bundle, bundle.named(artifact))
+def opened(
+    bundle: ModelBundle, args: argparse.Namespace, cadence: Cadence | None = None
+) -> EdgeSegmenter:
+    """Open an artifact as `run` would."""
+    segmenter = open_artifact(bundle, bundle.named(args.artifact))
     segmenter.edges, segmenter.cadence = True, cadence
+    segmenter.smoother = Steady() if args.smoothing == "on" else None
     return segmenter
 
 
@@ -63,7 +68,7 @@ def quality(bundle: ModelBundle, args: argparse.Namespace) -> None:
         found: dict[str, list[Figures]] = {}
         for shots in rendered:
             triples = [(s.frame, s.label, s.time) for s in clips.sampled(shots, fps)]
-            segmenters = {name: opened(bundle, args.artifact, c) for name, c in ways()}
+            segmenters = {name: opened(bundle, args, c) for name, c in ways()}
             for name, figures in evaluate_clip(segmenters, triples).items():
                 found.setdefault(name, []).append(figures)
         first = found["every frame"]
@@ -88,18 +93,19 @@ def cost(bundle: ModelBundle, args: argparse.Namespace) -> None:
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (45, 80, 3), dtype=np.uint8)
     frame = cv2.resize(coarse, (1280, 720), interpolation=cv2.INTER_CUBIC)
-    with opened(bundle, args.artifact, None) as full, opened(bundle, args.artifact, None) as skips:
+    with opened(bundle, args) as full, opened(bundle, args) as skips:
+        times = (number / 30 for number in count())
         skips.cadence = Cadence(30)
-        skips.segment(frame, 0.0, dtype="uint8")
+        skips.segment(frame, next(times), dtype="uint8")
 
         def carried() -> None:
             assert skips.cadence is not None
             skips.cadence._carried = 0  # noqa: SLF001 - never its turn while it is timed
-            skips.segment(frame, 0.0, dtype="uint8")
+            skips.segment(frame, next(times), dtype="uint8")
 
         found = side_by_side(
             {
-                "inferred": lambda: full.segment(frame, 0.0, dtype="uint8"),
+                "inferred": lambda: full.segment(frame, next(times), dtype="uint8"),
                 "carried": carried,
             },
             rounds=40 if args.quick else 200,
@@ -118,6 +124,7 @@ def main() -> int:
     parser.add_argument("bundle", nargs="?", type=Path)
     parser.add_argument("--artifact", default="tflite-int8")
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--smoothing", choices=("on", "off"), default="on")
     parser.add_argument("--quick", action="store_true", help="a quarter of the clips")
     args = parser.parse_args()
     cv2.setNumThreads(1)
