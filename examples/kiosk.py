@@ -6,6 +6,7 @@
 
 import sys
 import time
+from pathlib import Path
 
 from edge_seg import EdgeSegmenter
 from edge_seg.camera import open_source
@@ -13,8 +14,7 @@ from edge_seg.compositing import blend, cover
 from edge_seg.pictures import read_picture
 
 SIZE, FPS = (480, 640), 15
-PERSON = 0.01  # of the frame: less is nobody
-IDLE_AFTER, LOOK_EVERY = 3.0, 0.5  # seconds
+PERSON, IDLE_AFTER, LOOK_EVERY = 0.01, 3.0, 0.5  # of the frame, less is nobody; seconds; seconds
 
 
 def kiosk(name, picture):
@@ -36,5 +36,5 @@ def kiosk(name, picture):
 
 
 if __name__ == "__main__":
-    for frame in kiosk(sys.argv[1], read_picture(sys.argv[2])):
+    for frame in kiosk(sys.argv[1], read_picture(Path(sys.argv[2]))):
         sys.stdout.buffer.write(frame.tobytes())

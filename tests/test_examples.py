@@ -89,6 +89,22 @@ def test_the_kiosk_shows_who_is_there_and_idles_when_nobody_is(
     assert np.abs(middle - (200, 30, 200)).max() > 60, "the person is not"
 
 
+def test_the_kiosk_starts_from_the_command_line(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "beach.png"), np.full((60, 80, 3), (200, 30, 200), np.uint8))
+    command = [sys.executable, EXAMPLES / "kiosk.py", "fake:fps=15", tmp_path / "beach.png"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        assert running.stdout is not None and running.stderr is not None
+        frames = [running.stdout.read(480 * 640 * 3) for _ in range(3)]
+        said = b"" if frames[-1] else running.stderr.read()
+    finally:
+        running.kill()
+        running.communicate(timeout=20)
+    assert [len(frame) for frame in frames] == [480 * 640 * 3] * 3, said.decode()
+    corner = np.frombuffer(frames[-1], np.uint8).reshape(480, 640, 3)[20:60, 20:60]
+    assert np.abs(corner.astype(int) - (200, 30, 200)).max() < 3, "the beach"
+
+
 def test_the_firmware_speaks_to_systemd_and_ends_on_sigterm(tmp_path: Path) -> None:
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
