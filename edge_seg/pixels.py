@@ -146,10 +146,12 @@ def shrink(frame: Picture, size: tuple[int, int]) -> Picture:
     while frame.shape[0] >= 2 * height or frame.shape[1] >= 2 * width:
         half_h = frame.shape[0] // 2 if frame.shape[0] >= 2 * height else frame.shape[0]
         half_w = frame.shape[1] // 2 if frame.shape[1] >= 2 * width else frame.shape[1]
-        # Of one side alone, bilinear is the same average: its samples lie midway between two
-        # pixels. OpenCV's area averaging takes seven times as long there.
+        # Of one even side alone, bilinear is the same average: its samples lie midway between two
+        # pixels. OpenCV's area averaging takes seven times as long there. Of an odd side they
+        # drift onto single pixels, and those between count for nothing.
         both = half_h < frame.shape[0] and half_w < frame.shape[1]
-        method = cv2.INTER_AREA if both else cv2.INTER_LINEAR
+        odd = frame.shape[0 if half_h < frame.shape[0] else 1] % 2 == 1
+        method = cv2.INTER_AREA if both or odd else cv2.INTER_LINEAR
         frame = cv2.resize(frame, (half_w, half_h), interpolation=method)
     if frame.shape[:2] == size:
         return frame

@@ -324,6 +324,31 @@ def test_halving_one_side_is_the_average_of_neighbours(size: tuple[int, int], wi
         assert np.abs(found - cells.mean(axis=2)).max() <= 1.25  # rounded at each halving
 
 
+@pytest.mark.parametrize("side,small", [(449, 224), (641, 320), (897, 224), (1279, 300)])
+@pytest.mark.parametrize("upright", [False, True])
+@pytest.mark.parametrize("first", [0, 1])
+def test_stripes_of_an_odd_side_halved_alone_become_grey(
+    side: int, small: int, upright: bool, first: int
+) -> None:
+    frame = np.zeros((90, side, 3), np.uint8)
+    frame[:, first::2] = 255
+    if upright:
+        found = pixels.shrink(np.ascontiguousarray(frame.transpose(1, 0, 2)), (small, 90))
+    else:
+        found = pixels.shrink(frame, (90, small))
+    assert 120 <= found.min() and found.max() <= 135
+
+
+def test_every_column_of_an_odd_camera_frame_counts() -> None:
+    """641x479 for a network of 256x256: the width is halved and the height is not."""
+    spec = InputSpec(256, 256, fit="stretch")
+    black = pixels.prepare(np.zeros((479, 641, 3), np.uint8), spec)[0]
+    for column in range(280, 360):  # where the samples of a plain bilinear lie on single columns
+        frame = np.zeros((479, 641, 3), np.uint8)
+        frame[:, column] = 255
+        assert (pixels.prepare(frame, spec)[0] != black).any(), column
+
+
 # --- restore -------------------------------------------------------------------------------------
 
 
