@@ -35,7 +35,7 @@ def add_board(parser: argparse.ArgumentParser) -> None:
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """Add --threads."""
     parser.add_argument(
-        "--threads", type=count, metavar="N", help="CPU threads (default: the board's)"
+        "--threads", type=threads, metavar="N", help="CPU threads (default: the board's)"
     )
 
 
@@ -100,7 +100,7 @@ def add_cadence(parser: argparse.ArgumentParser) -> None:
     either = parser.add_mutually_exclusive_group()
     either.add_argument(
         "--every",
-        type=count,
+        type=every,
         default=1,
         metavar="N",
         help="run the network on every N-th frame and carry its mask by motion between, 1 to 30 "
@@ -182,6 +182,32 @@ def count(text: str) -> int:
         value = 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"wanted a whole number of 1 or more, found {text!r}")
+    return value
+
+
+def threads(text: str) -> int:
+    """Return a number of CPU threads, as many as a backend takes."""
+    from edge_seg.backends import MAX_THREADS
+
+    return _bounded(text, MAX_THREADS, "CPU threads")
+
+
+def every(text: str) -> int:
+    """Return a number of frames, as many as a mask is carried over."""
+    from edge_seg.cadence import MOST_EVERY
+
+    return _bounded(text, MOST_EVERY, "frames")
+
+
+def _bounded(text: str, most: int, what: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if not 1 <= value <= most:
+        raise argparse.ArgumentTypeError(
+            f"wanted a whole number of {what}, 1 to {most}, found {text!r:.40}; give one such"
+        )
     return value
 
 

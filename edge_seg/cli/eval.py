@@ -41,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--spec", type=Path, metavar="FILE.toml", help="input contract of an ONNX")
     parser.add_argument(
-        "--threads", type=arguments.count, default=1, metavar="N", help="CPU threads"
+        "--threads", type=arguments.threads, default=1, metavar="N", help="CPU threads"
     )
     arguments.add_edges(parser)
     clips.add_fps(parser)
