@@ -265,7 +265,14 @@ class ModelBundle:
     def named(self, name: str) -> Artifact:
         """Return the artifact called `<format>-<precision>`, or raise BundleError."""
         format, _, precision = name.partition("-")
-        return self.find(format, precision)
+        if format in FORMATS and precision in PRECISIONS:
+            return self.find(format, precision)
+        alike = [a.name for a in self.artifacts if a.format == format]
+        choice = " or ".join(alike) or ", ".join(a.name for a in self.artifacts)
+        raise BundleError(
+            f"bundle {self.name!r}: wanted an artifact's name, <format>-<precision>, found "
+            f"{name!r:.80}; name one of those it holds: {choice}"
+        )
 
     def file(self, artifact: Artifact) -> Path:
         """Return the path of an artifact's first file after checking size and sha256 of all.

@@ -70,8 +70,17 @@ def test_an_artifact_that_is_not_there_names_those_that_are(fake_bundle: Path) -
     bundle = ModelBundle.load(fake_bundle)
     with pytest.raises(BundleError, match="tflite-int8.*fake-fp32, fake-int8"):
         bundle.find("tflite", "int8")
-    with pytest.raises(BundleError):
-        bundle.named("nonsense")
+    with pytest.raises(BundleError, match="tflite-int8, found only .* --to tflite"):
+        bundle.named("tflite-int8")
+
+
+@pytest.mark.parametrize("name", ["nonsense", "fake", "fake-", "fake-int4", "-int8", "", "x" * 999])
+def test_a_name_that_is_no_artifact_s_gets_those_there_are(fake_bundle: Path, name: str) -> None:
+    with pytest.raises(BundleError) as told:
+        ModelBundle.load(fake_bundle).named(name)
+    choice = "fake-fp32 or fake-int8" if name.startswith("fake") else "fake-fp32, fake-int8"
+    assert f"found {name!r}"[:60] in str(told.value) and str(told.value).endswith(choice)
+    assert f"wanted {name}-" not in str(told.value) and "convert" not in str(told.value)
 
 
 # --- what is not a bundle ------------------------------------------------------------------------
