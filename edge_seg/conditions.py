@@ -30,6 +30,8 @@ OPENVINO = {"aarch64": (10, 14), "x86_64": (10, 14)}
 ONNXRUNTIME = {"aarch64": (10, 14), "x86_64": (10, 14)}
 BUILDING = ("tensorrt", "openvino")  # backends that build something when they open
 VENV = "python3 -m venv --system-site-packages ~/edge-seg"
+# The usual wheel has no CUDA on a Jetson.
+JETPACK_WHEEL = "install NVIDIA's onnxruntime-gpu wheel for your JetPack"
 OLD_NUMPY = "pip install 'numpy<2' 'opencv-python-headless<=4.11.0.86'"
 
 
@@ -56,7 +58,7 @@ def conditions(board: Board, root: Path, installation: Installation) -> list[Con
     found = [*_python(installation)]
     for backend in dict.fromkeys(runtime.backend for runtime in board.runtimes):
         names = frozenset(n for n in wanted if n.split()[0] == backend)
-        found += _LOOK.get(backend, _nothing)(root, installation, names)
+        found += _LOOK.get(backend, _nothing)(board, root, installation, names)
     if board.name.startswith("raspberry-pi"):
         found += _picamera(root, installation)
     if machine.jetpack(root) is not None:
@@ -66,7 +68,9 @@ def conditions(board: Board, root: Path, installation: Installation) -> list[Con
     return [*found, *_heat(root)]
 
 
-def _nothing(root: Path, here: Installation, names: frozenset[str]) -> Iterator[Condition]:
+def _nothing(
+    board: Board, root: Path, here: Installation, names: frozenset[str]
+) -> Iterator[Condition]:
     yield from ()
 
 
@@ -94,7 +98,9 @@ def _wheels(package: str, there: dict[str, tuple[int, int]], here: Installation)
     return ""
 
 
-def _tflite(root: Path, here: Installation, names: frozenset[str]) -> Iterator[Condition]:
+def _tflite(
+    board: Board, root: Path, here: Installation, names: frozenset[str]
+) -> Iterator[Condition]:
     if here.has("ai-edge-litert"):
         yield Condition("TFLite", OK, f"ai-edge-litert {here.packages['ai-edge-litert']}")
         return
@@ -124,7 +130,9 @@ def _tflite(root: Path, here: Installation, names: frozenset[str]) -> Iterator[C
     yield Condition("TFLite", MISSING, f"no library is installed; {why}; {older}", mend, names)
 
 
-def _openvino(root: Path, here: Installation, names: frozenset[str]) -> Iterator[Condition]:
+def _openvino(
+    board: Board, root: Path, here: Installation, names: frozenset[str]
+) -> Iterator[Condition]:
     if here.has("openvino"):
         yield Condition("OpenVINO", OK, f"openvino {here.packages['openvino']}")
     else:
@@ -197,25 +205,32 @@ def _libraries(root: Path, *patterns: str) -> bool:
     return any(next(root.glob(f"{f}/{p}"), None) for f in folders for p in patterns)
 
 
-def _onnxruntime(root: Path, here: Installation, names: frozenset[str]) -> Iterator[Condition]:
+def _onnxruntime(
+    board: Board, root: Path, here: Installation, names: frozenset[str]
+) -> Iterator[Condition]:
     gpu = frozenset(n for n in names if n.split()[-1] in ("CUDA", "TensorRT"))
+    jetson = board.name.startswith("jetson") or machine.jetpack(root) is not None
     if here.has("onnxruntime-gpu"):
         yield Condition("ONNX Runtime", OK, f"onnxruntime-gpu {here.packages['onnxruntime-gpu']}")
     elif here.has("onnxruntime"):
         yield Condition("ONNX Runtime", OK, f"onnxruntime {here.packages['onnxruntime']}")
         if gpu:
-            text, mend = "this onnxruntime has no CUDA", "pip install onnxruntime-gpu in its place"
-            if machine.jetpack(root) is not None:
-                mend = "install NVIDIA's onnxruntime-gpu wheel for your JetPack in its place"
-            yield Condition("CUDA", MISSING, text, mend, gpu)
+            mend = "pip install onnxruntime-gpu"
+            yield Condition(
+                *("CUDA", MISSING, "this onnxruntime has no CUDA"),
+                *(f"{JETPACK_WHEEL if jetson else mend} in its place", gpu),
+            )
     else:
         why = _wheels("onnxruntime", ONNXRUNTIME, here)
         text = f"it is not installed{'; ' + why if why else ''}"
         mend = "python3.12 -m venv ~/edge-seg" if why else 'pip install "edge-seg[onnxruntime]"'
+        mend = JETPACK_WHEEL if gpu and jetson else mend
         yield Condition("ONNX Runtime", MISSING, text, mend, names)
 
 
-def _tensorrt(root: Path, here: Installation, names: frozenset[str]) -> Iterator[Condition]:
+def _tensorrt(
+    board: Board, root: Path, here: Installation, names: frozenset[str]
+) -> Iterator[Condition]:
     system = machine.jetpack(root)
     if system is None:
         if not here.has("tensorrt"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,16 @@ def test_a_venv_that_does_not_see_jetpack_has_no_tensorrt() -> None:
     assert "/usr/lib/python3.10/dist-packages" in seen["TensorRT"].text
     assert str(ROOTS) not in seen["TensorRT"].text
     assert "NVIDIA's onnxruntime-gpu wheel" in seen["CUDA"].mend
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "numpy"])
+def test_a_jetson_asked_for_elsewhere_gets_the_jetson_s_remedy(package: str) -> None:
+    """The usual wheel has no CUDA there, whatever it has on the machine that is looked at."""
+    here = replace(Installation.under(ROOTS / "pc"), packages={package: "1.0"})
+    told = {c.subject: c for c in conditions(load("jetson"), ROOTS / "pc", here)}
+    cuda = told["CUDA"] if package == "onnxruntime" else told["ONNX Runtime"]
+    assert cuda.state == "missing" and "NVIDIA's onnxruntime-gpu wheel" in cuda.mend
+    assert "pip install" not in cuda.mend
 
 
 @pytest.mark.parametrize(
