@@ -22,6 +22,7 @@ PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MAX_FILE_BYTES = 256 << 20  # of one picture: an uncompressed 64-megapixel BMP is 192 MiB
 MAX_PIXELS = 1 << 26  # pixels.MAX_FRAME_PIXELS: what the segmenter takes
 MAX_LIST_BYTES = 64 << 20
+MOST_CUTS = 15  # of a list's line into picture and label
 REDUCED = {  # what a JPEG decoder does in the frequency domain, for next to nothing
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
@@ -116,11 +117,13 @@ def picture_size(data: bytes) -> tuple[int, int]:
 def _webp_size(data: bytes) -> tuple[int, int]:
     # The three forms of a first chunk (RFC 9649): extended, lossy, lossless.
     kind = data[12:16]
-    if kind == b"VP8X":
+    if kind == b"VP8X" and len(data) >= 30:
         return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
     if kind == b"VP8 ":
         width, height = struct.unpack("<HH", data[26:30])
         return width & 0x3FFF, height & 0x3FFF
+    if kind != b"VP8L" or len(data) < 25:
+        return 0, 0
     bits = int.from_bytes(data[21:25], "little")
     return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
 
@@ -183,34 +186,48 @@ def read_list(path: Path) -> list[tuple[Path, Path | None]]:
     to tell. Raises DatasetError naming the file and the line: a missing file, a wrong line, an
     empty list.
     """
-    try:
-        if path.stat().st_size > MAX_LIST_BYTES:
-            raise DatasetError(f"{path}: wanted a list of pictures under {MAX_LIST_BYTES} bytes")
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DatasetError(
-            f"{path}: wanted a list file (text), found: {reason}; check the path"
-        ) from error
+    lines = read_lines(path)
     pairs = [_pair(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
     if not pairs:
         raise DatasetError(f"{path}: wanted a line per picture, found an empty list")
     return pairs
 
 
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a list file, UTF-8, up to 64 MiB. Raises DatasetError naming the file."""
+    try:
+        if path.stat().st_size > MAX_LIST_BYTES:
+            raise DatasetError(f"{path}: wanted a list of pictures under {MAX_LIST_BYTES} bytes")
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(
+            f"{path}: wanted a list file (text), found: {reason}; check the path"
+        ) from error
+
+
 def _pair(line: str, path: Path, number: int) -> tuple[Path, Path | None]:
-    words = line.split()
+    line = line.strip()
     # The whole line first, then every way to cut it in two: a name may hold spaces.
-    cuts = [(" ".join(words), "")]
-    cuts += [(" ".join(words[:i]), " ".join(words[i:])) for i in range(1, min(len(words), 16))]
+    gaps = [match.span() for match in re.finditer(r"\s+", line)]
+    cuts = [(line, ""), *((line[:start], line[end:]) for start, end in gaps[:MOST_CUTS])]
     for picture, label in cuts:
         first = path.parent / picture
         second = path.parent / label if label else None
-        if first.is_file() and (second is None or second.is_file()):
+        if not _lacks(first) and (second is None or not _lacks(second)):
             return first, second
-    missing = next(w for w in words if len(words) > 2 or not (path.parent / w).is_file())
-    what = f"{missing!r:.200}, which is not a file" if len(words) <= 2 else f"{line.strip()!r:.200}"
+    words = line.split()
+    missing = next((f"{w!r:.200}, {why}" for w in words if (why := _lacks(path.parent / w))), "")
+    what = missing if missing and len(words) <= 2 else f"{line!r:.200}"
     raise DatasetError(
         f"{path} line {number}: wanted `picture label` (relative to the list's folder, or "
         f"absolute), found {what}; correct the line"
     )
+
+
+def _lacks(path: Path) -> str:
+    """Say what a path lacks to be a file; "" for one that is."""
+    try:
+        return "" if path.is_file() else "which is not a file"
+    except OSError as error:  # a name too long for the disk, a folder one may not enter
+        return f"which is not a file ({error.strerror or error})"

@@ -242,12 +242,35 @@ def test_another_format_under_a_pictures_name_is_refused(tmp_path: Path) -> None
         pictures.read_picture(path)
 
 
-def test_headers_cut_anywhere_never_raise() -> None:
-    for suffix in (".jpg", ".png", ".bmp", ".webp"):
-        data = cv2.imencode(suffix, np.zeros((45, 67, 3), np.uint8))[1].tobytes()
-        for end in range(0, min(len(data), 700)):
-            pictures.picture_size(data[:end])
-            pictures.jpeg_is_cut(data[:end])
+def _webp(header: bytes) -> bytes:
+    return b"RIFF" + struct.pack("<I", 4 + len(header)) + b"WEBP" + header
+
+
+def _headers() -> dict[str, bytes]:
+    """Pictures of 67x45 in every format, and WebP's three kinds of first chunk."""
+    blank = np.zeros((45, 67, 3), np.uint8)
+    made = {s: cv2.imencode(s, blank)[1].tobytes() for s in (".jpg", ".png", ".bmp", ".webp")}
+    sides = (66).to_bytes(3, "little") + (44).to_bytes(3, "little")
+    made["extended"] = _webp(b"VP8X" + struct.pack("<I", 10) + bytes(4) + sides)
+    made["lossy"] = cv2.imencode(".webp", blank, [cv2.IMWRITE_WEBP_QUALITY, 50])[1].tobytes()
+    made["lossless"] = cv2.imencode(".webp", blank, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+    return made
+
+
+@pytest.mark.parametrize("kind", _headers())
+def test_a_header_cut_anywhere_gives_the_true_size_or_none(kind: str) -> None:
+    data = _headers()[kind]
+    assert pictures.picture_size(data) == (67, 45)
+    for end in range(min(len(data), 700)):
+        assert pictures.picture_size(data[:end]) in {(67, 45), (0, 0)}, end
+        pictures.jpeg_is_cut(data[:end])  # whatever it says of another format
+
+
+def test_every_jpeg_cut_short_is_cut() -> None:
+    for data in (_headers()[".jpg"], _noise_jpeg()):
+        assert not pictures.jpeg_is_cut(data)
+        ends = [*range(min(len(data), 700)), *range(700, len(data), 97), len(data) - 1]
+        assert [end for end in ends if not pictures.jpeg_is_cut(data[:end])] == []
 
 
 # --- lists -----------------------------------------------------------------------------------
@@ -269,10 +292,26 @@ def test_a_list_gives_its_pictures_in_its_order(tmp_path: Path) -> None:
         assert [s.name for s in source] == ["b", "a", "a"]
 
 
+def test_names_in_a_list_may_hold_any_spaces(tmp_path: Path) -> None:
+    names = ("a  b.png", "c d.png", "a  label.png")
+    first, second, label = (_picture(tmp_path / name) for name in names)
+    long = _picture(tmp_path / ("n" * 200 + ".png"))
+    also_long = _picture(tmp_path / ("l" * 200 + ".png"))
+    listed = tmp_path / "set.txt"
+    lines = ["a  b.png", "  c d.png \ta  label.png ", "a  b.png  a  label.png"]
+    lines.append(f"{long.name} {also_long.name}")  # longer together than a name may be
+    listed.write_text("\n".join(lines))
+    wanted = [(first, None), (second, label), (first, label), (long, also_long)]
+    assert pictures.read_list(listed) == wanted
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
         ("a.png\nmissing.png\n", 2),
+        pytest.param("a.png\n" + 300 * "x", 2, id="a long word"),
+        pytest.param("a.png\na.png " + 300 * "x", 2, id="a long label"),
+        pytest.param("\n" + 300 * "some text that is no list ", 2, id="prose"),
         ("a.png\n\n\na.png no_label.png\n", 4),
         ("a.png a.png a.png a.png\n", 1),
     ],
