@@ -44,11 +44,6 @@ def clip_shots(folder: Path, fps: float) -> Iterator[Shot]:
             frame, label = load_pair(pair)
             size = frame.shape[:2]
             first = first or size
-            if label.shape != size:
-                raise DatasetError(
-                    f"{pair.label}: wanted a mask of its frame's size {_by(size)}, found "
-                    f"{_by(label.shape)}; resize it (nearest neighbour), or remove the pair"
-                )
             if size != first:
                 raise DatasetError(
                     f"{pair.image}: wanted frames of one size in a clip, found {_by(first)} and "

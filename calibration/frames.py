@@ -114,8 +114,9 @@ def hold_scenes_back(
     for candidate in candidates:
         scenes.setdefault(candidate.scene, []).append(candidate)
     random, left, held = np.random.default_rng(seed), len(candidates), list[str]()
+    names = sorted(scenes)
     for number in random.permutation(len(scenes)):
-        name = sorted(scenes)[number]
+        name = names[number]
         if len(held) < max(1, len(scenes) // HELD_SHARE) and left - len(scenes[name]) >= LEAST:
             held.append(name)
             left -= len(scenes[name])
@@ -129,7 +130,8 @@ def hold_scenes_back(
         return candidates[:-tail], spread(candidates[-tail:], min(count, tail)), [note]
     # A copy of a held-back picture under another name is as little a stranger as the picture.
     copies = {candidate.sha256 for candidate in kept} - {""}
-    rest = [c for c in candidates if c.scene not in set(held) and c.sha256 not in copies]
+    away = set(held)
+    rest = [c for c in candidates if c.scene not in away and c.sha256 not in copies]
     return rest, _by_turns([scenes[name] for name in held], count, random), []
 
 
