@@ -1,7 +1,7 @@
 """Falling back aloud: what happens when a runtime that worked stops working.
 
     fails    an exception while running      retried after a pause, then the next runtime
-    hangs    no answer within the deadline   abandoned and counted, then the next runtime
+    hangs    no answer within the deadline, twice in a row   abandoned and counted, then the next
     stuck    the same answer for pictures that changed, and for two that differ by construction
 
 A call gives an answer or raises: never zeros, never the last answer again. With a deadline, it
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg.counters import Counters
-from edge_seg.errors import BackendFailure, BackendUnavailable, EdgeSegError, MaskLate
+from edge_seg.errors import BackendFailure, BackendUnavailable, EdgeSegError, FrameError, MaskLate
 
 log = logging.getLogger("edge_seg")
 Picture = NDArray[np.uint8]
@@ -35,6 +35,19 @@ CHANGED = 3.0  # levels of 255, mean over a picture: more than a sensor's noise,
 STRIDE = 8  # pictures are compared on every eighth pixel: 0.01 ms
 GRACE = 2.0  # seconds that closing waits for a call that is still running
 LONGEST_PAUSE = 30.0  # seconds between attempts once every runtime has failed
+MOST_DOUBLINGS = 30  # of a pause: floats end at a thousand
+WHOLE = 0.9  # of a deadline: a call that had less says little about a runtime just opened
+# Of a policy's numbers: least and most; whole numbers where the least is one.
+LIMITS: dict[str, tuple[float, float]] = {
+    "deadline": (0.001, 60.0),
+    "retries": (0, 1000),
+    "pause": (0.0, 3600.0),
+    "stuck": (0, 1_000_000),
+    "misses": (1, 1000),
+    "abandoned": (1, 1000),
+    "return_after": (0.001, 604_800.0),
+}
+OPTIONAL = ("deadline", "return_after")  # None: never
 
 
 class Engine(Protocol):
@@ -75,17 +88,38 @@ class Policy:
         before the first of them and before the first new attempt when all have failed; doubled
         every time.
     stuck: identical answers to changed pictures before a runtime is examined; 0 for never.
+    misses: calls in a row that miss the deadline before a runtime is given up. The first call of a
+        runtime that took over in the middle of a frame does not count: it had not all the time.
     abandoned: hung calls left behind, each with a thread and memory, before giving up until one
         of them ends.
     return_after: seconds after which runtimes before the present one are tried again; None: never.
+
+    Raises FrameError for numbers that mean nothing, and a deadline that looks like milliseconds.
     """
 
     deadline: float | None = None
     retries: int = 1
     pause: float = 0.02
     stuck: int = 50
+    misses: int = 2
     abandoned: int = 3
     return_after: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no supervisor could keep."""
+        for name, (least, most) in LIMITS.items():
+            value = getattr(self, name)
+            if value is None and name in OPTIONAL:
+                continue
+            whole = isinstance(least, int)
+            fits = isinstance(value, int if whole else (int, float)) and least <= value <= most
+            if not fits or isinstance(value, bool):
+                kind = "a whole number" if whole else "seconds"
+                hint = "; if it is in milliseconds, divide by 1000" if name == "deadline" else ""
+                raise FrameError(
+                    f"wanted Policy({name}=...) as {kind} from {least} to {most}, found "
+                    f"{value!r:.40}{hint}"
+                )
 
 
 @dataclass
@@ -169,11 +203,10 @@ class Supervisor(Generic[E]):
                 raise MaskLate(f"wanted a mask in time, found {found}; try the next frame")
             try:
                 answer = seat.call(picture, left, tick)
-                seat.failed = 0
+                seat.failed = seat.missed = 0
                 frozen = seat.watch.suspects(picture, answer) and self._is_stuck(seat, answer)
             except _Hung as hung:
-                self.counters.hangs += 1
-                self._leave(f"no answer in {1e3 * hung.seconds:.0f} ms", hung=True)
+                self._miss(seat, hung.seconds)
                 return None
             except BackendFailure as failure:
                 self.counters.failures += 1
@@ -181,13 +214,29 @@ class Supervisor(Generic[E]):
                 if seat.failed > self.policy.retries:
                     self._leave(str(failure))
                     return None
-                self._rest(self.policy.pause * 2 ** (seat.failed - 1), limit)
+                self._rest(self._pause(seat.failed - 1), limit)
                 continue
             if frozen:
                 self.counters.stuck += 1
                 self._leave(f"the same answer to {self.policy.stuck} changed pictures")
                 return None
             return answer
+
+    def _miss(self, seat: _Seat[E], seconds: float) -> None:
+        """Count a missed deadline; give the runtime up where there were too many in a row.
+
+        Raises MaskLate where it stays: its call goes on, and the next one waits behind it.
+        """
+        deadline = self.policy.deadline or 0.0
+        if seat.answered or seconds >= WHOLE * deadline:
+            seat.missed += 1
+        if seat.missed < self.policy.misses:
+            raise MaskLate(
+                f"wanted a mask within {1e3 * deadline:.0f} ms, found that "
+                f"{self._choices[seat.index].name} takes longer; try the next frame"
+            )
+        self.counters.hangs += 1
+        self._leave(f"no answer in {1e3 * seconds:.0f} ms", hung=True)
 
     def _ready(self, limit: float | None) -> _Seat[E]:
         """Return the runtime to use: one that returned, the present one, or a newly opened one."""
@@ -225,16 +274,17 @@ class Supervisor(Generic[E]):
         self._opening = None
         if opening.opened is None:
             self._pauses += 1
-            pause = min(LONGEST_PAUSE, self.policy.pause * 2**self._pauses)
-            self._not_before = self._clock() + pause
+            self._not_before = self._clock() + self._pause(self._pauses)
             self._order = range(len(self._choices))
+            self.reason = "; ".join(filter(None, (self.reason, *opening.refusals)))
             raise BackendFailure(
-                f"wanted a runtime that works, found none: {self.reason}; "
-                f"{'; '.join(opening.refusals) or 'no other runtime'}"
+                f"wanted a runtime that works, found none: {self.reason}"
+                f"{'' if opening.refusals else '; no other runtime'}"
             )
-        self._sit(opening, "; ".join((self.reason, *opening.refusals)))
+        self._sit(opening, "; ".join(filter(None, (self.reason, *opening.refusals))))
         self.counters.switches += 1
-        log.warning("running on %s, because %s", self._choices[self._index].name, self.reason)
+        why = f", because {self.reason}" if self.reason else " again"
+        log.warning("running on %s%s", self._choices[self._index].name, why)
         assert self._seat is not None
         return self._seat
 
@@ -293,6 +343,9 @@ class Supervisor(Generic[E]):
     def _left(self, limit: float | None) -> float | None:
         return None if limit is None else max(0.0, limit - self._clock())
 
+    def _pause(self, doublings: int) -> float:
+        return min(LONGEST_PAUSE, self.policy.pause * 2.0 ** min(doublings, MOST_DOUBLINGS))
+
     def _rest(self, seconds: float, limit: float | None) -> None:
         left = self._left(limit)
         self._sleep(seconds if left is None else min(seconds, left))
@@ -300,19 +353,25 @@ class Supervisor(Generic[E]):
     def close(self) -> None:
         """Close the runtime and whatever is being opened; may be called twice.
 
-        The device is free when this returns, unless a call hangs in it: that is waited for for two
-        seconds at most.
+        The device is free when this returns, unless a call hangs in it or it is being opened: that
+        is waited for for two seconds at most.
         """
+        until = time.monotonic() + GRACE
         self._closed = True
-        seat, self._seat = self._seat, None
-        if seat is not None:
-            seat.end()
-            if not seat.wait(GRACE):
-                name = self._choices[seat.index].name
-                log.warning("%s: did not let go in %g s; left behind", name, GRACE)
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.cancel()
+        seat, self._seat = self._seat, None
+        if seat is not None:
+            seat.end()
+            self._left_behind.append(seat)
+        for left in self._left_behind:
+            if not left.wait(max(0.0, until - time.monotonic())):
+                name = self._choices[left.index].name
+                log.warning("%s: did not let go in %g s; left behind", name, GRACE)
+        self._left_behind.clear()
+        if opening is not None and not opening.ended(max(0.0, until - time.monotonic())):
+            log.warning("a runtime was still opening after %g s; left behind", GRACE)
 
 
 @dataclass(frozen=True)
@@ -331,12 +390,15 @@ class _Seat(Generic[E]):
         self.index, self.engine, self.watch = opened.index, opened.engine, watch
         self.tells_apart = opened.tells_apart
         self.failed = 0  # calls in a row
+        self.missed = 0  # deadlines in a row
+        self.answered = False
         self._worker = _Worker(opened.engine) if threaded else None
 
     def call(self, picture: Picture, seconds: float | None, tick: Tick | None = None) -> Answer:
         if self._worker is None:
             return self.engine.run(picture, tick)
         answer = self._worker.call(picture, seconds)
+        self.answered = True
         if tick is not None:
             tick("infer")
         return answer
@@ -468,7 +530,7 @@ class _Opening(Generic[E]):
         """Open the first that works; refusals are kept as sentences."""
         try:
             for index in self.order:
-                if self._open(index):
+                if self._cancelled or self._open(index):
                     return
         finally:
             self._done.set()
@@ -499,6 +561,10 @@ class _Opening(Generic[E]):
         """True once every runtime was tried or one opened."""
         self.start()
         return self._done.wait(seconds)
+
+    def ended(self, seconds: float) -> bool:
+        """True once nothing is being opened; after `cancel`."""
+        return not self._begun or self._done.wait(seconds)
 
     def cancel(self) -> None:
         """Close what was or will be opened."""

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_seg.counters import Counters
-from edge_seg.errors import BackendFailure, BackendUnavailable, MaskLate
+from edge_seg.errors import BackendFailure, BackendUnavailable, FrameError, MaskLate
 from edge_seg.supervision import Choice, Policy, Supervisor, Watch, silhouettes
 
 SHAPE = (48, 64, 3)
@@ -209,7 +209,7 @@ def test_a_device_that_opens_and_fails_its_first_call_is_no_choice(
 def test_a_hang_costs_one_deadline_and_then_the_next_runtime_answers(
     npu: Device, cpu: Device
 ) -> None:
-    boss = supervised(npu, cpu, deadline=0.15)
+    boss = supervised(npu, cpu, deadline=0.15, misses=1)
     picture = pictures(1)[0]
     assert boss.run(picture)[0].device is npu
     npu.hanging = True
@@ -246,8 +246,101 @@ def test_a_runtime_slow_to_open_delays_no_frame(npu: Device, cpu: Device) -> Non
     assert 2 <= late <= 6 and cpu.opened == 1
 
 
+def test_one_late_call_condemns_nobody_and_two_in_a_row_do(npu: Device, cpu: Device) -> None:
+    boss = supervised(npu, cpu, deadline=0.1)
+    picture = pictures(1)[0]
+    boss.run(picture)
+    for _ in range(3):  # late now and then: a processor that throttles
+        npu.slow = 0.15
+        with pytest.raises(MaskLate, match="npu int8 takes longer"):
+            boss.run(picture)
+        npu.slow = 0.0
+        assert boss.run(picture)[0].device is npu
+    assert not boss.degraded and boss.counters.hangs == 0 and boss.counters.lost == 3
+    npu.hanging = True
+    for _ in range(2):
+        with pytest.raises(MaskLate):
+            boss.run(picture)
+    time.sleep(0.05)
+    assert boss.run(picture)[0].device is cpu and boss.counters.hangs == 1
+    npu.free.set()
+    boss.close()
+
+
+def test_a_runtime_that_takes_over_late_in_a_frame_is_not_condemned(
+    npu: Device, cpu: Device
+) -> None:
+    boss = supervised(npu, cpu, deadline=0.2, misses=1)
+    picture = pictures(1)[0]
+    boss.run(picture)
+    cpu.slow_to_open, cpu.slow = 0.3, 0.12  # it answers in time, of a whole frame
+    npu.there = False
+    late = 0
+    for _ in range(10):
+        try:
+            boss.run(picture)
+        except MaskLate:
+            late += 1
+    assert boss._seat is not None and boss.engine.device is cpu
+    assert 1 <= late <= 4 and boss.counters.hangs == 0
+    boss.close()
+
+
+def test_closing_while_a_runtime_opens_leaves_none_open(npu: Device, cpu: Device) -> None:
+    boss = supervised(npu, cpu, npu, deadline=0.1)
+    picture = pictures(1)[0]
+    boss.run(picture)
+    npu.there, cpu.slow_to_open = False, 0.4
+    with pytest.raises(MaskLate):
+        boss.run(picture)
+    npu.there = True
+    opened = npu.opened
+    boss.close()
+    time.sleep(0.6)
+    assert npu.opened == opened, "the one after it was never begun"
+    assert cpu.opened == cpu.closed and npu.opened == npu.closed
+
+
+def test_hardware_that_stays_dead_stays_a_failure_for_days(npu: Device) -> None:
+    clock = [0.0]
+    choice = npu.choice("npu int8")
+    boss = Supervisor([choice], clock=lambda: clock[0], sleep=lambda seconds: None)
+    npu.there = False
+    picture = pictures(1)[0]
+    for _ in range(2000):
+        clock[0] += 31
+        with pytest.raises(BackendFailure):
+            boss.run(picture)
+    assert boss.counters.lost == 2000 and boss.degraded
+    with pytest.raises(BackendFailure, match="found none: npu int8.*the next attempt follows"):
+        boss.run(picture)
+    assert "npu int8" in boss.reason and len(boss.reason) < 200
+    npu.there = True
+    clock[0] += 31
+    assert boss.run(picture)[0].device is npu and boss.reason == "" and not boss.degraded
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"deadline": 200},
+        {"deadline": 0},
+        {"deadline": "x"},
+        {"retries": -1},
+        {"retries": 1.5},
+        {"abandoned": 0},
+        {"misses": 0},
+        {"return_after": float("nan")},
+        {"pause": True},
+    ],
+)
+def test_a_policy_that_could_not_be_kept_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(FrameError, match=f"wanted Policy.{next(iter(wrong))}="):
+        Policy(**wrong)  # type: ignore[arg-type]
+
+
 def test_hangs_have_a_limit(npu: Device, cpu: Device) -> None:
-    boss = supervised(npu, cpu, deadline=0.05, abandoned=2)
+    boss = supervised(npu, cpu, deadline=0.05, abandoned=2, misses=1)
     npu.hanging = cpu.hanging = False
     picture = pictures(1)[0]
     boss.run(picture)
