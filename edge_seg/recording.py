@@ -35,6 +35,7 @@ FOURCC = "VP80"
 MIN_SIDE, MAX_SIDE = 16, 16382  # px: one macroblock; VP8's 14-bit size (RFC 6386, 9.1), even
 SPARE_BYTES = 4 << 20  # left free on the disk: the encoder's next second, and the file's index
 LOOK_EVERY = 30  # frames between two looks at the free space
+_process_wide = threading.RLock()  # around what belongs to the process: stderr, the umask
 
 
 class VideoFile:
@@ -231,7 +232,8 @@ class MaskFolder:
     def write(self, mask: NDArray[np.uint8], name: str) -> Path:
         """Write a mask, uint8 (H, W) 0..255, as `name`.png; all of it or nothing.
 
-        Raises OutputError with the system's reason (a full disk).
+        Not forced onto the disk, which would cost more than a frame has: a power cut may take the
+        last ones. Raises OutputError with the system's reason (a full disk).
         """
         path = self.folder / f"{name}.png"
         part = self.folder / f".{name}.{os.getpid()}.part"
@@ -249,8 +251,9 @@ class MaskFolder:
 
 
 def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
+    with _process_wide:
+        mask = os.umask(0o077)
+        os.umask(mask)
     return mask
 
 
@@ -276,8 +279,14 @@ def _signals_later() -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """Keep FFmpeg off stderr: OpenCV prints a line about VP8's tag past every log level.
 
-    Its lines are for OpenCV's developers; where opening fails we say what that means.
+    Its lines are for OpenCV's developers; where opening fails we say what that means. One thread
+    at a time: stderr is the process's, and two that exchange it would lose it for good.
     """
+    with _process_wide:
+        yield from _without_stderr()
+
+
+def _without_stderr() -> Iterator[None]:
     try:
         kept = os.dup(2)
     except OSError:  # a service without a stderr

@@ -443,7 +443,11 @@ def test_bench_on_a_clip_with_labels(
     data = json.loads(report.read_text())
     assert data["frame_sizes"] == [[120, 160]]
     assert data["quality"]["n"] == 1 and data["quality"]["miou"] > 0.95
-    assert "quality on set.txt (1 pictures)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "quality on set.txt (1 pictures), with the picture's contours: mIoU" in said
+    assert main([*words, "--edges", "off"]) == 0
+    assert "quality on set.txt (1 pictures), the network alone: mIoU" in capsys.readouterr().out
+    assert json.loads(report.read_text())["quality"]["edges"] is False
 
 
 def test_boards_names_every_board_and_its_runtimes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -526,7 +530,7 @@ def test_inspect_shows_what_the_manifest_says(
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert main(["inspect", str(folder)]) == 0
     said = capsys.readouterr().out
-    for told in ("fake-int8", "94.12", "96x64", "letterbox", "RESIZE_BILINEAR", "abacus 3"):
+    for told in ("fake-int8", "94.12", "96x64", "letterbox", "RESIZE_BILINEAR", "network alone"):
         assert told in said, told
     assert "\x1b[31mname" not in said, "a manifest must not speak to the terminal"
 
@@ -571,3 +575,67 @@ def test_run_writes_a_mask_for_frames_the_network_does_not_see(
     with pytest.raises(SystemExit):
         run("--source", clip, "--masks", tmp_path / "n", "--budget", 0)
     assert "wanted milliseconds" in capsys.readouterr().err
+
+
+def test_masks_never_replace_the_pictures_or_the_labels(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "clip" / "frames"
+    folder.mkdir(parents=True)
+    (tmp_path / "clip" / "masks").mkdir()
+    cv2.imwrite(str(folder / "a.png"), np.full((60, 80, 3), 200, np.uint8))
+    before = (folder / "a.png").read_bytes()
+    (tmp_path / "link").symlink_to(folder)
+    for source, masks in (
+        (folder, folder),
+        (folder, tmp_path / "link"),
+        (folder / "a.png", folder),
+        (tmp_path / "clip", folder),
+        (tmp_path / "clip", tmp_path / "clip" / "masks"),
+    ):
+        _usage_error(lambda source=source, masks=masks: run("--source", source, "--masks", masks))
+        assert "wanted another folder" in capsys.readouterr().err
+    assert (folder / "a.png").read_bytes() == before
+    assert run("--source", tmp_path / "clip", "--masks", tmp_path / "out") == 0
+
+
+def test_a_video_at_another_rate_than_its_source_is_said(
+    run: Callable[..., int], clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--source", clip, "-o", tmp_path / "a.webm", "--fps", 5) == 0
+    assert "plays at 0.5 times the speed" in capsys.readouterr().err
+    assert run("--source", clip, "-o", tmp_path / "b.webm") == 0
+    said = capsys.readouterr()
+    assert "times the speed" not in said.err
+    assert "ms from a frame to its mask (mean), on fake int8" in said.out
+
+
+@pytest.mark.slow
+def test_a_camera_s_recording_that_plays_too_fast_is_said_at_ctrl_c_too(
+    fake_bundle: Path, fake_board: Path, tmp_path: Path
+) -> None:
+    words = ["run", fake_bundle, "--board", fake_board, "--source", "fake:size=320x240,fps=30"]
+    command = [sys.executable, "-m", "edge_seg", *map(str, words), "-o", str(tmp_path / "o.webm")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        time.sleep(0.1)
+        os.kill(running.pid, signal.SIGSTOP)  # a machine that does not keep up
+        time.sleep(0.1)
+        os.kill(running.pid, signal.SIGCONT)
+        for _ in range(8):
+            time.sleep(0.6)
+            os.kill(running.pid, signal.SIGSTOP)
+            time.sleep(0.4)
+            os.kill(running.pid, signal.SIGCONT)
+        running.send_signal(signal.SIGINT)
+        said = running.communicate(timeout=60)[1]
+    assert running.returncode == 130
+    assert "interrupted" in said and "record with --fps" in said
+
+
+def test_a_cadence_on_unrelated_pictures_is_said_to_change_nothing(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "a.png"), np.full((60, 80, 3), 200, np.uint8))
+    assert run("--source", tmp_path / "in", "--masks", tmp_path / "out", "--every", 3) == 0
+    assert "change nothing for unrelated pictures" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from skimage import data
 from edge_seg import EdgeSegmenter
 from edge_seg.camera import gstreamer, open_source
 from edge_seg.camera.live import Request
+from edge_seg.camera.shots import shown
 from edge_seg.errors import CameraError
 from tests.gstreamer_python import gstreamer_python, on_gstreamer
 
@@ -44,6 +45,19 @@ def test_without_the_bindings_the_packages_are_named(text: str) -> None:
     assert gstreamer.driver(text, Request()) is not None
 
 
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("rtsp://admin:secret@cam/live", "rtsp://...@cam/live"),
+        ("rtsp://admin:p@ss:secret@cam:554/a@b", "rtsp://...@cam:554/a@b"),
+        ("gst:rtspsrc location=rtsp://a:secret@cam ! decodebin", "rtspsrc location=rtsp://...@cam"),
+        ("/dev/video0", "/dev/video0"),
+    ],
+)
+def test_no_password_is_shown(text: str, safe: str) -> None:
+    assert safe in shown(text) and "secret" not in shown(text)
+
+
 @pytest.mark.slow
 def test_every_format_arrives_with_its_colours_whatever_pads_its_rows(python: Path) -> None:
     seen = on_gstreamer(python, "formats")
@@ -63,7 +77,8 @@ def test_an_rtsp_camera_is_read_and_comes_back_after_it_was_gone(python: Path) -
     assert seen["bars"] == BARS and seen["shape"] == [240, 320, 3]
     assert seen["before"] >= 15 and seen["away"] <= 5 and seen["after"] == 20
     assert seen["reconnects"] >= 1 and seen["closing"] < 2.5
-    assert "secret" not in seen["describe"]
+    assert "secret" not in seen["describe"] and "secret" not in seen["log"]
+    assert "lost the camera" in seen["log"]
 
 
 @pytest.mark.slow

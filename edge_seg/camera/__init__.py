@@ -18,7 +18,7 @@ from edge_seg.camera import disk
 from edge_seg.camera.disk import ON_DISK
 from edge_seg.camera.live import LiveCounters, LivePolicy, LiveSource, Request, Stream
 from edge_seg.camera.orientation import check_rotation, orient
-from edge_seg.camera.shots import Shot, Source
+from edge_seg.camera.shots import Shot, Source, shown
 from edge_seg.errors import CameraError, FrameError
 
 __all__ = [
@@ -80,7 +80,7 @@ def open_source(
         policy = policy or LivePolicy()
         if fps is not None and policy.fps is None:
             policy = replace(policy, fps=fps)
-        opened = LiveSource(connect, name=text, policy=policy)
+        opened = LiveSource(connect, name=shown(text), policy=policy)
     opened.format = format
     opened.turn(rotate, mirror)
     return opened
@@ -107,5 +107,7 @@ def _driver(text: str, request: Request) -> Callable[[], Stream] | None:
 
         return fake.driver(text, request)
     if re.match(r"[a-z][a-z0-9+.-]+://", text):
-        raise CameraError(f"wanted {ACCEPTED}, found a URI of kind {scheme!r}: {text}; correct it")
+        raise CameraError(
+            f"wanted {ACCEPTED}, found a URI of kind {scheme!r}: {shown(text)}; correct it"
+        )
     return None

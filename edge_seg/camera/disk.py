@@ -86,8 +86,7 @@ def _pictures(
         for index, path in enumerate(paths):
             yield Shot(_ordered(read_picture(path), format), index / fps, path.stem)
 
-    names = tuple(p.stem for p in paths)
-    return Source(shots(), describe=describe, moving=moving, fps=fps, names=names)
+    return Source(shots(), describe=describe, moving=moving, fps=fps, files=tuple(paths))
 
 
 def _ordered(frame: Picture, format: str) -> Picture:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from edge_seg.camera import colors
 from edge_seg.camera.buffers import Layout, frame_of
 from edge_seg.camera.live import Request, Stream, Taken
+from edge_seg.camera.shots import shown
 from edge_seg.errors import CameraError, CameraLost
 
 Picture = NDArray[np.uint8]
@@ -97,7 +98,9 @@ class GstreamerStream:
         if self._pipeline.set_state(gst.State.PLAYING) == gst.StateChangeReturn.FAILURE:
             error = self._complaint() or "it would not start"
             self.close()
-            raise CameraError(f"{text}: wanted a running pipeline, found: {error}; correct it")
+            raise CameraError(
+                f"{shown(text)}: wanted a running pipeline, found: {error}; correct it"
+            )
 
     def _build(self) -> Any:
         gst, text = self._gst, self._text
@@ -120,8 +123,8 @@ class GstreamerStream:
     @property
     def describe(self) -> str:
         """What is open, and the size once it is known."""
-        shown = re.sub(r"//[^/@]*@", "//...@", self._text)  # no password into logs
-        return shown if self._size is None else f"{shown} ({self._size[1]}x{self._size[0]})"
+        name = shown(self._text)
+        return name if self._size is None else f"{name} ({self._size[1]}x{self._size[0]})"
 
     def read(self, seconds: float) -> Taken | None:
         """Return the next frame; None where none came in time. Raises CameraLost."""
@@ -167,7 +170,7 @@ class GstreamerStream:
             return None
         error, details = message.parse_error()
         last = (details or "").strip().splitlines()[-1:]
-        return " - ".join([error.message, *last])
+        return shown(" - ".join([error.message, *last]))
 
     def pattern(self) -> Picture | None:
         """Return the colour pattern sent through the same converter and sink."""
@@ -204,8 +207,8 @@ def _parse(gst: Any, description: str, text: str) -> Any:
     except Exception as error:  # GLib.Error, which only exists where gi is
         reason = getattr(error, "message", str(error))
         raise CameraError(
-            f"{text}: wanted a pipeline, found: {reason}; correct it, or install the plugin "
-            "(gst-inspect-1.0 lists what is here)"
+            f"{shown(text)}: wanted a pipeline, found: {shown(reason)}; correct it, or install the "
+            "plugin (gst-inspect-1.0 lists what is here)"
         ) from error
 
 

@@ -9,8 +9,10 @@ Shot.lores       the same moment once more, small, in lores_format; None where t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -25,6 +27,11 @@ MAX_FPS = 240.0  # above that a header or a driver counts ticks, not frames
 def known_fps(stated: float) -> float | None:
     """Return a rate that a video's header or a driver states; None where it is none."""
     return float(stated) if math.isfinite(stated) and 0 < stated <= MAX_FPS else None
+
+
+def shown(text: str) -> str:
+    """Return a source's name as logs and errors may hold it: no URI in it with a password."""
+    return re.sub(r"(\w://)[^\s/]*@", r"\1...@", text)
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Source:
     live: a camera (frames come whether or not they are read). moving: consecutive frames belong
     together (video, clip, camera), so a smoother may be used. fps: nominal rate, None where
     unknown. count: number of frames, None where unknown (a video's header may be wrong by one).
-    names: the frames' names where known beforehand. describe: for people. format, lores_format:
+    files: the pictures read, where they are files. describe: for people. format, lores_format:
     of the frames. ended: True once no frame will come any more.
     """
 
@@ -55,7 +62,7 @@ class Source:
         live: bool = False,
         moving: bool = True,
         fps: float | None = None,
-        names: tuple[str, ...] | None = None,
+        files: tuple[Path, ...] | None = None,
         count: int | None = None,
         close: Callable[[], None] | None = None,
     ) -> None:
@@ -63,8 +70,8 @@ class Source:
         self.live = live
         self.moving = moving
         self.fps = fps
-        self.names = names
-        self.count = len(names) if names is not None else count
+        self.files = files
+        self.count = len(files) if files is not None else count
         self.format = "bgr"
         self.lores_format = "yuv420"
         self.ended = False

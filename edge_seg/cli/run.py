@@ -94,10 +94,11 @@ def run(args: argparse.Namespace) -> int:
     cadence = arguments.cadence(args)
     video: VideoFile | None = None
     source: Source | None = None
+    began = time.monotonic()
     try:
         with ExitStack() as stack:
             source = stack.enter_context(_source(args))
-            _check_names(args, source)
+            _check_masks(args, source)
             segmenter = stack.enter_context(_segmenter(args))
             segmenter.cadence = cadence
             if args.metrics:
@@ -115,16 +116,11 @@ def run(args: argparse.Namespace) -> int:
             print(f"edge-seg: {kept}", file=sys.stderr)
             raise
         print(f"edge-seg: interrupted; {kept}", file=sys.stderr)
+        _warn_of_pace(source, video, time.monotonic() - began)
         return interrupted(error)
-    _report(args, video, done, seconds, f"{segmenter.runtime}")
-    if segmenter.counters.lost:
-        print(
-            f"edge-seg: {segmenter.counters.lost} frames were left out, whose masks came later "
-            "than --deadline",
-            file=sys.stderr,
-        )
-    if source.live and video is not None:
-        _warn_of_pace(video, done / seconds)
+    _report(args, video, done - segmenter.counters.lost, seconds)
+    _account(args, source, segmenter)
+    _warn_of_pace(source, video, seconds)
     return 0
 
 
@@ -176,20 +172,29 @@ def _frames(
     video: VideoFile | None,
     masks: Any,
 ) -> int:
-    done = 0
+    """Segment and write every frame; returns how many there were.
+
+    A mask that came too late (--deadline) is left out; a file's video repeats the frame before, so
+    that it keeps its length.
+    """
+    done, last = 0, None
     timed = source.moving or args.smoothing is not None  # unrelated pictures stand alone
     with frames_bar(Path(source.describe).name, source.count) as advance:
-        for shot in source:
+        for done, shot in enumerate(source, 1):
             try:
                 mask = segmenter.segment_shot(shot, source, dtype="uint8", timed=timed)
             except MaskLate:  # counted by the segmenter; said at the end
+                if video is not None and last is not None and not source.live:
+                    video.write(last)
                 continue
+            finally:
+                advance()
             if masks is not None:
-                masks.write(mask, shot.name)
+                name = shot.name if source.files is not None else f"{done - 1:06d}"
+                masks.write(mask, name)
             if video is not None:
-                video.write(composite(shot.frame, mask))
-            done += 1
-            advance()
+                last = composite(shot.frame, mask)
+                video.write(last)
     return done
 
 
@@ -239,18 +244,27 @@ def _check(args: argparse.Namespace) -> None:
         args.parser.error(f"wanted another file than the source, found {args.output} for both")
 
 
-def _check_names(args: argparse.Namespace, source: Source) -> None:
-    """Refuse two pictures whose masks would have one name: the second would replace the first."""
-    if args.masks is None or source.names is None:
+def _check_masks(args: argparse.Namespace, source: Source) -> None:
+    """Refuse masks that would replace each other, a picture that is read, or a clip's labels."""
+    if args.masks is None:
         return
+    labels = (Path(args.source) / "masks").resolve()
+    if args.masks.resolve() == labels and labels.is_dir():
+        args.parser.error(f"wanted another folder than the clip's labels, found {args.masks}")
     seen: set[str] = set()
-    for name in source.names:
-        if name in seen:
+    pictures = {path.resolve() for path in source.files or ()}
+    for path in source.files or ():
+        if path.stem in seen:
             args.parser.error(
-                f"wanted pictures of different names for --masks, found {name!r} twice in "
+                f"wanted pictures of different names for --masks, found {path.stem!r} twice in "
                 f"{source.describe}; rename one, or run them apart"
             )
-        seen.add(name)
+        seen.add(path.stem)
+        if (args.masks / f"{path.stem}.png").resolve() in pictures:
+            args.parser.error(
+                f"wanted another folder than the pictures' own, found that the mask of {path.name} "
+                f"would replace a picture in {args.masks}; choose another --masks"
+            )
 
 
 # --- what is said at the end --------------------------------------------------------------------
@@ -277,22 +291,44 @@ def _missed(source: Source | None) -> str:
     return said
 
 
-def _report(
-    args: argparse.Namespace, video: VideoFile | None, done: int, seconds: float, runtime: str
-) -> None:
+def _report(args: argparse.Namespace, video: VideoFile | None, done: int, seconds: float) -> None:
     if video is not None and video.size is not None:
         width, height = video.size
         print(f"{video.path}: {video.frames} frames, {width}x{height}, {video.fps:g} fps")
     if args.masks is not None:
         print(f"{args.masks}: {done} masks")
-    print(f"{done / max(seconds, 1e-9):.1f} frames/s, everything included, on {runtime}")
+    print(f"{done / max(seconds, 1e-9):.1f} frames/s with reading and writing")
 
 
-def _warn_of_pace(video: VideoFile, pace: float) -> None:
-    """A camera's video has one rate for all frames; say so where it was not kept."""
-    if abs(pace - video.fps) > 0.1 * video.fps:
+def _account(args: argparse.Namespace, source: Source, segmenter: EdgeSegmenter) -> None:
+    """Say what the masks took, on what, and what was left out."""
+    latency, lost = segmenter.latency, segmenter.counters.lost
+    if latency.count:
+        milliseconds = 1e3 * latency.total / latency.count
+        print(f"{milliseconds:.1f} ms from a frame to its mask (mean), on {segmenter.runtime}")
+    if lost:
         print(
-            f"edge-seg: the camera gave {pace:.1f} frames/s and the video says {video.fps:g}: it "
-            f"plays at {video.fps / pace:.1f} times the speed; record with --fps {pace:.1f}",
+            f"edge-seg: {lost} masks were left out, which came later than --deadline",
             file=sys.stderr,
         )
+    if segmenter.cadence is not None and not source.moving:
+        print(
+            "edge-seg: --every and --budget change nothing for unrelated pictures: the network ran "
+            "on all of them",
+            file=sys.stderr,
+        )
+
+
+def _warn_of_pace(source: Source | None, video: VideoFile | None, seconds: float) -> None:
+    """A video has one rate for all frames; say so where it is not the one they came at."""
+    if source is None or video is None or not video.frames or not source.moving:
+        return
+    pace, least = (video.frames / seconds, 0.1) if source.live else (source.fps or video.fps, 1e-3)
+    if abs(pace - video.fps) <= least * video.fps:
+        return
+    mend = f"; record with --fps {pace:.1f}" if source.live else "; leave --fps out"
+    print(
+        f"edge-seg: the {'camera' if source.live else 'source'} gave {pace:.1f} frames/s and the "
+        f"video says {video.fps:g}: it plays at {video.fps / pace:.1f} times the speed{mend}",
+        file=sys.stderr,
+    )
