@@ -454,6 +454,11 @@ def staged(target: Path) -> Iterator[Path]:
 
 def check_target(target: Path) -> None:
     """Raise OutputError unless `target` is free, an empty folder, or an old bundle."""
+    if target.is_symlink():
+        raise OutputError(
+            f"{target}: wanted the name of a folder, found a link to one; write beside it and "
+            "change the link (docs/operations.md), or name the folder itself"
+        )
     try:
         if not target.exists():
             return

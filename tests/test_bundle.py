@@ -523,3 +523,14 @@ def test_a_name_that_no_message_could_quote_is_refused(fake_bundle: Path) -> Non
         else:
             with pytest.raises(BundleError, match="'name' of up to 255 characters, found 256"):
                 ModelBundle.load(fake_bundle)
+
+
+def test_staged_leaves_a_link_and_what_it_leads_to_alone(fake_bundle: Path, tmp_path: Path) -> None:
+    link = tmp_path / "current"
+    for leads_to in (fake_bundle, tmp_path / "nowhere"):
+        link.symlink_to(leads_to)
+        with pytest.raises(OutputError, match="found a link"), staged(link):
+            pass
+        assert link.is_symlink()
+        link.unlink()
+    ModelBundle.load(fake_bundle)
