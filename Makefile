@@ -45,7 +45,7 @@ MODELS ?= ../shared/models
 OUT ?= out/network
 PROCESSES ?= 2 # a divisor of the batch, 64
 network: $(VENV)/.all ## teach, train and convert: from pictures to the bundle OUT/portrait (hours)
-	$(PY) -m edge_seg teach --data $(DATA) --teachers training/teachers.json --models $(MODELS) -o $(OUT)/masks
+	$(PY) -m edge_seg teach --data $(DATA) $(if $(SCENES),--scenes $(SCENES)) --teachers training/teachers.json --models $(MODELS) -o $(OUT)/masks
 	OMP_NUM_THREADS=1 $(PY) -m torch.distributed.run --nproc-per-node $(PROCESSES) -m edge_seg train \
 		--data $(DATA) $(if $(SCENES),--scenes $(SCENES)) --teacher $(OUT)/masks --from training/base.safetensors \
 		--recipe training/portrait.json -o $(OUT)/run

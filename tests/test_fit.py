@@ -492,6 +492,40 @@ def test_hard_negatives_and_every_tenth_cutout_stay_out(toys: Path, tmp_path: Pa
         find(data)
 
 
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"1.png\n\xff\xfe\n", "text"),
+        (b"1.png\n/etc/hostname\n", r"line 2.*under .*backgrounds.*/etc/hostname"),
+        (b"../train/0.png\n", r"line 1.*under .*backgrounds"),
+        (b"notes.txt\n", r"line 1.*notes\.txt"),
+        (b"1.png\n" + 300 * b"x" + b"\n", "line 2"),
+        (b"a\0b.png\n", "line 1"),
+    ],
+)
+def test_a_list_of_hard_negatives_names_pictures_of_its_folder(
+    tmp_path: Path, content: bytes, word: str
+) -> None:
+    data = toy_pictures.write(tmp_path / "data", train=2, val=1)
+    (data / "backgrounds/notes.txt").touch()
+    (data / "backgrounds/hard_negatives.txt").write_bytes(content)
+    with pytest.raises(DatasetError, match=rf"hard_negatives\.txt.*({word})"):
+        find(data)
+
+
+def test_hard_negatives_are_found_by_any_way_and_through_links(tmp_path: Path) -> None:
+    data = toy_pictures.write(tmp_path / "data", train=2, val=1, rooms=4)
+    rooms = data / "backgrounds"
+    (rooms / "1.png").rename(tmp_path / "elsewhere.png")
+    (rooms / "1.png").symlink_to(tmp_path / "elsewhere.png")
+    named = ["1.png", "../backgrounds/2.png", str(rooms.resolve() / "3.png"), "./1.png"]
+    (rooms / "hard_negatives.txt").write_text("\n".join(named))
+    (tmp_path / "link").symlink_to(data)
+    files = find(tmp_path / "link")
+    assert [path.name for path in files.rooms] == ["0.png"]
+    assert [path.name for path in files.hard_rooms] == ["1.png", "2.png", "3.png"]
+
+
 def test_a_picture_in_both_lists_is_refused(toys: Path, tmp_path: Path) -> None:
     data = toy_pictures.write(tmp_path / "data")
     (data / "val.txt").write_text((data / "train.txt").read_text())

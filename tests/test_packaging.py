@@ -184,6 +184,19 @@ def test_demo_says_so_where_no_default_network_ships(tmp_path: Path) -> None:
     assert not (tmp_path / ".venv").exists()
 
 
+def test_the_network_is_taught_and_trained_by_one_rule_of_scenes() -> None:
+    said = subprocess.run(
+        ["make", "--dry-run", "network", "SCENES=pp-humanseg14k"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    lines = said.stdout.replace("\\\n", " ").splitlines()
+    ruled = [line for line in lines if "--scenes pp-humanseg14k" in line]
+    assert ["edge_seg teach" in line for line in ruled] == [True, False], said.stderr
+    assert "edge_seg train" in ruled[1]
+
+
 # --- wheels --------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs torch: pip install edge-seg[train]")
 
-from edge_seg.calibration.dataset import load_image  # noqa: E402
+from edge_seg.calibration.dataset import load_image, scene_rule  # noqa: E402
 from edge_seg.cli import main  # noqa: E402
 from edge_seg.errors import DatasetError  # noqa: E402
 from edge_seg.training import teachers  # noqa: E402
@@ -89,6 +89,32 @@ def test_the_command_writes_what_train_reads(
     assert np.abs(mirrored.astype(int) - mask).max() <= 1
     store = open_store(find(site / "data", teacher=masks), site / "store", side=80)
     assert len(store.groups["unlabelled"]) == 3
+
+
+def test_every_picture_trained_on_by_a_rule_of_scenes_has_its_mask(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = site / "rooms"
+    for folder in ("images", "masks"):
+        (data / folder).mkdir(parents=True)
+    for seed in range(12):
+        frame, label = toy_pictures.picture(seed)
+        cv2.imwrite(str(data / f"images/room{seed // 4}_{seed}.png"), frame)
+        cv2.imwrite(str(data / f"masks/room{seed // 4}_{seed}.png"), label)
+    rule, masks = "(.*)_[0-9]+", site / "masks"
+    assert main(line(site, "--data", str(data), "--scenes", rule, "-o", str(masks))) == 0
+    trained = {pair.image.stem for pair in find(data, scene=scene_rule(rule)).train}
+    assert {path.stem for path in masks.glob("*.png")} == trained
+    assert trained != {pair.image.stem for pair in find(data).train}
+    assert f"--scenes '{rule}'" in capsys.readouterr().out  # the command that goes with them
+
+
+def test_a_wrong_rule_of_scenes_is_refused_before_anything_is_opened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = line(tmp_path, "--data", str(tmp_path), "--scenes", "[", "-o", str(tmp_path / "masks"))
+    assert main(said) == 2  # there is no teachers.json here
+    assert "regular expression for scenes" in capsys.readouterr().err
 
 
 def test_the_command_measures_each_teacher_and_their_mean(

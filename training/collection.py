@@ -37,6 +37,7 @@ from edge_seg.calibration.dataset import (
     split_scenes,
 )
 from edge_seg.errors import DatasetError
+from edge_seg.pictures import read_lines
 from edge_seg.training.store import Entry, Picture, PictureStore, Planes, render_store
 
 HELD_OUT_CUTOUT = 10  # every tenth
@@ -128,12 +129,13 @@ def find(folder: Path, *, teacher: Path | None = None, scene: SceneRule = own_sc
     )
 
 
-def to_teach(folder: Path) -> list[Path]:
+def to_teach(folder: Path, *, scene: SceneRule = own_scene) -> list[Path]:
     """The pictures a teacher's masks are of use for: those trained on, and `unlabeled/`.
 
-    Raises DatasetError as `find` does, and where two pictures share a name.
+    scene: the rule that training will be given: by another one it splits otherwise, and some of
+    its pictures have no mask. Raises DatasetError as `find` does, and where two share a name.
     """
-    pictures = [pair.image for pair in find(folder).train]
+    pictures = [pair.image for pair in find(folder, scene=scene).train]
     pictures += _files(folder / "unlabeled", PICTURE_SUFFIXES)
     _check_names(pictures)
     return pictures
@@ -159,17 +161,28 @@ def _rooms(folder: Path) -> tuple[list[Path], list[Path]]:
     rooms, listing = _files(folder, PICTURE_SUFFIXES), folder / "hard_negatives.txt"
     if not listing.is_file():
         return rooms, []
-    hard = []
-    for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
+    # Compared where links lead to: what is named, by whatever way, is not trained on.
+    places = {path: path.resolve() for path in rooms}
+    known, hard = set(places.values()), dict[Path, Path]()
+    for number, line in enumerate(read_lines(listing), 1):
         if line.strip():
-            hard.append(folder / line.strip())
-            if not hard[-1].is_file():
+            path = folder / line.strip()
+            place = _place(path)
+            if place not in known:
                 raise DatasetError(
                     f"{listing} line {number}: wanted a picture under {folder}, found no "
-                    f"{line.strip()!r:.200}; correct the line"
+                    f"{line.strip()!r:.200} among them; correct the line"
                 )
-    kept = {path.resolve() for path in hard}
-    return [path for path in rooms if path.resolve() not in kept], hard
+            hard[place] = path
+    return [path for path in rooms if places[path] not in hard], list(hard.values())
+
+
+def _place(path: Path) -> Path:
+    """Where a path leads to; itself where that cannot be said."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):  # too long, links in a circle, a null byte
+        return path
 
 
 # -- rendering ----------------------------------------------------------------------------------

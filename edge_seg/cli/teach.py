@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from edge_seg.cli.progress import steps_bar
 from edge_seg.errors import DatasetError
 
 if TYPE_CHECKING:
+    from edge_seg.calibration.dataset import SceneRule
     from edge_seg.metrics import Quality
     from edge_seg.segmenter import EdgeSegmenter
     from edge_seg.training.teachers import Segment, Teacher
@@ -48,12 +50,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--labels", type=Path, metavar="LIST", help="measure the mean and each teacher on these"
     )
+    parser.add_argument(
+        "--scenes",
+        metavar="pp-humanseg14k|REGEX",
+        help="what makes pictures one scene, where there is no val.txt; group 1 is its name",
+    )
     parser.add_argument("-o", dest="out", type=Path, metavar="MASKS", help="folder to write")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Open every teacher; measure where asked to; write the masks."""
+    from edge_seg.calibration.dataset import named_rule
     from edge_seg.training import teachers
 
     if (args.out is None) != (args.data is None) or (args.out is None and args.labels is None):
@@ -61,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
             "wanted --data and -o (to write masks), or --labels (to measure), found neither whole; "
             "say which pictures, and where the masks go"
         )
+    scene = named_rule(args.scenes)
     listed = teachers.read_teachers(args.teachers)
     folder = args.models or args.teachers.parent
     with ExitStack() as stack:
@@ -69,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         if args.labels is not None:
             _measure(args.labels, listed, voices)
         if args.out is not None:
-            _write(args, listed, voices)
+            _write(args, listed, voices, scene=scene)
     return 0
 
 
@@ -137,12 +146,16 @@ def _print(rows: list[tuple[str, Quality]], name: str) -> None:
 
 
 def _write(
-    args: argparse.Namespace, listed: list[Teacher], voices: list[tuple[Segment, float]]
+    args: argparse.Namespace,
+    listed: list[Teacher],
+    voices: list[tuple[Segment, float]],
+    *,
+    scene: SceneRule,
 ) -> None:
     from edge_seg.training import teachers
     from edge_seg.training.collection import to_teach
 
-    pictures = to_teach(args.data)
+    pictures = to_teach(args.data, scene=scene)
     with steps_bar() as bar:
         made = teachers.write_masks(
             pictures,
@@ -152,4 +165,5 @@ def _write(
             progress=lambda done: bar("writing masks", done, len(pictures)),
         )
     print(f"wrote {made} masks to {args.out} ({len(pictures) - made} were there)")
-    print(f"next: edge-seg train --data {args.data} --teacher {args.out} -o RUN")
+    scenes = f"--scenes {shlex.quote(args.scenes)} " if args.scenes is not None else ""
+    print(f"next: edge-seg train --data {args.data} {scenes}--teacher {args.out} -o RUN")
