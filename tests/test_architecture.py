@@ -84,7 +84,7 @@ WORKSHOP: dict[str, tuple[str, ...]] = {
         "cache",
     ),
     "training": (
-        *("_version", "errors", "spec", "bundle", "pixels", "metrics", "compositing"),
+        *("_version", "errors", "spec", "bundle", "pixels", "pictures", "metrics", "compositing"),
         "calibration.*",
     ),
 }
