@@ -62,6 +62,16 @@ def size_of(frame: object, format: str) -> tuple[int, int]:
     return rows // 3 * 2, width
 
 
+def check_sides(format: str, size: tuple[int, int]) -> None:
+    """Raise FrameError where (height, width) cannot be planes: colour is made for two by two."""
+    height, width = size
+    if min(size) < 2 or height % 2 or width % 2:
+        raise FrameError(
+            f"wanted {format!r} with even sides, found {width}x{height}; ask the camera for an even "
+            "size, or for bgr"
+        )
+
+
 def planes(frame: Picture, format: str) -> list[Picture]:
     """Return [Y (H, W), UV (H/2, W/2, 2)] of "nv12", [Y, U, V] of "yuv420": views where it can."""
     height, width = size_of(frame, format)
@@ -97,8 +107,9 @@ def unpad(buffer: Picture, format: str, size: tuple[int, int], stride: int) -> P
     """Return the frame of (height, width) in a buffer whose rows are `stride` bytes apart.
 
     A "yuv420" buffer's colour rows are half as far apart. What follows the last row is ignored.
-    Raises FrameError where the buffer is too short or the stride too small.
+    Raises FrameError where a side is odd, the buffer too short or the stride too small.
     """
+    check_sides(format, size)
     height, width = size
     data = buffer.reshape(-1)
     needed = stride * height // 2 * 3

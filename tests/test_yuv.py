@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_seg import camera, pixels, yuv
+from edge_seg.camera.buffers import Layout, frame_of
 from edge_seg.errors import FrameError
 from edge_seg.segmenter import EdgeSegmenter
 from edge_seg.spec import InputSpec
@@ -132,6 +133,22 @@ def test_padding_between_rows_never_shows(format: str, stride: int) -> None:
 def test_a_buffer_that_cannot_hold_the_frame_is_refused(stride: int, length: int) -> None:
     with pytest.raises(FrameError, match="read the stream's format back"):
         yuv.unpad(np.zeros(length, np.uint8), "nv12", (36, 64), stride)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("size", [(481, 641), (481, 640), (480, 641), (0, 640), (1, 1)])
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("stride", [656, 1280])
+def test_planes_of_odd_sides_are_refused(
+    format: str, size: tuple[int, int], apart: bool, stride: int
+) -> None:
+    """However the camera lays them out: colours are made for two by two pixels."""
+    places = ((0, stride), (400_000, stride), (800_000, stride))
+    offsets = places[: 2 if format == "nv12" else 3] if apart else ()
+    layout = Layout(format, size, stride, offsets)
+    for wanted in (format, "bgr"):
+        with pytest.raises(FrameError, match=rf"even sides, found {size[1]}x{size[0]}; ask"):
+            frame_of(np.zeros(2_000_000, np.uint8), layout, wanted)
 
 
 @pytest.mark.parametrize("format", FORMATS)

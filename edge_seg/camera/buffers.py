@@ -60,7 +60,7 @@ def frame_of(buffer: Picture, layout: Layout, wanted: str) -> Picture:
     """Return the buffer's picture in the format `wanted`, without padding: a new array.
 
     buffer: uint8, any shape, of at least stride * rows bytes. Raises FrameError where it is
-    shorter, or where `wanted` cannot be made of it.
+    shorter, where planes have an odd side, or where `wanted` cannot be made of it.
     """
     if not gives(layout.format, wanted):
         possible = [f for f in ("bgr", "rgb", *yuv.PLANAR) if gives(layout.format, f)]
@@ -84,6 +84,7 @@ def frame_of(buffer: Picture, layout: Layout, wanted: str) -> Picture:
 
 def _from_planes(data: Picture, layout: Layout) -> Picture:
     """Return the frame whose planes lie where the layout says."""
+    yuv.check_sides(layout.format, layout.size)
     height, width = layout.size
     shapes = [(height, width)]
     shapes += [(height // 2, width)] if layout.format == "nv12" else [(height // 2, width // 2)] * 2
