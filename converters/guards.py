@@ -1,8 +1,8 @@
 """What a quantizer does not say: layers it cannot represent, and parts it left in float.
 
-`dead_layers` names convolutions of ~0 before; `check_int8` compares every integer bias with its
-float value after (a scale of ~0 overflows int32 and erases the layer without an error), and
-names what an int8 artifact still computes in float.
+Before: `check_samples` looks at the tensors it will be given, `dead_layers` names convolutions of
+~0. After: `check_int8` compares every integer bias with its float value (a scale of ~0 overflows
+int32 and erases the layer without an error), and names what an int8 artifact computes in float.
 """
 
 from __future__ import annotations
@@ -24,6 +24,23 @@ BIAS_TOLERANCE = 1e-3  # of the bias itself, beside one step of its scale
 WEIGHTED = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3}
 BETWEEN = {"QUANTIZE", "DEQUANTIZE"}
 MOST_NAMED = 8
+
+
+def check_samples(samples: list[NDArray[Any]], shape: tuple[int, ...]) -> None:
+    """Raise ConversionError unless there are calibration tensors, each finite float32 of a shape.
+
+    LiteRT would resize the network to fit another.
+    """
+    if not samples:
+        raise ConversionError(
+            "wanted calibration tensors, found none; name pictures with --calibration"
+        )
+    for number, sample in enumerate(samples):
+        if sample.dtype != np.float32 or sample.shape != shape or not np.isfinite(sample).all():
+            raise ConversionError(
+                f"calibration tensor {number}: wanted finite float32 {shape}, found "
+                f"{sample.dtype} {sample.shape}; check size, mean and std in the spec"
+            )
 
 
 def dead_layers(model: ModelProto) -> list[str]:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edge_seg.backends.openvino import ov  # imported there so that it calls nobody
+from edge_seg.converters import guards
 from edge_seg.converters.environment import Progress
 from edge_seg.converters.rewrites import first_line
 from edge_seg.errors import ConversionError, OutputError
@@ -59,7 +60,7 @@ def to_int8(
     """
     network = _read(model)
     samples = list(tensors)
-    _check_samples(samples, tuple(int(n) for n in network.input(0).shape))
+    guards.check_samples(samples, tuple(int(n) for n in network.input(0).shape))
     try:
         quantized = _quantized(network, samples, progress)
     except Exception as error:  # NNCF raises whatever its parts raise
@@ -119,19 +120,6 @@ def _read(model: ModelProto) -> Any:
             f"wanted OpenVINO to read the network, found: {first_line(error)}; "
             "an operator of the network is unknown to it, export the model without it"
         ) from error
-
-
-def _check_samples(samples: list[NDArray[Any]], shape: tuple[int, ...]) -> None:
-    if not samples:
-        raise ConversionError(
-            "wanted calibration tensors, found none; name pictures with --calibration"
-        )
-    for number, sample in enumerate(samples):
-        if sample.dtype != np.float32 or sample.shape != shape or not np.isfinite(sample).all():
-            raise ConversionError(
-                f"calibration tensor {number}: wanted finite float32 {shape}, found "
-                f"{sample.dtype} {sample.shape}; check size, mean and std in the spec"
-            )
 
 
 def _quantized(network: Any, samples: list[NDArray[Any]], progress: Progress) -> Any:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from edge_seg.bundle import whole_file
+from edge_seg.converters import guards
 from edge_seg.converters.environment import Progress
 from edge_seg.converters.graph import Array, Graph, attribute
 from edge_seg.converters.rewrites import first_line
@@ -58,7 +59,7 @@ def to_int8(
     samples = list(tensors)
     graph = Graph(model)
     picture = graph.inputs[0].name
-    _check_samples(samples, graph.shapes.get(picture, ()))
+    guards.check_samples(samples, graph.shapes.get(picture, ()))
     places = quantized_tensors(graph)
     if not places:
         raise ConversionError(
@@ -270,19 +271,6 @@ def activations(
             f"wanted ONNX Runtime to run the network, found: {first_line(error)}; "
             "export the model again with standard operators"
         ) from error
-
-
-def _check_samples(samples: list[NDArray[Any]], shape: tuple[int, ...]) -> None:
-    if not samples:
-        raise ConversionError(
-            "wanted calibration tensors, found none; name pictures with --calibration"
-        )
-    for number, sample in enumerate(samples):
-        if sample.dtype != np.float32 or sample.shape != shape or not np.isfinite(sample).all():
-            raise ConversionError(
-                f"calibration tensor {number}: wanted finite float32 {shape}, found "
-                f"{sample.dtype} {sample.shape}; check size, mean and std in the spec"
-            )
 
 
 # --- the form -------------------------------------------------------------------------------------

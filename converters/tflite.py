@@ -34,7 +34,6 @@ from edge_seg.errors import ConversionError, OutputError
 from edge_seg.spec import InputSpec
 
 ONNX2TF_SECONDS = 600
-LEAST_TENSORS = 1
 
 
 def quiet(message: str, done: int, total: int) -> None:
@@ -148,7 +147,7 @@ def to_int8(
     QualityRefused where a bias overflowed (guards.py).
     """
     samples = list(tensors)
-    _check_samples(samples, _signature(source)[2])
+    guards.check_samples(samples, _signature(source)[2])
     try:
         content = bytearray(_quantized(source, samples, input, progress))
         mended = widen_scales(content, source)
@@ -164,19 +163,6 @@ def to_int8(
         beside.write_bytes(content)
         guards.check_int8(beside, source)
     return mended
-
-
-def _check_samples(samples: list[NDArray[Any]], shape: tuple[int, ...]) -> None:
-    if len(samples) < LEAST_TENSORS:
-        raise ConversionError(
-            "wanted calibration tensors, found none; name pictures with --calibration"
-        )
-    for number, sample in enumerate(samples):  # LiteRT would resize the network to fit
-        if sample.dtype != np.float32 or sample.shape != shape or not np.isfinite(sample).all():
-            raise ConversionError(
-                f"calibration tensor {number}: wanted finite float32 {shape}, found "
-                f"{sample.dtype} {sample.shape}; check size, mean and std in the spec"
-            )
 
 
 def _quantized(
