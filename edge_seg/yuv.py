@@ -67,8 +67,8 @@ def check_sides(format: str, size: tuple[int, int]) -> None:
     height, width = size
     if min(size) < 2 or height % 2 or width % 2:
         raise FrameError(
-            f"wanted {format!r} with even sides, found {width}x{height}; ask the camera for an even "
-            "size, or for bgr"
+            f"wanted {format!r} with even sides, found {width}x{height}; ask the camera for an "
+            "even size, or for bgr"
         )
 
 
