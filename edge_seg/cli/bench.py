@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_seg.cli import arguments, clips
-from edge_seg.cli.figures import FIGURES, print_times
+from edge_seg.cli.figures import FIGURES, draws, print_times, with_what
 from edge_seg.cli.progress import frames_bar
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def _quality(args: argparse.Namespace, bundle: ModelBundle) -> dict[str, Any]:
     with opened() as segmenter, frames_bar("judging", None) as advance:
         pairs = labelled_pairs(args.labels)
         quality = evaluate(segmenter, pairs, progress=lambda done: advance())
-    found = {"on": args.labels.name, **quality.to_dict()}
+        drawn = draws(segmenter)
+    found = {"on": args.labels.name, "edges": drawn, **quality.to_dict()}
     clip = clips.measure(args.labels, args.fps, opened)
     return found if clip is None else {**found, "clip": clip}
 
@@ -136,6 +137,8 @@ def _print(report: Report) -> None:
     print(f"throttled: {report.throttled}")
     if report.quality:
         figures = ", ".join(f"{t} {100 * report.quality[k]:.2f}" for k, t in FIGURES.items())
-        print(f"quality on {report.quality['on']} ({report.quality['n']} pictures): {figures}")
+        how = with_what(report.quality["edges"])
+        on, n = report.quality["on"], report.quality["n"]
+        print(f"quality on {on} ({n} pictures), {how}: {figures}")
         if "clip" in report.quality:
-            clips.show(report.quality["clip"], f"stability on {report.quality['on']}")
+            clips.show(report.quality["clip"], f"stability on {on}, {how}")

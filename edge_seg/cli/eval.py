@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_seg.cli import arguments, clips
-from edge_seg.cli.figures import FIGURES
+from edge_seg.cli.figures import FIGURES, draws, with_what
 from edge_seg.cli.progress import frames_bar
 from edge_seg.errors import BackendUnavailable, ConversionError
 
@@ -135,7 +135,7 @@ def _row(bundle: ModelBundle, artifact: Artifact, args: argparse.Namespace) -> d
     with opened() as segmenter, frames_bar(artifact.name, None) as advance:
         # Read anew for every artifact: a set may be larger than memory.
         quality = evaluate(segmenter, labelled_pairs(args.labels), progress=lambda done: advance())
-    row = {"artifact": artifact.name, **quality.to_dict()}
+        row = {"artifact": artifact.name, "edges": draws(segmenter), **quality.to_dict()}
     clip = clips.measure(args.labels, args.fps, opened)
     return row if clip is None else {**row, "clip": clip}
 
@@ -160,7 +160,8 @@ def _print(rows: list[dict[str, Any]], name: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"quality on {name} ({rows[0]['n']} pictures), percent")
+    how = with_what(rows[0]["edges"])
+    table = Table(title=f"quality on {name} ({rows[0]['n']} pictures), {how}, percent")
     table.add_column("artifact")
     for title in FIGURES.values():
         table.add_column(title, justify="right")
@@ -169,4 +170,4 @@ def _print(rows: list[dict[str, Any]], name: str) -> None:
     Console().print(table)
     for row in rows:
         if "clip" in row:
-            clips.show(row["clip"], f"stability of {row['artifact']} on {name}")
+            clips.show(row["clip"], f"stability of {row['artifact']} on {name}, {how}")

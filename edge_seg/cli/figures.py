@@ -6,8 +6,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edge_seg.comparison import Comparison
+    from edge_seg.segmenter import EdgeSegmenter
 
 FIGURES = {"miou": "mIoU", "person_iou": "person IoU", "boundary_f": "boundary F", "sc": "SC"}
+ALONE = "the network alone"  # as `convert` measures, and as a manifest holds it
+
+
+def draws(segmenter: EdgeSegmenter) -> bool:
+    """True where its masks follow the picture's contours: figures of the network alone differ."""
+    import numpy as np
+
+    from edge_seg.contours import is_coarse
+
+    seen, answered = segmenter.backend.input.size, segmenter.backend.output.size
+    return segmenter.edges and is_coarse(answered, np.empty((*seen, 3), np.uint8))
+
+
+def with_what(drawn: bool) -> str:
+    """Words for the title of a table."""
+    return "with the picture's contours" if drawn else ALONE
 
 
 def print_times(compared: Comparison) -> None:
@@ -22,7 +39,7 @@ def print_times(compared: Comparison) -> None:
     table.add_column("ms", justify="right")
     judged = any("miou" in timing.artifact.quality for timing in compared.timings)
     if judged:
-        table.add_column("mIoU when converted", justify="right")
+        table.add_column(f"mIoU when converted, {ALONE}", justify="right")
     for timing in compared.timings:
         quality = timing.artifact.quality.get("miou")
         cells = [f"{100 * quality:.2f}" if isinstance(quality, float) else "-"] if judged else []

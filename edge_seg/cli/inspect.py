@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from edge_seg.cli import arguments
-from edge_seg.cli.figures import FIGURES
+from edge_seg.cli.figures import ALONE, FIGURES
 
 if TYPE_CHECKING:
     from edge_seg.bundle import Artifact, ModelBundle
@@ -51,7 +51,7 @@ def _print_artifacts(bundle: ModelBundle) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table()
+    table = Table(title=f"quality when converted: {ALONE}, percent")
     table.add_column("artifact")
     for title in ("kB", "mIoU", "person IoU", "boundary F", "SC"):
         table.add_column(title, justify="right")
