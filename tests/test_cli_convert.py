@@ -22,9 +22,10 @@ pytest.importorskip("PIL")
 
 from onnx import helper  # noqa: E402
 
+from edge_seg.bundle import DEFAULT_BUNDLE, shipped  # noqa: E402
 from edge_seg.calibration import manifest  # noqa: E402
 from edge_seg.calibration.frames import gather  # noqa: E402
-from edge_seg.cli import main  # noqa: E402
+from edge_seg.cli import main, sources  # noqa: E402
 from edge_seg.converters import environment  # noqa: E402
 from edge_seg.converters import onnx as reader  # noqa: E402
 from edge_seg.converters.head import single_logit  # noqa: E402
@@ -197,6 +198,20 @@ def test_a_model_that_is_not_there(convert: Say) -> None:
 def test_a_bundle_without_its_onnx(convert: Say, fake_bundle: Path) -> None:
     said = convert(str(fake_bundle), spec=None)
     assert "keeps its float ONNX" in said and "fake-int8" in said
+
+
+@pytest.mark.skipif("portrait-lite" not in shipped(), reason="no network ships here")
+def test_a_network_that_ships_is_named_as_elsewhere(folder: Path, convert: Say) -> None:
+    source = sources.read(Path("portrait"), None, folder, lambda *told: None)
+    assert source.network.model.is_relative_to(DEFAULT_BUNDLE) and source.name == "portrait"
+    assert "the bundle portrait, which has its own; leave --spec out" in convert("portrait")
+    said = convert("portrait-lite", spec=None)
+    assert "edge-seg export portrait --side 192 -o lite.onnx" in said
+    assert "edge-seg convert lite.onnx --spec lite.toml --int8" in said
+    (folder / "portrait-int8").write_text("in the way")
+    assert "portrait-int8: wanted a new folder" in convert("portrait", spec=None, output=None)
+    (folder / "portrait").mkdir()  # one's own comes first
+    assert "a folder that holds none of them" in convert("portrait", spec=None)
 
 
 def test_a_bundle_has_its_own_contract(convert: Say, fake_bundle: Path) -> None:
@@ -427,6 +442,21 @@ def test_eval_of_all_artifacts_is_a_list_of_rows(
     assert "fake-int8" in said and "fake-fp32" not in said
 
 
+def test_eval_says_whether_the_picture_s_contours_were_drawn(
+    folder: Path, fake_bundle: Path, measure: Callable[..., str]
+) -> None:
+    """They are where the output is coarser than the input: the fake network's is, by 4."""
+    onnx_words = ("bright.onnx", "--spec", "bright.toml")
+    for words, told, drawn in (
+        ((str(fake_bundle), "--artifact", "fake-int8"), "with the picture's contours", True),
+        ((str(fake_bundle), "--artifact", "fake-int8", "--edges", "off"), "network alone", False),
+        (onnx_words, "the network alone", False),
+    ):
+        said = " ".join(measure(*words, "--json", "rows.json").split())
+        assert told in said
+        assert [row["edges"] for row in json.loads((folder / "rows.json").read_text())] == [drawn]
+
+
 def test_eval_says_where_it_measures_on_what_was_calibrated_on(
     folder: Path, fake_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -459,7 +489,7 @@ def test_eval_s_user_mistakes(folder: Path, fake_bundle: Path, measure: Callable
     assert "wanted an ONNX file, found no such file" in measure("gone.onnx", code=2)
     assert "--spec FILE.toml" in measure("bright.onnx", code=2)
     assert "found a bundle" in measure(bundle, "--spec", "bright.toml", code=2)
-    assert "found only fake-fp32" in measure(bundle, "--artifact", "fake-int4", code=2)
+    assert "fake-fp32 or fake-int8" in measure(bundle, "--artifact", "fake-int4", code=2)
     assert "gone.txt" in measure(bundle, code=2, labels="gone.txt")
     place = "/proc/rows.json"
     assert place in measure(bundle, "--artifact", "fake-fp32", "--json", place, code=1)

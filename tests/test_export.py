@@ -12,7 +12,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 import edge_seg  # noqa: E402
-from edge_seg.bundle import ModelBundle  # noqa: E402
+from edge_seg.bundle import DEFAULT_BUNDLE, ModelBundle, shipped  # noqa: E402
 from edge_seg.cli import main  # noqa: E402
 from edge_seg.converters import onnx as reader  # noqa: E402
 from edge_seg.converters.head import single_logit  # noqa: E402
@@ -69,6 +69,23 @@ def test_it_is_told_from_other_sources(trained: fit.Run, tmp_path: Path, fake_bu
     assert recipe.is_run(trained.folder / fit.BEST)
     assert not recipe.is_run(fake_bundle)
     assert not recipe.is_run(tmp_path / "net.onnx")
+
+
+@pytest.mark.skipif("portrait-lite" not in shipped(), reason="no network ships here")
+def test_the_network_that_ships_is_exported_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "portrait", "--side", "64", "-o", "small.onnx"]) == 0
+    picture = np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 64)).astype(np.float32)
+    export_run(DEFAULT_BUNDLE / fit.WARM, Path("same.onnx"), side=64)
+    answers = [run(onnx.load(name), picture) for name in ("small.onnx", "same.onnx")]
+    np.testing.assert_array_equal(*answers)
+    assert main(["export", "portrait-lite", "-o", "lite.onnx"]) == 2
+    assert "edge-seg export portrait --side 192 -o lite.onnx" in capsys.readouterr().err
+    assert not Path("lite.onnx").exists()
+    Path("portrait").mkdir()  # one's own comes first
+    assert main(["export", "portrait", "-o", "own.onnx"]) == 2
 
 
 @pytest.mark.slow

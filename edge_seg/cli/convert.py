@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_seg.cli import arguments, sources
-from edge_seg.cli.figures import FIGURES, print_times
+from edge_seg.cli.figures import ALONE, FIGURES, print_times
 from edge_seg.cli.progress import steps_bar
 from edge_seg.cli.sources import Source
 from edge_seg.errors import ConversionError, OutputError
@@ -40,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="MODEL",
         help="a trained network: .onnx; a folder of `edge-seg train`, or a checkpoint of one; a "
         "PaddlePaddle inference model (its folder, .pdmodel or .json); a bundle that keeps its "
-        "float ONNX (default: the network that ships)",
+        "float ONNX, or the name of one that ships (default: portrait)",
     )
     parser.add_argument("--int8", action="store_true", help="quantise to int8 (integer in and out)")
     parser.add_argument(
@@ -67,7 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--spec", type=Path, metavar="FILE.toml", help="input contract of a network we do not know"
     )
-    where = "folder to write (default: MODEL's name)"
+    where = "folder to write (default: MODEL's name; portrait-int8 for portrait)"
     parser.add_argument("-o", "--output", type=Path, metavar="BUNDLE", help=where)
     parser.set_defaults(run=run)
 
@@ -163,7 +163,11 @@ def _targets(text: str) -> tuple[str, ...]:
 def _target(args: argparse.Namespace) -> Path:
     if args.output is not None:
         return Path(args.output)
-    return Path(args.model.stem if args.model else "portrait-int8")
+    from edge_seg.bundle import locate
+
+    if args.model is None or locate(args.model) != args.model:  # one that ships, by its name
+        return Path(f"{args.model or 'portrait'}-int8")
+    return Path(args.model.stem)
 
 
 def _job(args: argparse.Namespace, source: Source, progress: Progress) -> Job:
@@ -265,7 +269,7 @@ def _print(rows: list[Row]) -> None:
     first = rows[0].figures
     labelled = first["kind"] == "labels"
     what = "quality" if labelled else "agreement with the float network"
-    table = Table(title=f"{what} on {first['on']} ({first['n']} pictures), percent")
+    table = Table(title=f"{what} on {first['on']} ({first['n']} pictures), {ALONE}, percent")
     table.add_column("artifact")
     for title in ("KB", *FIGURES.values()):
         table.add_column(title if labelled or title != "mIoU" else "agreement", justify="right")

@@ -5,16 +5,24 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edge_seg.cli import sources
+from edge_seg.errors import DatasetError
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "export",
         help="write the best network of a training run as ONNX",
-        description="Write the best network of a run (or of a checkpoint file) as ONNX, and its "
-        "input contract beside it as TOML.",
+        description="Write the best network of a run (or of a checkpoint file, or the one that "
+        "ships) as ONNX, and its input contract beside it as TOML.",
     )
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help="run folder, or a checkpoint")
+    parser.add_argument(
+        "run_folder",
+        type=Path,
+        metavar="RUN",
+        help="run folder, or a checkpoint, or portrait, the network that ships",
+    )
     parser.add_argument(
         "-o", dest="out", type=Path, required=True, metavar="MODEL.onnx", help="file to write"
     )
@@ -32,7 +40,23 @@ def run(args: argparse.Namespace) -> int:
     """Export, and say what comes next."""
     from edge_seg.training.export import export
 
-    spec = export(args.run_folder, args.out, side=args.side)
+    spec = export(_weights(args.run_folder), args.out, side=args.side)
     print(f"{args.out}: takes what {spec} says")
     print(f"next: edge-seg convert {args.out} --spec {spec} --int8 --calibration ... -o BUNDLE")
     return 0
+
+
+def _weights(named: Path) -> Path:
+    """Return a path itself; for the name of a network that ships, its weights."""
+    from edge_seg.bundle import ModelBundle, locate
+    from edge_seg.training.fit import WARM
+
+    folder = locate(named)
+    if folder == named:
+        return named
+    if (folder / WARM).is_file():
+        return folder / WARM
+    raise DatasetError(
+        f"{named}: wanted a network that ships with its weights, found none in {folder}; they are "
+        f"portrait's at another size: {sources.export_of(ModelBundle.load(folder))}"
+    )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from edge_seg.errors import ConversionError
 
 if TYPE_CHECKING:
+    from edge_seg.bundle import ModelBundle
     from edge_seg.converters.environment import Progress
     from edge_seg.converters.targets import Network
     from edge_seg.spec import InputSpec, OutputSpec
@@ -35,13 +36,15 @@ class Source:
 def read(model: Path | None, spec: Path | None, folder: Path, progress: Progress) -> Source:
     """Return the network that `model` names (None: the one that ships), with its contract.
 
+    model: a path, or where there is none of that name, the name of a network that ships.
     spec: the contract in TOML, of a network that does not bring its own. folder: for what has to
     be written. Raises ConversionError, DatasetError (a run without a network), BundleError.
     """
+    from edge_seg.bundle import locate
     from edge_seg.converters import paddle
     from edge_seg.training.recipe import is_run
 
-    if model is None or (model / MANIFEST).is_file():
+    if model is None or (locate(model) / MANIFEST).is_file():
         _refuse_spec(model, spec, "the bundle")
         return _bundle(model)
     if is_run(model):
@@ -87,10 +90,25 @@ def _bundle(model: Path | None) -> Source:
     if not kept:
         raise ConversionError(
             f"{bundle.path}: wanted a bundle that keeps its float ONNX (onnx-fp32), found "
-            f"{', '.join(a.name for a in bundle.artifacts)}; name the .onnx file it was made "
-            "from, or convert that with --keep-onnx first"
+            f"{', '.join(a.name for a in bundle.artifacts)}; {_how_to_get_onnx(bundle)}"
         )
     return Source(Network(bundle.file(kept[0]), bundle.input, bundle.output), bundle.name)
+
+
+def _how_to_get_onnx(bundle: ModelBundle) -> str:
+    from edge_seg.bundle import SHIPPED
+
+    if bundle.path.resolve().parent == SHIPPED.resolve():
+        return (
+            f"make it from portrait's weights, which are the same: {export_of(bundle)}, and "
+            "convert that: edge-seg convert lite.onnx --spec lite.toml --int8 ..."
+        )
+    return "name the .onnx file it was made from, or convert that with --keep-onnx first"
+
+
+def export_of(bundle: ModelBundle) -> str:
+    """The command that makes the ONNX of a network that ships without its weights."""
+    return f"edge-seg export portrait --side {bundle.input.height} -o lite.onnx"
 
 
 def _run(model: Path, folder: Path, progress: Progress) -> Source:
