@@ -368,6 +368,16 @@ def test_a_uri_that_means_nothing_is_named_with_what_would_do(source: str) -> No
     assert source in str(raised.value)
 
 
+@pytest.mark.parametrize("fps", [0, -2, float("nan"), float("inf"), 1e9, "30", True])
+def test_a_rate_that_is_none_is_refused_whatever_the_source(
+    fps: float, tmp_path: Path, video: Path
+) -> None:
+    _picture(tmp_path / "p" / "a.png")
+    for source in ("fake:size=32x16,fps=30", tmp_path / "p", tmp_path / "p" / "a.png", video):
+        with pytest.raises(CameraError, match=f"wanted fps= from 0.001 to 1000.*found {fps!r};"):
+            open_source(source, fps=fps)
+
+
 @pytest.mark.parametrize("source", ["/dev/video63", "clip.mkv"])
 def test_planes_are_asked_of_what_has_them(source: str, tmp_path: Path) -> None:
     with pytest.raises(FrameError, match="bgr or rgb"):

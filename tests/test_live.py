@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -420,6 +421,34 @@ def test_the_same_in_real_time_for_a_short_while() -> None:
     assert source.counters.reconnects >= 1 and len(stamps) > 30
     assert source.read() is None and source.ended
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            (name, value)
+            for name in ("start", "stall", "deadline")
+            for value in (0, -1.0, math.nan)
+        ),
+        *(("pause", value) for value in (-0.5, 0.0, "0.5", True)),
+        *(("longest_pause", value) for value in (-1, None)),
+        *(("give_up", value) for value in (0.0, -30.0, math.nan)),
+        *(("hung", value) for value in (-1, 1.5, None)),
+        *(("fps", value) for value in (0, -2, math.nan, math.inf, "30")),
+    ],
+)
+def test_a_policy_no_source_could_keep_is_refused(name: str, value: object) -> None:
+    with pytest.raises(CameraError, match=rf"LivePolicy\({name}=...\).*from 0.*found {value!r};"):
+        LivePolicy(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_policy_may_wait_for_ever() -> None:
+    patient = LivePolicy(
+        start=math.inf, stall=math.inf, deadline=math.inf, give_up=math.inf, hung=0
+    )
+    with open_source("fake:size=32x16,fps=60", policy=patient) as source:
+        assert source.read(2.0) is not None
 
 
 # --- the fake camera itself ----------------------------------------------------------------------

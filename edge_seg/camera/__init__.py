@@ -11,12 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
+from typing import Any
 
 from edge_seg import yuv
 from edge_seg.camera import disk
 from edge_seg.camera.disk import ON_DISK
-from edge_seg.camera.live import LiveCounters, LivePolicy, LiveSource, Request, Stream
+from edge_seg.camera.live import LIMITS, LiveCounters, LivePolicy, LiveSource, Request, Stream
 from edge_seg.camera.orientation import check_rotation, orient
 from edge_seg.camera.shots import Shot, Source, shown
 from edge_seg.errors import CameraError, FrameError
@@ -54,12 +56,12 @@ def open_source(
 
     source: a camera index (0), /dev/videoN, picamera2, csi://0, rtsp://..., gst:ELEMENTS, fake:,
     or a path. format: of the frames handed out: "bgr", "rgb", or a camera's own "nv12", "yuv420".
-    fps: frames per second asked of a camera and handed out at most; of pictures on disk, which
-    carry no time (default: 30 for a clip's frames/, 1 for a folder or list); a video's own times
-    are kept. rotate, mirror: turn every frame clockwise by so many degrees, then swap left and
-    right. size: (height, width) asked of a camera; it may give another. lores: (height, width) of
-    a second, small stream where the camera has one (picamera2), in `Shot.lores`. policy: what a
-    live source does when frames come too fast, too late or not at all.
+    fps: frames per second, 0.001 to 1000, asked of a camera and handed out at most; of pictures on
+    disk, which carry no time (default: 30 for a clip's frames/, 1 for a folder or list); a video's
+    own times are kept. rotate, mirror: turn every frame clockwise by so many degrees, then swap
+    left and right. size: (height, width) asked of a camera; it may give another. lores: (height,
+    width) of a second, small stream where the camera has one (picamera2), in `Shot.lores`. policy:
+    what a live source does when frames come too fast, too late or not at all.
 
     Raises CameraError: what was wanted, what was found, what to do. CameraLost, while reading,
     where a camera that worked is given up.
@@ -71,6 +73,8 @@ def open_source(
     if format not in FORMATS:
         raise FrameError(f"wanted a frame format in {FORMATS}, found {format!r}")
     check_rotation(rotate)
+    if fps is not None:
+        _check_rate(fps)
     text = str(source)
     connect = _driver(text, Request(format=format, size=size, fps=fps, lores=lores))
     opened: Source
@@ -84,6 +88,15 @@ def open_source(
     opened.format = format
     opened.turn(rotate, mirror)
     return opened
+
+
+def _check_rate(fps: Any) -> None:
+    least, most = LIMITS["fps"]
+    if not isinstance(fps, Real) or isinstance(fps, bool) or not least <= fps <= most:
+        raise CameraError(
+            f"wanted fps= from {least:g} to {most:g} frames per second, found {fps!r:.40}; correct "
+            "it, or leave it out for the source's own rate"
+        )
 
 
 def _driver(text: str, request: Request) -> Callable[[], Stream] | None:

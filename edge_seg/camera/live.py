@@ -15,6 +15,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Protocol
 
 import numpy as np
@@ -86,6 +87,14 @@ class Stream(Protocol):
         ...
 
 
+LIMITS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("start", "stall", "deadline", "pause", "longest_pause"), (0.001, math.inf)),
+    "give_up": (0.001, math.inf),
+    "hung": (0, 1000),
+    "fps": (0.001, 1000.0),
+}
+
+
 @dataclass(frozen=True)
 class LivePolicy:
     """What a live source does when frames come too fast, too late or not at all. Seconds.
@@ -110,9 +119,20 @@ class LivePolicy:
     fps: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a policy of another name. Raises CameraError."""
+        """Refuse what no source could keep. Raises CameraError."""
         if self.drop not in DROPS:
             raise CameraError(f"wanted drop= one of {DROPS}, found {self.drop!r}; correct it")
+        for name, (least, most) in LIMITS.items():
+            value = getattr(self, name)
+            if value is None and name in ("give_up", "fps"):
+                continue
+            number = isinstance(value, int if name == "hung" else Real)
+            if not number or isinstance(value, bool) or not least <= value <= most:
+                units = {"hung": "a whole number", "fps": "frames per second"}
+                raise CameraError(
+                    f"wanted LivePolicy({name}=...) as {units.get(name, 'seconds')} from {least} "
+                    f"to {most}, found {value!r:.40}; correct it"
+                )
 
 
 @dataclass
