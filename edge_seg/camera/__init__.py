@@ -92,7 +92,8 @@ def open_source(
 
 def _check_rate(fps: Any) -> None:
     least, most = LIMITS["fps"]
-    if not isinstance(fps, Real) or isinstance(fps, bool) or not least <= fps <= most:
+    number = isinstance(fps, Real)
+    if not number or isinstance(fps, bool) or not least <= fps <= most:
         raise CameraError(
             f"wanted fps= from {least:g} to {most:g} frames per second, found {fps!r:.40}; correct "
             "it, or leave it out for the source's own rate"
