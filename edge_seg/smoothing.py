@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -36,7 +36,7 @@ HALF_LIFE = 0.8  # s
 LONGEST_HALF_LIFE = 10.0  # s
 PATIENCE = 0.1  # s for which a contradiction must last in a still picture
 YOUNG = 1.25  # frames that the first one of a mean counts for: what moved may still be settling
-GAP = 1.0  # s: after a longer pause the next frame is a first one
+GAP = 1.0  # s: after a longer pause the next frame is a first one (cadence.OLDEST is half of it)
 GRID = 64  # most cells a side on which the picture is compared
 # Levels of 255 by which a cell of the small picture must differ from its mean: up to the first it
 # is still, from the second it moves. Both grow with the camera's noise: in medians of a frame's
@@ -126,6 +126,32 @@ def checked(mask: NDArray[np.floating], known: Soft | None) -> Soft:
     return np.where(bad, np.float32(0) if known is None else known, soft).astype(np.float32)
 
 
+def checked_time(timestamp: object) -> float | None:
+    """Return a frame's time in seconds as a float; None where it has none.
+
+    Any number will do, NaN too (it is no time). Raises FrameError for what is no number.
+    """
+    if timestamp is None or type(timestamp) is float:
+        return timestamp
+    seconds = _number(timestamp)
+    if seconds is None:
+        raise FrameError(
+            f"wanted a frame's time as a number of seconds, found {timestamp!r:.60}; pass one "
+            "(time.monotonic(), a datetime's .timestamp()), or None for a frame that stands alone"
+        )
+    return seconds
+
+
+def _number(value: Any) -> float | None:
+    """Return what is meant as a number as a float, None for text, True and dates."""
+    if isinstance(value, (str, bytes, bool, np.bool_, np.datetime64, np.timedelta64)):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 class Clock:
     """Turns timestamps into steps of seconds, and says when they cannot be seconds.
 
@@ -141,14 +167,15 @@ class Clock:
         self._said = False
 
     def step(self, timestamp: float | None) -> float | None:
-        """Return the seconds since the last frame, or None."""
-        if timestamp is None or not math.isfinite(timestamp):
+        """Return the seconds since the last frame, or None. Raises FrameError for no number."""
+        now = checked_time(timestamp)
+        if now is None or not math.isfinite(now):
             self._last = None
             return None
-        last, self._last = self._last, float(timestamp)
+        last, self._last = self._last, now
         if last is None:
             return None
-        seconds = self._last - last
+        seconds = now - last
         if 0 < seconds < SHORTEST_STEP:
             seconds = 0.0
         self._repeats = 0 if seconds else self._repeats + 1
@@ -217,12 +244,13 @@ class Steady:
     """
 
     def __init__(self, half_life: float = HALF_LIFE) -> None:
-        if not 0 < half_life <= LONGEST_HALF_LIFE:
+        seconds = _number(half_life)
+        if seconds is None or not 0 < seconds <= LONGEST_HALF_LIFE:
             raise FrameError(
                 f"wanted a half-life above 0 and up to {LONGEST_HALF_LIFE:g} seconds, found "
-                f"{half_life:g}; give seconds, or no smoother to switch it off"
+                f"{half_life!r}; give seconds, or no smoother to switch it off"
             )
-        self.half_life = half_life
+        self.half_life = half_life = seconds
         self._clock = Clock()
         self._picture_shape: tuple[int, ...] = ()
         self._guide = Guide(half_life)
@@ -250,7 +278,7 @@ class Steady:
     def update(self, mask: Soft, picture: Picture, timestamp: float | None) -> Soft:
         """Return the smoothed mask, float32 of the mask's shape, a new array.
 
-        Raises FrameError for a mask or picture that is none.
+        Raises FrameError for a mask, picture or timestamp that is none.
         """
         last = self._mask if self._mask is not None and self._mask.shape == mask.shape else None
         soft = checked(mask, last)

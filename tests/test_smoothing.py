@@ -5,8 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -354,9 +358,32 @@ def test_a_mask_that_does_not_change_comes_back(fps: float) -> None:
 
 
 def test_a_half_life_that_is_none_is_refused() -> None:
-    for wrong in (0, -0.1, 11, math.nan, math.inf):
+    for wrong in (0, -0.1, 11, math.nan, math.inf, "0.8", None, True, timedelta(seconds=1)):
         with pytest.raises(FrameError, match="half-life"):
-            Steady(wrong)
+            Steady(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "time", ["now", b"1", "1.5", datetime(2024, 1, 1), np.datetime64("2024-01-01", "ns"), True, [1]]
+)
+def test_a_time_that_is_no_number_is_refused_and_the_state_survives(time: Any) -> None:
+    smoother, other = Steady(), Steady()
+    assert settled(smoother) == (after := settled(other))
+    with pytest.raises(FrameError, match="wanted a frame's time as a number of seconds"):
+        smoother.update(person(), filmed(shown(20), 11), time)
+    again = [s.update(OTHER, filmed(shown(20), 12), after) for s in (smoother, other)]
+    assert np.array_equal(*again)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64, np.array, Fraction, Decimal])
+def test_any_number_is_a_time(kind: Any) -> None:
+    found = [Steady(), Steady()]
+    for i in range(3):
+        masks = [
+            s.update(person(20 + i), filmed(shown(20), i), t)
+            for s, t in zip(found, (kind(i), i), strict=True)
+        ]
+    assert np.array_equal(*masks)
 
 
 def test_a_mask_or_picture_that_is_none_is_refused_and_the_state_survives() -> None:
