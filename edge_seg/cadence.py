@@ -28,13 +28,24 @@ LEAST_SIDE = 16  # cells: the flow's patches are 8x8, on a pyramid
 MOST_EVERY = 30
 REMEMBERED = 9  # times of each kind, of which `Budget` takes the median
 CUT = 24.0  # levels by which the mean cell changed: another scene, for which the network runs
+# s, half of smoothing.GAP. A mask carried is younger, so at a steady rate less than twice this lies
+# between two frames of the network: no pause for smoothing.
+OLDEST = 0.5
+LONGEST_BUDGET = 10.0  # s
+ROUNDING = 1e-6  # of a budget
+WHOLE = (int, np.integer)
+NUMBERS = (*WHOLE, float, np.floating)
 
 
 class Cadence:
     """Decides when the network runs, and makes the masks between. every: frames per network run.
 
-    The segmenter resets it after more than smoothing.GAP seconds without a frame, and where time
-    ran backwards: a mask is not carried over a pause.
+    It runs out of turn where its last frame is half a second old (`OLDEST`) or later than this one:
+    no mask is carried over a pause, and smoothing, which sees the network's frames alone and begins
+    anew after a second without one, goes on.
+
+    seen: frames the network saw so far. left_out: frames whose mask was carried. The two are all
+    frames with a time; `reset` leaves them.
 
     Raises FrameError for a number of frames that is none.
 
@@ -42,16 +53,18 @@ class Cadence:
     """
 
     def __init__(self, every: int) -> None:
-        if not 1 <= every <= MOST_EVERY:
+        if not _is(every, WHOLE) or not 1 <= every <= MOST_EVERY:
             raise FrameError(
-                f"wanted the network to run every 1 to {MOST_EVERY} frames, found {every}; "
-                "choose one, or None to run it on all"
+                f"wanted the network to run every 1 to {MOST_EVERY} frames, found {every!r}; "
+                "choose a whole number of them, or None to run it on all"
             )
-        self.every = every
+        self.every = int(every)
+        self.seen = self.left_out = 0
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._flow.setFinestScale(1)
         self._mask: Soft | None = None
         self._shape: tuple[int, ...] = ()
+        self._when: float  # s, of the last mask
         self._light: NDArray[np.uint8]
         self._carried = 0
 
@@ -59,16 +72,22 @@ class Cadence:
         """Forget the last mask: the network runs on the next frame."""
         self._mask = None
 
-    def due(self, picture: Picture) -> bool:
-        """True where the network has to run: its turn, a first frame, another size or scene."""
+    def due(self, picture: Picture, timestamp: float) -> bool:
+        """True where the network has to run: its turn, a first frame, another size or scene.
+
+        Also where its last frame is too old. timestamp: of the picture, seconds.
+        """
         if self._mask is None or self._carried + 1 >= self.every or picture.shape != self._shape:
+            return True
+        if not 0 <= timestamp - self._when < OLDEST:
             return True
         return float(cv2.absdiff(_light(picture), self._light).mean()) > CUT
 
-    def keep(self, mask: Soft, picture: Picture) -> None:
-        """Take the network's mask of a picture as the one to carry."""
+    def keep(self, mask: Soft, picture: Picture, timestamp: float) -> None:
+        """Take the network's mask of a picture, at that time in seconds, as the one to carry."""
         self._mask, self._shape, self._carried = mask.copy(), picture.shape, 0
-        self._light = _light(picture)
+        self._light, self._when = _light(picture), timestamp
+        self.seen += 1
 
     def spent(self, seconds: float) -> None:
         """Be told how long the last frame took, from the frame to its mask. Does nothing here."""
@@ -81,6 +100,7 @@ class Cadence:
         if self._mask is None:
             raise FrameError("wanted a mask to carry, found none; run the network first (`due`)")
         self._carried += 1
+        self.left_out += 1
         light = _light(picture)
         if min(light.shape) < LEAST_SIDE:
             return self._mask.copy()
@@ -100,26 +120,50 @@ class Budget(Cadence):
 
     What a frame takes with and without the network is measured as frames come (medians of the last
     few), so the network runs less often while the processor is throttled. Where the rest alone
-    takes longer than the budget, the network runs every 30th frame.
+    takes longer than the budget, the network runs every 30th frame. It sees a frame every half
+    second in any case (`Cadence`), so of a slow camera fewer are left out than the budget asks for:
+    `kept` says whether that was enough.
 
-    Raises FrameError for a time that is none.
+    Raises FrameError for a time that is none, or longer than 10 s (milliseconds, then).
 
     >>> segmenter.cadence = Budget(0.020)                                  # doctest: +SKIP
     """
 
     def __init__(self, seconds: float) -> None:
-        if not 0 < seconds < math.inf:
+        if not _is(seconds, NUMBERS) or not 0 < seconds < math.inf:
             raise FrameError(
-                f"wanted a budget in seconds, more than 0, found {seconds}; give the time a frame "
-                "may take"
+                f"wanted a budget in seconds, more than 0, found {seconds!r}; give the time a "
+                "frame may take"
+            )
+        if seconds > LONGEST_BUDGET:
+            raise FrameError(
+                f"wanted a budget in seconds, up to {LONGEST_BUDGET:g}, found {seconds:g}; if "
+                "these are milliseconds, divide by 1000"
             )
         super().__init__(1)
-        self.seconds = seconds
+        self.seconds = float(seconds)
         self._run: deque[float] = deque(maxlen=REMEMBERED)
         self._carry: deque[float] = deque(maxlen=REMEMBERED)
+        self._mean: float | None = None  # s, of the last turns measured whole
+        self._total, self._frames = 0.0, 0  # s and number since then
+
+    @property
+    def mean(self) -> float:
+        """Seconds a frame took in the mean; 0 before the first.
+
+        Of the last whole turns (a frame the network saw and those left out after it) of 9 frames
+        or more together; until there are some, of all frames so far.
+        """
+        return self._total / max(self._frames, 1) if self._mean is None else self._mean
+
+    @property
+    def kept(self) -> bool:
+        """True where `mean` is within the budget."""
+        return self.mean <= self.seconds * (1 + ROUNDING)
 
     def spent(self, seconds: float) -> None:
         """Be told how long the last frame took; `every` follows."""
+        self._measure(seconds)
         (self._carry if self._carried else self._run).append(seconds)
         run = median(self._run)
         if run <= self.seconds:
@@ -131,6 +175,18 @@ class Budget(Cadence):
             left = self.seconds - carry
             wanted = math.ceil((run - carry) / left) if left > 0 else MOST_EVERY
             self.every = min(max(wanted, 2), MOST_EVERY)
+
+    def _measure(self, seconds: float) -> None:
+        if not self._carried and self._frames >= REMEMBERED:
+            self._mean = self._total / self._frames
+            self._total, self._frames = 0.0, 0
+        self._total += seconds
+        self._frames += 1
+
+
+def _is(value: object, kinds: tuple[type, ...]) -> bool:
+    """True for numbers of these kinds; not for True and NumPy's time spans, which are integers."""
+    return isinstance(value, kinds) and not isinstance(value, (bool, np.timedelta64))
 
 
 def _light(picture: Picture) -> NDArray[np.uint8]:

@@ -11,7 +11,8 @@ that fails later gives way to the next in the same manner (edge_seg/supervision.
 from __future__ import annotations
 
 import logging
-import math
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -30,9 +31,15 @@ from edge_seg.bundle import Artifact, ModelBundle, locate
 from edge_seg.cache import cache_folder
 from edge_seg.counters import Counters, Latency
 from edge_seg.engine import Engine
-from edge_seg.errors import BackendUnavailable, FrameError, MaskLate
+from edge_seg.errors import (
+    BackendUnavailable,
+    BundleError,
+    FrameError,
+    MaskLate,
+    UnknownBoard,
+)
 from edge_seg.pixels import Mask, Picture
-from edge_seg.smoothing import DEFAULT, GAP, Smoother, resolve
+from edge_seg.smoothing import DEFAULT, Smoother, checked_time, resolve
 from edge_seg.supervision import Choice, Policy, Supervisor
 
 if TYPE_CHECKING:
@@ -46,12 +53,10 @@ DTYPES = ("float32", "uint8")
 class EdgeSegmenter:
     """A network on a board, ready for frames.
 
-    Not to be called from two threads at once; two segmenters do not disturb each other.
+    One thread at a time: `segment` refuses a second one; two segmenters do not disturb each other.
     Use `EdgeSegmenter.open`, or `EdgeSegmenter.on` for a backend that is already open.
 
     latency: how long calls of `segment` took (edge_seg.counters.Latency).
-    cadence: None (off), or a cadence.Cadence or Budget: the network skips some of the frames that
-        have a time.
     """
 
     def __init__(
@@ -65,11 +70,12 @@ class EdgeSegmenter:
     ) -> None:
         pixels.check_format(format)
         self.format = format
-        self.smoother = resolve(smoother)
+        self.smoother = smoother
         self.edges = edges
-        self.cadence: Cadence | None = None
-        self._seen: tuple[int, ...] = ()  # the shape of the last frame
-        self._when = math.nan  # its time, s
+        self._cadence: Cadence | None = None
+        self._shape: tuple[int, ...] = ()  # of the last frame
+        # Reentrant: a Ctrl-C between taking it and `try` must not shut its own thread out for good.
+        self._turn = threading.RLock()
         self.board = board
         self.latency = Latency()
         self._engines = engines
@@ -105,14 +111,16 @@ class EdgeSegmenter:
         frozen outputs, wait for as long as a call takes.
         cache: the folder of what is built for this machine (see `edge-seg prepare`).
 
-        Raises BundleError, UnknownBoard, and BackendUnavailable listing every refusal.
+        Raises BundleError, UnknownBoard, FrameError for a format, smoother or policy that is none,
+        and BackendUnavailable listing every refusal.
 
         >>> segmenter = EdgeSegmenter.open("my-bundle", board="rpi5")     # doctest: +SKIP
         """
         pixels.check_format(format)
         smoother = resolve(smoother)  # refused before a device is taken
+        _check_policy(policy)
         loaded = bundle if isinstance(bundle, ModelBundle) else _load(bundle)
-        chosen = board_module.resolve(board)
+        chosen = _board(board)
         runtimes = [runtime.with_threads(threads) for runtime in chosen.runtimes]
         try:
             choices = [_choice(loaded, runtime, cache) for runtime in runtimes]
@@ -142,6 +150,38 @@ class EdgeSegmenter:
         alone = Policy(retries=0, stuck=0)
         only = Choice(str(engine.runtime or "engine"), lambda: engine)
         return cls(Supervisor([only], alone), format=format, smoother=smoother)
+
+    @property
+    def smoother(self) -> Smoother | None:
+        """What smooths the masks of frames with a time, or None.
+
+        Set to what `open` takes. Raises FrameError for anything else.
+        """
+        return self._smoother
+
+    @smoother.setter
+    def smoother(self, smoother: Smoother | str | None) -> None:
+        self._smoother = resolve(smoother)
+
+    @property
+    def cadence(self) -> Cadence | None:
+        """None (off), or the Cadence or Budget by which the network skips frames with a time.
+
+        Raises FrameError when set to anything else.
+        """
+        return self._cadence
+
+    @cadence.setter
+    def cadence(self, cadence: Cadence | None) -> None:
+        if cadence is not None:
+            from edge_seg.cadence import Cadence
+
+            if not isinstance(cadence, Cadence):
+                raise FrameError(
+                    f"wanted cadence as None or a Cadence or Budget of edge_seg.cadence, found "
+                    f"{cadence!r:.60}; Cadence(2) runs the network on every second frame"
+                )
+        self._cadence = cadence
 
     @property
     def runtime(self) -> Runtime | None:
@@ -193,9 +233,31 @@ class EdgeSegmenter:
         or "uint8" (0..255). clock: called with a stage's name when that stage ends (used by
         `bench`). format: of this frame, where it is not the segmenter's.
 
-        Raises FrameError (a frame that is not one), BackendFailure (no runtime of the board works;
-        the next call may try again), MaskLate (with a deadline: go on with the next frame).
+        Raises FrameError (a frame or time that is not one; a call from another thread goes on),
+        BackendFailure (no runtime of the board works; the next call may try again), MaskLate (with
+        a deadline: go on with the next frame).
         """
+        if not self._turn.acquire(False):  # at once, never waiting
+            raise FrameError(
+                "wanted one thread at a time, found a second one while a frame is segmented: one "
+                "segmenter serves one thread at a time; open one per camera, or take a lock"
+            )
+        try:
+            return self._segment(frame, checked_time(timestamp), size, out, dtype, clock, format)
+        finally:
+            self._turn.release()
+
+    def _segment(
+        self,
+        frame: Picture,
+        timestamp: float | None,
+        size: tuple[int, int] | None,
+        out: Mask | None,
+        dtype: str,
+        clock: Callable[[str], None] | None,
+        format: str | None,
+    ) -> Mask:
+        """Make the mask, and tell those who count how long it took."""
         began = time.perf_counter()
         if dtype not in DTYPES:
             raise FrameError(f"wanted a mask dtype in {DTYPES}, found {dtype!r}")
@@ -216,11 +278,9 @@ class EdgeSegmenter:
 
     def _follow(self, frame: Picture, timestamp: float | None) -> None:
         """Forget what does not belong to this frame any more."""
-        if timestamp is None or frame.shape != self._seen:
+        if timestamp is None or frame.shape != self._shape:
             self._forget()  # a frame of its own, or of another camera
-        elif self.cadence is not None and not 0 <= timestamp - self._when <= GAP:
-            self.cadence.reset()  # too long ago to carry; a smoother has its own clock
-        self._seen, self._when = frame.shape, math.nan if timestamp is None else timestamp
+        self._shape = frame.shape
 
     def _changed(self, engine: Engine) -> None:
         self._engine = engine
@@ -240,16 +300,16 @@ class EdgeSegmenter:
     ) -> Mask:
         """Infer or carry, smooth and refine; without these steps no float mask is made."""
         picture, placement = prepared
-        timed = timestamp is not None
-        if self.cadence is not None and timed and not self.cadence.due(picture):
-            carried = self.cadence.carry(picture)
+        cadence = self.cadence
+        if cadence is not None and timestamp is not None and not cadence.due(picture, timestamp):
+            carried = cadence.carry(picture)
             tick("carry")
             return self._refined(carried, prepared, dtype, tick)
         engine, answer = self._engines.run(picture, tick)
         if engine is not self._engine:
             self._changed(engine)
         refines = self.edges and contours.is_coarse(self._engine.backend.output.size, picture)
-        keeps = timed and (self.smoother is not None or self.cadence is not None)
+        keeps = timestamp is not None and (self.smoother is not None or cadence is not None)
         if not keeps and not refines:
             plain = self._engine.decode(answer, dtype)
             tick("decode")
@@ -262,8 +322,8 @@ class EdgeSegmenter:
             steadied = getattr(self.smoother, "steadied", None)
             guide = steadied(picture) if refines and steadied else picture
             tick("smooth")
-        if self.cadence is not None and timed:
-            self.cadence.keep(soft, picture)
+        if cadence is not None and timestamp is not None:
+            cadence.keep(soft, picture, timestamp)
         return self._refined(soft, (guide, placement), dtype, tick)
 
     def _refined(
@@ -400,7 +460,29 @@ def _load(bundle: str | Path | None) -> ModelBundle:
     """Load a bundle by the folder a link leads to now: the link may be turned to another while
     this one is in use, and what is opened later has to be of the same bundle.
     """
+    if bundle is not None and not isinstance(bundle, (str, os.PathLike)):
+        raise BundleError(
+            f"wanted a bundle's folder or name, or a ModelBundle, found {bundle!r:.60}; None is "
+            "the network that ships"
+        )
     return ModelBundle.load(None if bundle is None else locate(bundle).resolve())
+
+
+def _board(board: str | os.PathLike[str] | Board) -> Board:
+    if not isinstance(board, (str, os.PathLike, Board)):
+        raise UnknownBoard(
+            f"wanted a board's name, a path to a board.toml or a Board, found {board!r:.60}; "
+            '"auto" finds out'
+        )
+    return board_module.resolve(board if isinstance(board, Board) else os.fspath(board))
+
+
+def _check_policy(policy: object) -> None:
+    if policy is not None and not isinstance(policy, Policy):
+        raise FrameError(
+            f"wanted policy= as a Policy or None, found {policy!r:.60}; "
+            "edge_seg.supervision.Policy(deadline=0.2) gives a call up after 0.2 s"
+        )
 
 
 def _choice(bundle: ModelBundle, runtime: Runtime, cache: str | Path | None) -> Choice[Engine]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from edge_seg.cadence import MOST_EVERY, Budget, Cadence
+from edge_seg.cadence import MOST_EVERY, OLDEST, Budget, Cadence
 from edge_seg.errors import FrameError
 from edge_seg.segmenter import EdgeSegmenter
+from edge_seg.smoothing import GAP, Steady
 
 SIDE = 224
 
@@ -40,7 +42,7 @@ def wrong(mask: np.ndarray, truth: np.ndarray) -> float:
 def test_a_carried_mask_is_where_the_person_went(step: float) -> None:
     cadence = Cadence(4)
     before, mask = drawn(0)
-    cadence.keep(mask, before)
+    cadence.keep(mask, before, 0.0)
     for i in (1, 2):  # the second one from the kept picture too: nothing adds up
         now, truth = drawn(i * step / 2)
         carried = cadence.carry(now)
@@ -51,35 +53,35 @@ def test_a_carried_mask_is_where_the_person_went(step: float) -> None:
 def test_what_does_not_move_stays_as_it_is() -> None:
     cadence = Cadence(2)
     picture, mask = drawn(0)
-    cadence.keep(mask, picture)
+    cadence.keep(mask, picture, 0.0)
     np.testing.assert_allclose(cadence.carry(picture), mask, atol=0.02)
 
 
 def test_the_network_is_due_on_its_turn_and_where_nothing_can_be_carried() -> None:
     cadence = Cadence(3)
     picture, mask = drawn(0)
-    assert cadence.due(picture), "a first frame"
-    cadence.keep(mask, picture)
+    assert cadence.due(picture, 0.0), "a first frame"
+    cadence.keep(mask, picture, 0.0)
     turns = []
     for i in range(1, 7):
         now, truth = drawn(i)
-        turns.append(cadence.due(now))
+        turns.append(cadence.due(now, i / 30))
         if turns[-1]:
-            cadence.keep(truth, now)
+            cadence.keep(truth, now, i / 30)
         else:
             cadence.carry(now)
     assert turns == [False, False, True, False, False, True]
-    assert cadence.due(picture[:100]), "another size"
-    assert cadence.due(255 - picture), "another scene"
-    assert not cadence.due(drawn(7)[0])
+    assert cadence.due(picture[:100], 0.2), "another size"
+    assert cadence.due(255 - picture, 0.2), "another scene"
+    assert not cadence.due(drawn(7)[0], 0.2)
     cadence.reset()
-    assert cadence.due(picture)
+    assert cadence.due(picture, 0.2)
 
 
 def test_a_picture_too_small_for_motion_holds_the_mask() -> None:
     cadence = Cadence(2)
     picture, mask = (p[:12, :12] for p in drawn(0))
-    cadence.keep(mask, picture)
+    cadence.keep(mask, picture, 0.0)
     np.testing.assert_array_equal(cadence.carry(picture), mask)
 
 
@@ -88,9 +90,9 @@ def mean_time(budget: Budget, run: float, carry: float, frames: int = 360) -> fl
     picture, mask = drawn(0)
     spent = []
     for _ in range(frames):
-        due = budget.due(picture)
+        due = budget.due(picture, 0.0)
         if due:
-            budget.keep(mask, picture)
+            budget.keep(mask, picture, 0.0)
         else:
             budget.carry(picture)
         spent.append(run if due else carry)
@@ -128,10 +130,49 @@ def test_a_budget_that_carrying_alone_exceeds_runs_the_network_seldom_but_runs_i
     assert budget.every == MOST_EVERY
 
 
-@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "seconds",
+    [*(0.0, -1.0, float("nan"), float("inf")), *("25", None, True, np.timedelta64(25, "ms"))],
+)
 def test_a_budget_that_is_no_time_is_refused(seconds: float) -> None:
-    with pytest.raises(FrameError, match="budget in seconds"):
+    with pytest.raises(FrameError, match="budget in seconds, more than 0"):
         Budget(seconds)
+    assert Budget(np.float32(0.5)).seconds == 0.5
+
+
+@pytest.mark.parametrize("milliseconds", [10.1, 25.0, np.int64(40)])
+def test_a_budget_in_milliseconds_is_refused_and_the_unit_said(milliseconds: float) -> None:
+    with pytest.raises(FrameError, match="if these are milliseconds, divide by 1000"):
+        Budget(milliseconds)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "run", "carry", "kept"),
+    [
+        *((0.020, 0.018, 0.004, True), (0.020, 0.030, 0.010, True), (0.020, 0.100, 0.010, True)),
+        *((0.020, 0.100, 0.021, False), (0.020, 0.100, 0.0199, False)),
+    ],
+)
+def test_a_budget_tells_whether_it_was_kept(
+    seconds: float, run: float, carry: float, kept: bool
+) -> None:
+    budget = Budget(seconds)
+    assert budget.kept and budget.mean == 0, "nothing was measured"
+    found = mean_time(budget, run, carry)
+    assert budget.kept == kept
+    assert budget.mean == pytest.approx(found, rel=0.02)
+
+
+def test_a_budget_tells_from_the_first_frame_on_and_forgets_what_is_over() -> None:
+    budget = Budget(0.020)
+    mean_time(budget, 0.030, 0.010, frames=1)
+    assert not budget.kept and budget.mean == pytest.approx(0.030)
+    mean_time(budget, 0.030, 0.010, frames=40)
+    assert budget.kept
+    mean_time(budget, 0.060, 0.025, frames=60)  # throttled to less than can be kept
+    assert not budget.kept
+    mean_time(budget, 0.015, 0.004, frames=80)
+    assert budget.kept and budget.mean == pytest.approx(0.015)
 
 
 def test_the_segmenter_tells_the_budget_what_frames_take(
@@ -143,14 +184,14 @@ def test_the_segmenter_tells_the_budget_what_frames_take(
         for i in range(10):
             segmenter.segment(frame, i / 30, clock=stages.append)
         assert stages.count("carry") > stages.count("infer")
-        segmenter.cadence = Budget(60.0)
+        segmenter.cadence = Budget(10.0)
         stages.clear()
         for i in range(10):
             segmenter.segment(frame, i / 30, clock=stages.append)
         assert stages.count("infer") == 10
 
 
-@pytest.mark.parametrize("every", [0, -1, 31])
+@pytest.mark.parametrize("every", [0, -1, 31, "2", 2.5, 2.0, None, True, np.timedelta64(2, "s")])
 def test_a_cadence_that_is_none_is_refused(every: int) -> None:
     with pytest.raises(FrameError, match="every 1 to 30"):
         Cadence(every)
@@ -158,7 +199,62 @@ def test_a_cadence_that_is_none_is_refused(every: int) -> None:
         Cadence(2).carry(drawn(0)[0])
 
 
-@pytest.mark.parametrize("pause", [3600.0, -5.0])
+def test_a_number_of_numpy_s_is_a_cadence() -> None:
+    assert Cadence(np.int64(2)).every == 2
+
+
+@pytest.mark.parametrize("wrong", [2, "2", Cadence, True])
+def test_what_is_no_cadence_is_refused_where_it_is_set(
+    fake_bundle: Path, fake_board: Path, wrong: Any
+) -> None:
+    with EdgeSegmenter.open(fake_bundle, board=str(fake_board)) as segmenter:
+        segmenter.cadence = kept = Cadence(2)
+        with pytest.raises(FrameError, match="wanted cadence as None or a Cadence or Budget"):
+            segmenter.cadence = wrong
+        assert segmenter.cadence is kept
+        segmenter.cadence = None
+        assert segmenter.segment(np.zeros((90, 120, 3), np.uint8), 0.0).shape == (90, 120)
+
+
+def test_half_a_gap_of_smoothing_is_the_oldest_frame_to_carry_from() -> None:
+    assert 2 * OLDEST == GAP
+
+
+@pytest.mark.parametrize(("fps", "longest"), [(60, 0.5), (25, 0.52), (5, 0.6), (2.2, 0.91), (1, 1)])
+def test_smoothing_goes_on_between_the_network_s_frames_at_every_rate(
+    fake_bundle: Path,
+    fake_board: Path,
+    caplog: pytest.LogCaptureFixture,
+    fps: float,
+    longest: float,
+) -> None:
+    seen: list[float] = []
+    with EdgeSegmenter.open(fake_bundle, board=str(fake_board)) as segmenter:
+        smoother = segmenter.smoother
+        assert isinstance(smoother, Steady)
+        update = smoother.update
+        smoother.update = lambda m, p, t: (seen.append(t), update(m, p, t))[1]  # type: ignore
+        segmenter.cadence = Cadence(30)
+        for i in range(round(8 * fps)):
+            segmenter.segment(np.full((90, 120, 3), 40, np.uint8), 1000 + i / fps)
+            assert smoother._moving is not None or len(seen) == 1, "a first frame"  # noqa: SLF001
+    assert np.diff(seen).max() == pytest.approx(longest, abs=0.01) and longest <= GAP
+    assert not caplog.text
+
+
+def test_frames_seen_and_left_out_are_counted(fake_bundle: Path, fake_board: Path) -> None:
+    frame = np.full((90, 120, 3), 40, np.uint8)
+    with EdgeSegmenter.open(fake_bundle, board=str(fake_board)) as segmenter:
+        segmenter.cadence = cadence = Cadence(3)
+        for i in range(7):
+            segmenter.segment(frame, i / 30)
+        assert (cadence.seen, cadence.left_out) == (3, 4)
+        segmenter.segment(frame)  # has no time: not the cadence's
+        segmenter.segment(frame, 0.4)
+        assert (cadence.seen, cadence.left_out) == (4, 4)
+
+
+@pytest.mark.parametrize("pause", [3600.0, 0.6, -5.0])
 def test_no_mask_is_carried_over_a_pause(fake_bundle: Path, fake_board: Path, pause: float) -> None:
     frame = np.full((90, 120, 3), 40, np.uint8)
     with EdgeSegmenter.open(fake_bundle, board=str(fake_board)) as segmenter:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 from edge_seg import EdgeSegmenter, ModelBundle
 from edge_seg.board import Board, Runtime
 from edge_seg.bundle import describe, save_manifest
+from edge_seg.cadence import Cadence
 from edge_seg.errors import (
     BackendFailure,
     BackendUnavailable,
@@ -25,6 +28,7 @@ from edge_seg.pixels import Picture
 from edge_seg.segmenter import open_artifact
 from edge_seg.smoothing import Steady
 from edge_seg.spec import InputSpec
+from edge_seg.supervision import Policy
 from tests.conftest import make_fake_bundle
 
 
@@ -133,6 +137,45 @@ def test_the_colour_order_is_the_one_that_was_said(fake_board: Path, tmp_path: P
 def test_a_format_that_is_none_is_refused_before_anything_opens(tmp_path: Path) -> None:
     with pytest.raises(FrameError, match="bgr"):
         EdgeSegmenter.open(tmp_path / "no such bundle", format="grey")
+
+
+@pytest.mark.parametrize("time", ["now", datetime(2024, 1, 1), True, [1.0], np.timedelta64(1, "s")])
+def test_a_time_that_is_no_number_is_refused_and_the_next_frame_works(
+    segmenter: EdgeSegmenter, time: Any
+) -> None:
+    with pytest.raises(FrameError, match="a number of seconds, found"):
+        segmenter.segment(half_bright(), time)
+    assert segmenter.segment(half_bright(), 1.0).max() > 0.9
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64, np.array])
+def test_a_number_of_numpy_s_is_a_time(segmenter: EdgeSegmenter, kind: Any) -> None:
+    segmenter.cadence = Cadence(2)
+    for i in range(3):
+        assert segmenter.segment(half_bright(), kind(i)).max() > 0.9
+
+
+def test_a_policy_that_is_none_is_refused_before_anything_opens(tmp_path: Path) -> None:
+    for wrong in (0.2, {"deadline": 0.2}, Policy):
+        with pytest.raises(FrameError, match=r"wanted policy= as a Policy.*Policy\(deadline=0.2\)"):
+            EdgeSegmenter.open(tmp_path / "no such bundle", policy=wrong)  # type: ignore[arg-type]
+
+
+def test_a_bundle_or_board_that_is_none_is_refused(fake_bundle: Path, fake_board: Path) -> None:
+    with pytest.raises(BundleError, match="found 5"):
+        EdgeSegmenter.open(5)  # type: ignore[arg-type]
+    for wrong in (5, None):
+        with pytest.raises(UnknownBoard, match=f"found {wrong}"):
+            EdgeSegmenter.open(fake_bundle, board=wrong)  # type: ignore[arg-type]
+    assert EdgeSegmenter.open(fake_bundle, board=fake_board).board is not None
+
+
+def test_a_smoother_that_is_none_is_refused_where_it_is_set(segmenter: EdgeSegmenter) -> None:
+    for wrong in (2, "one-euro", Steady):
+        with pytest.raises(FrameError, match="smoother="):
+            segmenter.smoother = wrong  # type: ignore[assignment]
+    segmenter.smoother = "default"
+    assert isinstance(segmenter.smoother, Steady)
 
 
 # --- which runtime -------------------------------------------------------------------------------
@@ -259,20 +302,61 @@ def test_leaving_the_context_closes(fake_bundle: Path, fake_board: Path) -> None
         segmenter.segment(half_bright())
 
 
-def test_two_in_two_threads_do_not_disturb_each_other(fake_bundle: Path, fake_board: Path) -> None:
-    frames = [half_bright(120, 160), 255 - half_bright(90, 70)]
+def tried(segmenter: EdgeSegmenter) -> list[str]:
+    """What a frame from another thread is answered: "" or the error's text."""
+    said: list[str] = []
+
+    def work() -> None:
+        try:
+            segmenter.segment(half_bright(), 1.0)
+        except FrameError as error:
+            said.append(str(error))
+        else:
+            said.append("")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(30)
+    return said
+
+
+def test_a_second_thread_is_refused_and_waits_for_nobody(segmenter: EdgeSegmenter) -> None:
+    said: list[str] = []
+    mask = segmenter.segment(half_bright(), 1.0, clock=lambda _: said.extend(tried(segmenter)))
+    assert len(said) >= 5 and all("one segmenter serves one thread at a time" in s for s in said)
+    assert mask[:, 40:].min() > 0.95, "the first one is not disturbed"
+    assert tried(segmenter) == [""], "another thread may follow"
+
+
+def test_a_frame_that_failed_shuts_no_thread_out(segmenter: EdgeSegmenter) -> None:
+    def broken(stage: str) -> None:
+        raise RuntimeError(stage)
+
+    with pytest.raises(FrameError):
+        segmenter.segment(half_bright()[..., 0])
+    assert tried(segmenter) == [""]
+    with pytest.raises(RuntimeError):
+        segmenter.segment(half_bright(), clock=broken)
+    assert tried(segmenter) == [""]
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_some_in_as_many_threads_do_not_disturb_each_other(
+    fake_bundle: Path, fake_board: Path, count: int
+) -> None:
+    frames = [half_bright(120, 160), *(255 - half_bright(90, 70 + i) for i in range(count - 1))]
     segmenters = [EdgeSegmenter.open(fake_bundle, board=str(fake_board)) for _ in frames]
     wanted = [s.segment(f) for s, f in zip(segmenters, frames, strict=True)]
     wrong: list[int] = []
-    start = threading.Barrier(2)
+    start = threading.Barrier(count)
 
     def work(i: int) -> None:
         start.wait()
-        for _ in range(100):
+        for _ in range(200 // count):
             if not np.array_equal(segmenters[i].segment(frames[i]), wanted[i]):
                 wrong.append(i)
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
