@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,56 @@ def test_scales_that_are_no_scales_are_refused(tmp_path: Path, scale: float) -> 
 
     with pytest.raises(BackendUnavailable, match="wanted scales of"):
         open_backend("tflite", changed(path, change))
+
+
+class _Scales(schema.QuantizationParametersT):  # type: ignore[misc]
+    """Written once, wherever it is pointed to."""
+
+    at = 0
+
+    def Pack(self, builder: Any) -> int:
+        self.at = self.at or super().Pack(builder)
+        return self.at
+
+
+class _Operator(schema.OperatorT):  # type: ignore[misc]
+    """Written once, wherever it is pointed to."""
+
+    at = 0
+
+    def Pack(self, builder: Any) -> int:
+        self.at = self.at or super().Pack(builder)
+        return self.at
+
+
+def _one_list_of_scales(model: Any) -> None:
+    tensor = model.subgraphs[0].tensors[0]
+    tensor.quantization = _Scales()
+    tensor.quantization.scale = np.full(10_000, 0.5, np.float32)
+    tensor.quantization.zeroPoint = np.zeros(10_000, np.int64)
+    model.subgraphs[0].tensors.extend([tensor] * 1000)
+
+
+def _one_list_of_inputs(model: Any) -> None:
+    operator = _Operator()
+    operator.inputs, operator.outputs = [0] * 10_000, [1]
+    model.subgraphs[0].operators.extend([operator] * 1000)
+
+
+@pytest.mark.parametrize("change", [_one_list_of_scales, _one_list_of_inputs])
+def test_a_list_that_many_point_to_takes_neither_memory_nor_time(
+    tmp_path: Path, change: Any
+) -> None:
+    path = tiny_networks.save_tflite(tmp_path / "whole.tflite", quantized=True)
+    bad = changed(path, change)
+    assert bad.stat().st_size < 300_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(BackendUnavailable, match=r"bad\.tflite: wanted up to \d+ numbers"):
+            open_backend("tflite", bad)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.slow

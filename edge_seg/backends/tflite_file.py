@@ -22,6 +22,7 @@ from edge_seg.errors import BackendUnavailable
 MAGIC = b"TFL3"  # flatbuffer file identifier, bytes 4..8
 MAX_TENSOR = 1 << 28  # bytes: above the largest input a spec allows (4096 x 4096 x 3 in float)
 MAX_COUNT = 20_000  # tensors, operators, scales of one tensor: far above any network's
+MAX_NUMBERS = 1_000_000  # in all lists together: far above any network's, read in half a second
 MAX_RANK = 8
 SCALES = (1e-30, 1e9)  # far outside any network's
 # schema.fbs, TensorType -> bytes; others are rare and at most 8.
@@ -47,7 +48,7 @@ def check_file(path: Path) -> None:
             raise BackendUnavailable(f"{path}: wanted a TFLite file, found other bytes")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             try:
-                root = Table(content, _number(content, 0, "I"))
+                root = Table(content, _number(content, 0, "I"), Lists(len(content)))
                 _check_model(root)
             except Damaged as what:
                 raise BackendUnavailable(
@@ -62,12 +63,30 @@ def _number(content: mmap.mmap, at: int, code: str) -> int:
     return value
 
 
+class Lists:
+    """Counts the numbers read from lists: many may point at one, and each pointer costs its time.
+
+    size: the file's, in bytes. A number takes four or more, so that a file whose lists are each
+    read once holds no more than a quarter of that.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.limit = self._left = min(MAX_NUMBERS, size // 4)
+
+    def count(self, numbers: int) -> None:
+        """Raise Damaged where these are too many, before they are read."""
+        self._left -= numbers
+        if self._left < 0:
+            raise Damaged(f"wanted up to {self.limit} numbers in all lists together, found more")
+
+
 @dataclass(frozen=True)
 class Table:
     """A flatbuffer's table. at: its place in the file. Fields by number; absent ones are empty."""
 
     content: mmap.mmap
     at: int
+    lists: Lists
 
     def _place(self, field: int) -> int:
         """Return where a field lies; 0 where it is absent."""
@@ -90,7 +109,7 @@ class Table:
     def table(self, field: int) -> Table | None:
         """Return an inner table, None where it is absent."""
         target = self._target(field)
-        return Table(self.content, target) if target else None
+        return Table(self.content, target, self.lists) if target else None
 
     def numbers(self, field: int, code: str) -> tuple[float, ...]:
         """Return a vector of numbers, empty where it is absent."""
@@ -98,6 +117,7 @@ class Table:
         count = _number(self.content, start, "I") if start else 0
         if count > MAX_COUNT:
             raise Damaged(f"wanted lists of up to {MAX_COUNT}, found one of {count}")
+        self.lists.count(count)
         if count:
             _number(self.content, start + 4 + (count - 1) * struct.calcsize(code), code)  # its end
         return struct.unpack_from(f"<{count}{code}", self.content, start + 4) if count else ()
@@ -106,16 +126,21 @@ class Table:
         """Return a vector of tables, empty where it is absent."""
         start = self._target(field) + 4
         offsets = self.numbers(field, "I")
-        return [Table(self.content, start + 4 * i + int(o)) for i, o in enumerate(offsets)]
+        return [
+            Table(self.content, start + 4 * i + int(o), self.lists) for i, o in enumerate(offsets)
+        ]
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """What is looked at of a tensor. kind: schema.fbs, TensorType."""
+    """What is looked at of a tensor. kind: schema.fbs, TensorType.
+
+    scales: the smallest and the largest; None without any.
+    """
 
     shape: tuple[int, ...]
     kind: int
-    scales: tuple[float, ...]
+    scales: tuple[float, float] | None
 
 
 def _check_model(model: Table) -> None:
@@ -139,7 +164,7 @@ def _check_model(model: Table) -> None:
 def _tensor(table: Table, buffers: int) -> Tensor:
     shape = tuple(int(n) for n in table.numbers(0, "i"))
     kind = table.number(1, "b")
-    size = ITEM_BYTES.get(kind, 8) * math.prod(max(1, n) for n in shape)
+    size = ITEM_BYTES.get(kind, 8) * math.prod(max(1, n) for n in shape[: MAX_RANK + 1])
     if len(shape) > MAX_RANK or min(shape, default=0) < 0 or size > MAX_TENSOR:
         raise Damaged(f"wanted tensors of up to {MAX_TENSOR >> 20} MB, found {shape!s:.80}")
     if table.number(2, "I") >= buffers:
@@ -149,7 +174,7 @@ def _tensor(table: Table, buffers: int) -> Tensor:
     return Tensor(shape, kind, _scales(table.table(4), kind))
 
 
-def _scales(quantization: Table | None, kind: int) -> tuple[float, ...]:
+def _scales(quantization: Table | None, kind: int) -> tuple[float, float] | None:
     scales = quantization.numbers(2, "f") if quantization else ()
     zeros = quantization.numbers(3, "q") if quantization else ()
     if kind in EIGHT_BITS and not scales:
@@ -159,7 +184,7 @@ def _scales(quantization: Table | None, kind: int) -> tuple[float, ...]:
     wrong = [s for s in scales if not SCALES[0] <= s <= SCALES[1]]  # and those that are NaN
     if wrong:
         raise Damaged(f"wanted scales of {SCALES[0]:g}..{SCALES[1]:g}, found {wrong[0]:g}")
-    return scales
+    return (min(scales), max(scales)) if scales else None
 
 
 def _check_operator(operator: Table, kinds: list[int], tensors: list[Tensor]) -> None:
@@ -182,8 +207,8 @@ def _check_kinds(code: int, ins: list[Tensor], outs: list[Tensor]) -> None:
     if integer and code != DEQUANTIZE and any(t.kind == FLOAT for t in outs):
         raise Damaged("wanted 8-bit results of an 8-bit operator, found float")
     if integer and code in SUMS:
-        most = max(max(t.scales, default=0.0) for t in ins)
-        if any(most > MAX_RATIO * min(t.scales, default=most) for t in outs):
+        most = max((t.scales[1] for t in ins if t.scales), default=0.0)
+        if any(most > MAX_RATIO * t.scales[0] for t in outs if t.scales):
             raise Damaged("wanted a sum's scale near those of its terms, found one far below")
 
 
