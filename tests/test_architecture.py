@@ -40,6 +40,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "backends.tensorrt": ("errors", "spec", "backends", "backends.cudart", "cache"),
     "backends.*": ("errors", "spec", "backends", "cache"),
     "backends.tflite": ("errors", "spec", "backends", "backends.tflite_file"),
+    "backends.onnxruntime": ("errors", "spec", "backends", "backends.onnx_file"),
     "counters": (),
     "exporter": ("_version", "errors", "counters", "segmenter"),
     "engine": ("errors", "spec", "bundle", "pixels", "backends", "board"),

@@ -2,12 +2,16 @@
 
 Artifacts are NCHW. ONNX Runtime itself falls back to the CPU in silence, twice: for a provider
 whose libraries do not load, and for single operators. Both are refused here: the providers of the
-session are read back, and operators may not be left to the CPU. Documents: onnxruntime.ai,
-"Execution Providers"; onnxruntime_session_options_config_keys.h.
+session are read back, and operators may not be left to the CPU. Files are checked before it opens
+them (onnx_file.py), and what it takes of the processor's memory is bounded; a GPU's is not.
+Documents: onnxruntime.ai, "Execution Providers"; onnxruntime_session_options_config_keys.h;
+"Share allocator(s) between sessions" in its C API's notes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +19,12 @@ import numpy as np
 import onnxruntime as ort
 
 from edge_seg.backends import Tensor, check_tensor
+from edge_seg.backends.onnx_file import check_file
 from edge_seg.errors import BackendFailure, BackendUnavailable, BundleError
 from edge_seg.spec import TensorSpec
 
-DTYPES = {"tensor(float)": "float32", "tensor(int8)": "int8", "tensor(uint8)": "uint8"}
+MAX_MEMORY = 2 << 30  # bytes of all sessions together: far above a network for a small board
+FLOAT = "tensor(float)"  # int8 networks too begin and end in it: their scales lie in the graph
 PROVIDERS = {
     "CPU": "CPUExecutionProvider",
     "CUDA": "CUDAExecutionProvider",
@@ -44,9 +50,13 @@ class OnnxRuntimeBackend:
         self, path: Path, *, threads: int = 1, provider: str = "CPU", cache: str | None = None
     ) -> None:
         wanted = _present(provider)
+        _check_form(path)
+        _bound_memory()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors only: warnings about unused initializers are noise
+        options.add_session_config_entry("session.use_env_allocators", "1")  # the bounded one
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # as was checked
         settings: dict[str, str] = {}
         if provider != "CPU":
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -80,11 +90,38 @@ class OnnxRuntimeBackend:
         try:
             return np.asarray(session.run(None, {self._name: tensor})[0])
         except Exception as error:  # as above
-            raise BackendFailure(f"onnxruntime: inference failed: {error}") from error
+            hint = (
+                f"; wanted up to {MAX_MEMORY >> 20} MB in all: convert for a smaller picture"
+                if "Available memory of" in str(error)
+                else ""
+            )
+            raise BackendFailure(f"onnxruntime: inference failed: {error}{hint}") from error
 
     def close(self) -> None:
-        """Free the session."""
+        """Free the session. What tensors took stays with the process, for the next session."""
         self._session = None
+
+
+def _check_form(path: Path) -> None:
+    try:
+        check_file(path)
+    except OSError as error:
+        raise BackendUnavailable(
+            f"{path}: wanted to read an ONNX file, found: {error.strerror or error}"
+        ) from error
+
+
+@functools.cache
+def _bound_memory() -> None:
+    """Have ONNX Runtime share one bounded allocator among the sessions that ask for it: ours.
+
+    It bounds each run, and since some version after 1.18 the folding of constants as well.
+    """
+    kind = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    info = ort.OrtMemoryInfo("Cpu", kind, 0, ort.OrtMemType.DEFAULT)
+    # 1.18 refuses a second one: then the application has chosen its own.
+    with contextlib.suppress(RuntimeError):
+        ort.create_and_register_allocator(info, ort.OrtArenaCfg({"max_mem": MAX_MEMORY}))
 
 
 def _present(provider: object) -> str:
@@ -129,11 +166,11 @@ def _only(ends: list[Any], path: Path) -> TensorSpec:
     if len(ends) != 1:
         raise BackendUnavailable(f"{path}: wanted one input and one output, found {len(ends)}")
     end = ends[0]
-    if end.type not in DTYPES or not all(isinstance(n, int) for n in end.shape):
+    if end.type != FLOAT or not all(isinstance(n, int) for n in end.shape):
         raise BackendUnavailable(
             f"{path}: wanted a static float tensor, found {end.type} {end.shape}; convert the model"
         )
     try:
-        return TensorSpec(shape=tuple(end.shape), dtype=DTYPES[end.type], layout="nchw")
+        return TensorSpec(shape=tuple(end.shape), dtype="float32", layout="nchw")
     except BundleError as error:
         raise BackendUnavailable(f"{path}: {error}") from error
