@@ -565,6 +565,7 @@ def test_run_writes_a_mask_for_frames_the_network_does_not_see(
     run: Callable[..., int], clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("--source", clip, "--masks", tmp_path / "m", "--every", 3) == 0
+    assert "the network on 2 of 6 frames" in capsys.readouterr().out
     masks = sorted((tmp_path / "m").glob("*.png"))
     assert len(masks) == 6
     for path in masks:
@@ -572,6 +573,7 @@ def test_run_writes_a_mask_for_frames_the_network_does_not_see(
         assert mask[:, LEFT].min() > 250 and mask[:, RIGHT].max() < 5
     assert run("--source", clip, "--masks", tmp_path / "b", "--budget", 1e-6) == 0
     assert len(list((tmp_path / "b").glob("*.png"))) == 6
+    assert "budget of 1e-06 ms NOT kept" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         run("--source", clip, "--masks", tmp_path / "n", "--budget", 0)
     assert "wanted milliseconds" in capsys.readouterr().err

@@ -311,7 +311,16 @@ def _account(args: argparse.Namespace, source: Source, segmenter: EdgeSegmenter)
             f"edge-seg: {lost} masks were left out, which came later than --deadline",
             file=sys.stderr,
         )
-    if segmenter.cadence is not None and not source.moving:
+    from edge_seg.cadence import Budget
+
+    cadence = segmenter.cadence
+    if cadence is not None and cadence.seen:
+        said = f"the network on {cadence.seen} of {cadence.seen + cadence.left_out} frames"
+        if isinstance(cadence, Budget):
+            kept = "kept" if cadence.kept else "NOT kept"
+            said += f"; budget of {1e3 * cadence.seconds:g} ms {kept}: {1e3 * cadence.mean:.1f} ms"
+        print(said)
+    elif cadence is not None:
         print(
             "edge-seg: --every and --budget change nothing for unrelated pictures: the network ran "
             "on all of them",
