@@ -1,4 +1,4 @@
-"""Every error edge-seg raises on purpose.
+"""Every error edge-seg raises on purpose, but for TrainingStopped, which is in training/fit.py.
 
     EdgeSegError
     ├── BundleError(ValueError)            a bundle or a spec that cannot be trusted or read

@@ -346,6 +346,85 @@ def test_weights_of_another_network_are_refused(toys: Path, tmp_path: Path) -> N
         other.start_from(tmp_path / fit.BEST)
 
 
+@pytest.fixture(scope="module")
+def stepped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state of a run after one step."""
+    folder = tmp_path_factory.mktemp("stepped")
+    run = fit.Run(folder, Recipe.from_dict(SMALL), place=ALONE)
+    generator = np.random.default_rng(0)
+    pictures, target = (
+        torch.from_numpy(generator.integers(0, 255, shape, dtype=np.uint8))
+        for shape in ((4, 64, 64, 3), (4, 64, 64))
+    )
+    run._one_step(run.network, pictures, (target, torch.full_like(target, 255)))
+    run.history.append({"step": 1, "miou": 0.5})
+    run.save()
+    return folder / fit.STATE
+
+
+def test_a_state_after_one_step_is_taken_up(stepped: Path) -> None:
+    run = fit.Run(stepped.parent, Recipe.from_dict(SMALL), place=ALONE)
+    assert run.resume()
+    assert (run.step, run.history) == (1, [{"step": 1, "miou": 0.5}])
+    state = run.optimizer.state_dict()["state"]
+    saved = checkpoint.load_tensors(stepped)[0]
+    assert len(state) == len(list(run.network.parameters()))
+    assert all(torch.equal(state[0][name], saved[f"optimizer.0.{name}"]) for name in state[0])
+
+
+DAMAGED_FACTS = {
+    "best": [None, "high", float("nan"), True],
+    "loss": [None, "low", float("inf")],
+    "step": [None, -1, 1.5, "1", True],
+    "history": [None, 3, "none", [1], [{}], [{"step": None}], [{"step": 1, "miou": "good"}]],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, some in DAMAGED_FACTS.items() for value in some]
+)
+def test_a_state_whose_facts_are_damaged_is_refused(
+    stepped: Path, tmp_path: Path, name: str, value: object
+) -> None:
+    tensors, facts = checkpoint.load_tensors(stepped)
+    checkpoint.save_tensors(tmp_path / fit.STATE, tensors, facts | {name: value})
+    run = fit.Run(tmp_path, Recipe.from_dict(SMALL), place=ALONE)
+    with pytest.raises(DatasetError, match=rf"state\.safetensors: wanted .*{name}"):
+        run.resume()
+
+
+@pytest.mark.parametrize("facts", [{}, [], {"step": 1, "history": []}, 7, None])
+def test_a_state_without_its_facts_is_refused(stepped: Path, tmp_path: Path, facts: object) -> None:
+    tensors = checkpoint.load_tensors(stepped)[0]
+    checkpoint.save_tensors(tmp_path / fit.STATE, tensors, facts)  # type: ignore[arg-type]
+    with pytest.raises(DatasetError, match=r"state\.safetensors: wanted"):
+        fit.Run(tmp_path, Recipe.from_dict(SMALL), place=ALONE).resume()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("optimizer.x.exp_avg", (1,)),
+        ("optimizer.9999.exp_avg", (1,)),
+        ("optimizer.0.momentum", (1,)),
+        ("optimizer.0.exp_avg", (3, 2)),
+        ("optimizer.0.step", (2,)),
+        ("optimizer.0.exp_avg_sq", None),
+    ],
+)
+def test_a_state_whose_moments_are_damaged_is_refused(
+    stepped: Path, tmp_path: Path, name: str, shape: tuple[int, ...] | None
+) -> None:
+    tensors, facts = checkpoint.load_tensors(stepped)
+    tensors.pop(name, None)
+    if shape is not None:
+        tensors[name] = torch.zeros(shape)
+    checkpoint.save_tensors(tmp_path / fit.STATE, tensors, facts)
+    run = fit.Run(tmp_path, Recipe.from_dict(SMALL), place=ALONE)
+    with pytest.raises(DatasetError, match=rf"state\.safetensors: wanted .*moments.*{name} "):
+        run.resume()
+
+
 @pytest.mark.slow
 def test_a_warm_restart_takes_up_the_schedule(toys: Path, tmp_path: Path) -> None:
     """Only the small state is left of a run: the commands go on at its step, to its end."""

@@ -1,8 +1,9 @@
 """A run's state on disk: one safetensors file, replaced whole, with JSON in its header.
 
-`save_state`/`load_state` hold everything a run needs to go on bit-equal (weights, averaged
-weights, optimizer moments, step, recipe). `save_warm`/`load_weights` hold the averaged weights
-alone, in half precision, with schedule, step and seed: small enough to be kept with a project.
+`save_tensors` and `load_tensors` hold what they are given: for a run to go on bit-equal, weights,
+averaged weights, optimizer moments, step and recipe. `save_warm` holds the averaged weights alone,
+in half precision, with the same facts: small enough to be kept with a project. `load_network` makes
+a network of either.
 """
 
 from __future__ import annotations

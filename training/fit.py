@@ -8,6 +8,7 @@ GPUs); sample n of step s is the same in every case.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -39,6 +40,7 @@ STATE = "state.safetensors"
 BEST = "checkpoint.safetensors"
 WARM = "warm.safetensors"
 CLIP = 5.0  # of the gradient's norm
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of a parameter
 TRACE = 50  # steps between two points of TensorBoard's curves
 # How long a process waits for the others: a run at the lowest priority may be stopped for hours.
 PATIENCE = timedelta(days=2)
@@ -134,6 +136,24 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
+@contextlib.contextmanager
+def _stated(path: Path, what: str) -> Iterator[None]:
+    """Name the file where its facts do not hold what is looked for in them."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        raise DatasetError(
+            f"{path}: wanted {what} of a run, found none; name a state that edge-seg train wrote"
+        ) from None
+
+
+def _finite(value: object) -> float:
+    """A number of a state's facts. Raises ValueError."""
+    if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
+        raise ValueError
+    return float(value)  # type: ignore[arg-type]
+
+
 class Run:
     """One training run in its folder."""
 
@@ -196,22 +216,39 @@ class Run:
         checkpoint.save_warm(self.folder / WARM, self.averaged, self.facts())
 
     def resume(self) -> bool:
-        """Go on from the folder's state, if there is one."""
+        """Go on from the folder's state, if there is one. Raises DatasetError: a damaged one."""
         path = self.folder / STATE
         if not path.is_file():
             return False
         tensors, facts = checkpoint.load_tensors(path)
         checkpoint.fill(self.network, checkpoint.part(tensors, "network."), str(path))
         checkpoint.fill(self.averaged, checkpoint.part(tensors, "averaged."), str(path))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in checkpoint.part(tensors, "optimizer.").items():
-            index, _, field = name.partition(".")
-            moments.setdefault(int(index), {})[field] = tensor
+        moments = self._moments(path, checkpoint.part(tensors, "optimizer."))
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self._take_up(path, facts)
-        self.best, self.loss = float(facts["best"]), float(facts.get("loss", 0.0))
+        with _stated(path, "the best judgement and the loss"):
+            self.best, self.loss = _finite(facts["best"]), _finite(facts.get("loss", 0.0))
         return True
+
+    def _moments(self, path: Path, found: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+        """The optimizer's moments by parameter, of all of them or, before the first step, none."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        wanted = {
+            f"{index}.{name}": tuple(parameter.shape) if name != "step" else ()
+            for index, parameter in enumerate(parameters)
+            for name in MOMENTS
+        }
+        shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
+        wrong = sorted(n for n in wanted | shapes if wanted.get(n) != shapes.get(n))
+        if found and wrong:
+            raise DatasetError(
+                f"{path}: wanted the optimizer's moments of this network, found optimizer."
+                f"{wrong[0]} {shapes.get(wrong[0], 'missing')} ({len(wrong)} tensors differ); "
+                f"go on from {WARM} (--restart), or begin again"
+            )
+        numbers = range(len(parameters)) if found else range(0)
+        return {n: {name: found[f"{n}.{name}"] for name in MOMENTS} for n in numbers}
 
     def start_from(self, path: Path) -> None:
         """Warm start: take the weights of a checkpoint, grown where the recipe's shape is larger.
@@ -242,13 +279,15 @@ class Run:
             )
 
     def _take_up(self, path: Path, facts: dict[str, Any]) -> None:
-        try:
-            self.step, self.history = int(facts["step"]), list(facts["history"])
-        except (KeyError, TypeError, ValueError):
-            raise DatasetError(
-                f"{path}: wanted the step and the history of a run, found none; name a state that "
-                "edge-seg train wrote"
-            ) from None
+        with _stated(path, "the step and the history"):
+            step, history = facts["step"], facts["history"]
+            if type(step) is not int or step < 0 or type(history) is not list:
+                raise ValueError
+            for row in history:
+                _finite(row["step"])
+                if not all(type(figure) in (int, float) for figure in row.values()):
+                    raise ValueError
+            self.step, self.history = step, history
 
     # -- the loop ---------------------------------------------------------------------------
 
