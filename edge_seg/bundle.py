@@ -31,6 +31,7 @@ MAX_MANIFEST_BYTES = 1 << 20
 MAX_ARTIFACT_BYTES = 512 << 20  # the largest network a small board could hold in memory
 MAX_ARTIFACTS = 64
 MAX_PARTS = 4
+MAX_INTEGER = 1 << 64  # of the facts about an artifact; far larger ones are no float
 MAX_NAME = 255  # characters: as long as a file name
 FORMATS = ("tflite", "onnx", "openvino", "fake")
 PRECISIONS = ("fp32", "fp16", "int8", "int8-mixed")
@@ -121,11 +122,27 @@ class Artifact:
             file=first.file,
             sha256=first.sha256,
             size=first.size,
-            made=take(data, "made", dict, where),
-            quality=take(data, "quality", dict, where),
+            made=_facts(data, "made", where),
+            quality=_facts(data, "quality", where),
             parts=_parts(data, first.file, where),
-            latency=take(data, "latency", dict, where) if "latency" in data else {},
+            latency=_facts(data, "latency", where) if "latency" in data else {},
         )
+
+
+def _facts(data: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+    """Return an object whose numbers can be reckoned with, at any depth."""
+    facts: dict[str, Any] = take(data, key, dict, where)
+    left: list[Any] = [facts]
+    while left:
+        value = left.pop()
+        if isinstance(value, (dict, list)):
+            left.extend(value.values() if isinstance(value, dict) else value)
+        elif isinstance(value, int) and abs(value) > MAX_INTEGER:
+            raise BundleError(
+                f"{where}: wanted numbers of up to 2^64 in {key!r}, found {value!r:.40}; "
+                "correct that entry"
+            )
+    return facts
 
 
 def _parts(data: dict[str, Any], first: str, where: str) -> tuple[Part, ...]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from edge_seg.bundle import Artifact, ModelBundle
 
 MAX_TEXT = 300
+MAX_DEPTH = 32  # of objects and lists in each other: what lies deeper is shown as "..."
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -75,8 +76,23 @@ def _print_made(artifact: Artifact) -> None:
 
 def _lines(title: str, value: Any) -> list[str]:
     """Flatten a manifest's object into `path: value` lines."""
+    return _flat(title, _cut(value, MAX_DEPTH))
+
+
+def _cut(value: Any, left: int) -> Any:
+    """Return it without what lies deeper: Python's own stack ends at some hundred."""
+    if not isinstance(value, (dict, list)):
+        return value
+    if not left:
+        return "..."
     if isinstance(value, dict):
-        return [line for key, inner in value.items() for line in _lines(f"{title}.{key}", inner)]
+        return {key: _cut(inner, left - 1) for key, inner in value.items()}
+    return [_cut(inner, left - 1) for inner in value]
+
+
+def _flat(title: str, value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [line for key, inner in value.items() for line in _flat(f"{title}.{key}", inner)]
     if isinstance(value, list):
         value = ", ".join(str(v) for v in value) or "none"
     return [f"{_clean(title)}: {_clean(str(value))}"]
