@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_seg import EdgeSegmenter, Policy
 from edge_seg.bundle import DEFAULT_BUNDLE
 from edge_seg.camera import fake
 from tests.dockerfile import steps
@@ -210,6 +212,33 @@ def test_the_program_in_the_docs_runs(capsys: pytest.CaptureFixture[str]) -> Non
     (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(compile(program, "cameras.md", "exec"), {"__name__": "cameras"})
     assert "(320, 240, 3) (320, 240)" in capsys.readouterr().out
+
+
+def test_the_rehearsal_in_the_docs_breaks_and_mends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    (program,) = (p for p in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "fake" in p)
+    (board,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "operations.md", "exec"), {"__name__": "operations"})
+    device = tmp_path / "npu"
+    assert "/tmp/npu" in board
+    Path("board.toml").write_text(board.replace("/tmp/npu", str(device)))
+    device.touch()
+    picture = np.full((240, 320, 3), 200, np.uint8)
+    policy = Policy(return_after=0.1)
+    with EdgeSegmenter.open("rehearsal", board="board.toml", policy=policy) as segmenter:
+        assert segmenter.artifact is not None and segmenter.artifact.name == "fake-int8"
+        assert segmenter.segment(picture).min() > 0.9, "what is bright is a person"
+        device.unlink()
+        segmenter.segment(picture)
+        assert segmenter.degraded and segmenter.artifact.name == "tflite-int8"
+        device.touch()
+        until = time.monotonic() + 20
+        while segmenter.degraded and time.monotonic() < until:
+            segmenter.segment(picture)
+        assert segmenter.artifact.name == "fake-int8" and segmenter.counters.returns == 1
 
 
 DOCKERFILE = EXAMPLES / "Dockerfile"
