@@ -37,7 +37,9 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "board": ("errors", "spec", "bundle"),
     "cache": ("errors",),
     "backends": ("errors", "spec"),
-    "backends.tensorrt": ("errors", "spec", "backends", "backends.cudart", "cache"),
+    "backends.tensorrt": (
+        *("errors", "spec", "backends", "backends.cudart", "backends.onnx_file", "cache"),
+    ),
     "backends.*": ("errors", "spec", "backends", "cache"),
     "backends.tflite": ("errors", "spec", "backends", "backends.tflite_file"),
     "backends.onnxruntime": ("errors", "spec", "backends", "backends.onnx_file"),

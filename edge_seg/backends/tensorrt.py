@@ -27,6 +27,7 @@ import tensorrt as trt
 
 from edge_seg.backends import Progress, Tensor, check_tensor
 from edge_seg.backends.cudart import Buffer, CudaRuntime, Stream
+from edge_seg.backends.onnx_file import check_file
 from edge_seg.cache import read_entry, write_entry
 from edge_seg.errors import BackendFailure, BackendUnavailable, BundleError, OutputError
 from edge_seg.spec import TensorSpec
@@ -252,6 +253,7 @@ def _engine(
             path,
             gpu,
         )
+    check_file(path)
     plan = _build(model, path, progress)
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
