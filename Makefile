@@ -47,7 +47,7 @@ PROCESSES ?= 2 # a divisor of the batch, 64
 network: $(VENV)/.all ## teach, train and convert: from pictures to the bundle OUT/portrait (hours)
 	$(PY) -m edge_seg teach --data $(DATA) $(if $(SCENES),--scenes $(SCENES)) --teachers training/teachers.json --models $(MODELS) -o $(OUT)/masks
 	OMP_NUM_THREADS=1 $(PY) -m torch.distributed.run --nproc-per-node $(PROCESSES) -m edge_seg train \
-		--data $(DATA) $(if $(SCENES),--scenes $(SCENES)) --teacher $(OUT)/masks --from training/base.safetensors \
+		--data $(DATA) $(if $(SCENES),--scenes $(SCENES)) --teacher $(OUT)/masks --from training/fine.safetensors \
 		--recipe training/portrait.json -o $(OUT)/run
 	$(PY) -m edge_seg convert $(OUT)/run --int8 --to all \
 		--calibration $(OUT)/run/train.txt --labels $(OUT)/run/val.txt -o $(OUT)/portrait

@@ -137,3 +137,30 @@ def test_the_demo_leaves_a_video_a_picture_and_a_table(
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ("blurred.webm", "overlay.png", "bench.txt", "bench.json", "bundle/manifest.json"):
         assert (tmp_path / "demo" / name).stat().st_size > 0, name
+
+
+def nothing_to_see() -> dict[str, np.ndarray]:
+    """What a camera shows when it shows nothing, by hand; 480x640 BGR."""
+    noise = np.random.default_rng(0).integers(0, 9, (480, 640, 3), np.uint8)
+    grey, light, step = np.full((480, 640, 3), 128, np.uint8), 192, 640 // 7
+    bars = np.full((480, 640, 3), 19, np.uint8)
+    colours = [(1, 1, 1), (0, 1, 1), (1, 1, 0), (0, 1, 0), (1, 0, 1), (0, 0, 1), (1, 0, 0)]
+    for number, colour in enumerate(colours):  # white to blue, as SMPTE has them
+        bars[:360, number * step : (number + 1) * step] = np.multiply(colour, light)
+    checks = np.kron(np.indices((6, 8)).sum(axis=0) % 2 * 255, np.ones((80, 80)))
+    return {
+        "a covered lens": noise,
+        "black": np.zeros_like(grey),
+        "white": np.full_like(grey, 255),
+        "no signal": np.full_like(grey, (255, 0, 0)),
+        "red": np.full_like(grey, (0, 0, 255)),
+        "colour bars": bars,
+        "a chessboard": np.repeat(checks[..., None], 3, axis=2).astype(np.uint8),
+    }
+
+
+@pytest.mark.parametrize("network", ["portrait", "portrait-lite"])
+def test_nobody_is_where_a_camera_shows_nothing(network: str) -> None:
+    with EdgeSegmenter.open(network, smoother=None) as segmenter:
+        for name, frame in nothing_to_see().items():
+            assert float((segmenter.segment(frame) >= 0.5).mean()) < 0.01, name

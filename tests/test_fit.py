@@ -336,6 +336,32 @@ def test_a_warm_restart_begins_with_the_averaged_weights(toys: Path, tmp_path: P
 
 
 @pytest.mark.slow
+def test_a_share_of_what_it_began_from_is_kept_also_after_a_stop(
+    toys: Path, tmp_path: Path
+) -> None:
+    begun = train(tmp_path / "begun", toys).folder / fit.BEST
+    start = checkpoint.load_network(begun)[0].state_dict()
+    runs = {}
+    for name, keep in (("all", 0.0), ("share", 0.25), ("stopped", 0.25)):
+        folder = tmp_path / name
+        folder.mkdir()
+        run = fit.Run(folder, Recipe.from_dict(SMALL | {"seed": 7, "keep": keep}), place=ALONE)
+        run.start_from(begun)
+        if name == "stopped":
+            run.save()  # and from here on without --from
+            run = fit.Run(folder, run.recipe, place=ALONE)
+            assert run.resume()
+        run.fit(renderer(toys, folder), no_judge)
+        runs[name] = checkpoint.load_network(folder / fit.WARM)[0].state_dict()
+    for name, tensor in runs["share"].items():
+        assert torch.equal(tensor, runs["stopped"][name]), name
+        if tensor.is_floating_point():
+            mixed = 0.75 * runs["all"][name] + 0.25 * start[name]
+            torch.testing.assert_close(tensor, mixed, rtol=2e-3, atol=2e-4)
+    assert any(not torch.equal(t, runs["all"][n]) for n, t in runs["share"].items())
+
+
+@pytest.mark.slow
 def test_weights_of_another_network_are_refused(toys: Path, tmp_path: Path) -> None:
     train(tmp_path, toys)
     other = fit.Run(tmp_path, Recipe.from_dict(SMALL | {"shape": "wide"}), place=ALONE)
@@ -730,7 +756,9 @@ def test_a_run_folder_that_is_a_file_and_a_run_not_judged_are_refused(
     assert "has been judged" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["default", "training/base.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["default", "training/base.safetensors", "training/fine.safetensors"]
+)
 def test_training_can_begin_from_the_weights_that_are_kept(name: str) -> None:
     from edge_seg.cli.train import _checkpoint
 

@@ -189,6 +189,7 @@ class Run:
         self.best = -1.0
         self.loss = 0.0  # smoothed over steps
         self.tuning = False  # whether it begins with weights that are good already
+        self._start: checkpoint.Tensors = {}  # those weights, where the recipe keeps a share
         self.history: list[Row] = []
 
     # -- state ------------------------------------------------------------------------------
@@ -210,6 +211,7 @@ class Run:
             return
         tensors = {f"network.{n}": t for n, t in self.network.state_dict().items()}
         tensors |= {f"averaged.{n}": t for n, t in self.averaged.state_dict().items()}
+        tensors |= {f"start.{n}": t for n, t in self._start.items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
         checkpoint.save_tensors(self.folder / STATE, tensors, self.facts())
@@ -223,6 +225,9 @@ class Run:
         tensors, facts = checkpoint.load_tensors(path)
         checkpoint.fill(self.network, checkpoint.part(tensors, "network."), str(path))
         checkpoint.fill(self.averaged, checkpoint.part(tensors, "averaged."), str(path))
+        self._start = checkpoint.part(tensors, "start.")
+        if self._start:
+            checkpoint.fill(copy.deepcopy(self.averaged), self._start, str(path))
         moments = self._moments(path, checkpoint.part(tensors, "optimizer."))
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
@@ -263,6 +268,8 @@ class Run:
         checkpoint.fill(self.network, tensors, str(path))
         checkpoint.fill(self.averaged, tensors, str(path))
         self.tuning = True
+        if self.recipe.keep:
+            self._start = {n: t.clone() for n, t in self.averaged.state_dict().items()}
 
     def restart(self, path: Path) -> None:
         """Warm restart: go on at the step of a small state, with fresh optimizer moments.
@@ -271,6 +278,7 @@ class Run:
         """
         _, facts = checkpoint.load_tensors(path)
         self.start_from(path)
+        self._start = {}  # not what the run began from
         self._take_up(path, facts)
         if self.step >= self.recipe.steps:
             raise DatasetError(
@@ -413,12 +421,21 @@ class Run:
                 else:
                     mean.copy_(value)
 
+    def _keep_a_share(self) -> None:
+        """Mix the weights the run began from into the averaged ones."""
+        with torch.no_grad():
+            for name, mean in self.averaged.state_dict().items():
+                if mean.is_floating_point():
+                    mean.lerp_(self._start[name].to(mean), self.recipe.keep)
+
     def _milestones(self, row: Row, judge: Judge) -> None:
         last = self.step == self.recipe.steps
         judging = last or self.step % self.recipe.judge_every == 0
         saving = last or self.step % self.recipe.save_every == 0
         if judging or saving:
             self._stop_if_unsound()
+        if last and self._start:
+            self._keep_a_share()
         if judging:
             if self.place.leads:
                 self._judge(row, judge)

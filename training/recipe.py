@@ -26,6 +26,7 @@ LIMITS = {
     "edge": (0.0, math.inf),
     "scl": (0.0, math.inf),
     "lovasz": (0.0, math.inf),
+    "keep": (0.0, 1.0),
 }
 
 
@@ -43,6 +44,9 @@ class Recipe:
     lr: peak learning rate of AdamW, reached after `warmup` steps, held until `decay_from` and
         then lowered to zero along half a cosine at `steps`.
     ema: averaging of the weights, per step.
+    keep: share of the weights it began from that is mixed into the averaged ones after the last
+        step: what fine-tuning forgot of other pictures comes back (WiSE-FT, Wortsman et al., CVPR
+        2022). 0 for a run from random weights; lost in a warm restart.
     bf16: convolutions in bfloat16: twice as fast where the CPU or GPU has it, slower where not.
     unlabelled, composites, rooms, cards: shares of the samples; the rest are labelled photographs.
         A card is what a camera shows when it shows nothing (edge_seg.training.cards).
@@ -59,6 +63,7 @@ class Recipe:
     decay_from: int = 8000
     weight_decay: float = 0.02
     ema: float = 0.998
+    keep: float = 0.0
     overlap: float = 0.5
     edge: float = 2.0
     scl: float = 0.0
