@@ -43,6 +43,7 @@ MEDIAPIPE = Tool(
 )
 SIDE = Path(__file__).parent / "one_side.py"
 OURS, CONTOURS, THEIRS = "edge-seg", "edge-seg-contours", "mediapipe"
+LITE, LITE_CONTOURS = "edge-seg-lite", "edge-seg-lite-contours"
 FRAME_BUDGET, COLD_BUDGET, MEMORY_BUDGET = 0.4, 0.5, 90.0  # of theirs, of theirs, MB
 WARM_UP, ROUNDS, BLOCK, COLD = 30, 40, 10, 9
 
@@ -54,7 +55,8 @@ def interpreters() -> dict[str, Path]:
         print(f"{what} {done}/{total or '?'}", end="\r", file=sys.stderr)
 
     ours = Path(sys.executable)
-    return {OURS: ours, CONTOURS: ours, THEIRS: python(told, MEDIAPIPE)}
+    mine = dict.fromkeys((OURS, CONTOURS, LITE, LITE_CONTOURS), ours)
+    return {**mine, THEIRS: python(told, MEDIAPIPE)}
 
 
 @contextmanager
@@ -133,11 +135,12 @@ def main() -> int:
         f"640x480 to its mask, one core: {frame[OURS]:.2f} against {frame[THEIRS]:.2f} ms,", end=" "
     )
     print(f"{ratio:.2f}x (budget {FRAME_BUDGET}x)")
-    print(
-        f"  with the mask brought to the contours, as by default: {frame[CONTOURS]:.2f} ms,",
-        end=" ",
-    )
-    print(f"{frame[CONTOURS] / frame[THEIRS]:.2f}x")
+    for side, what in (
+        (CONTOURS, "with the mask brought to the contours, as by default"),
+        (LITE, "portrait-lite, without"),
+        (LITE_CONTOURS, "portrait-lite, with"),
+    ):
+        print(f"  {what}: {frame[side]:.2f} ms, {frame[side] / frame[THEIRS]:.2f}x")
     print(f"the same, {len(every_core)} cores free to use (ours stays on one thread):", end=" ")
     print(f"{both[OURS]:.2f} against {both[THEIRS]:.2f} ms, {unheld:.2f}x")
     print(f"cold start: {cold[OURS][0]:.2f} against {cold[THEIRS][0]:.2f} s,", end=" ")

@@ -3,14 +3,14 @@
     python one_side.py SIDE calls       times on request: "20" in, 20 milliseconds out
     python one_side.py SIDE cold        import, open, one mask, and out
 
-SIDE: edge-seg, edge-seg-contours (with the mask brought to the contours, its default), mediapipe.
+SIDE: edge-seg, edge-seg-contours (with the mask brought to the contours, its default), the same of
+portrait-lite (edge-seg-lite, edge-seg-lite-contours), mediapipe.
 
 Imports nothing of edge-seg for the other side, and nothing but NumPy for itself.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 import time
@@ -18,11 +18,11 @@ import time
 HEIGHT, WIDTH = 480, 640
 
 
-def edge_seg(*, edges: bool = False):  # noqa: ANN201 - a closure
+def edge_seg(network=None, *, edges=False):  # noqa: ANN001, ANN201 - a closure
     """From a BGR frame to a soft mask of its size, by ours; no timestamp, so no smoothing."""
     from edge_seg import EdgeSegmenter
 
-    segmenter = EdgeSegmenter.open(board="generic", threads=1, edges=edges)
+    segmenter = EdgeSegmenter.open(network, board="generic", threads=1, edges=edges)
     return segmenter.segment
 
 
@@ -42,9 +42,11 @@ def mediapipe():  # noqa: ANN201 - a closure
 def main() -> None:
     """Serve."""
     side, what = sys.argv[1:]
-    contours = functools.partial(edge_seg, edges=True)
-    sides = {"edge-seg": edge_seg, "edge-seg-contours": contours, "mediapipe": mediapipe}
-    segment = sides[side]()
+    if side == "mediapipe":
+        segment = mediapipe()
+    else:
+        network = "portrait-lite" if "lite" in side else None
+        segment = edge_seg(network, edges="contours" in side)
     import numpy as np
 
     # A person, roughly, who walks: what a frame shows does not change what it costs.
