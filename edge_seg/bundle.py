@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edge_seg.errors import BundleError, EdgeSegError, OutputError
+from edge_seg.exchange import exchange
 from edge_seg.spec import InputSpec, OutputSpec, take, take_choice
 
 FORMAT_VERSION = 1
@@ -493,6 +494,9 @@ def check_target(target: Path) -> None:
 
 
 def _swap(folder: Path, target: Path) -> None:
+    """Give `folder` the name `target`; what was there goes, in one step where the system can."""
+    if target.exists() and exchange(folder, target):
+        return  # the old one now has the temporary name, under which it is removed
     old = target.with_name(f".{target.name}.{os.getpid()}.old")
     try:
         if target.exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from edge_seg.bundle import (
     write_whole,
 )
 from edge_seg.errors import BundleError, EdgeSegError, OutputError
+from edge_seg.exchange import exchange
 from tests.conftest import make_fake_bundle
 
 OUTSIDE = "../secret.bin"
@@ -452,6 +454,7 @@ def test_a_rename_that_fails_puts_the_old_bundle_back(
             raise OSError(errno.EIO, "Input/output error")
         real(source, target)
 
+    monkeypatch.setattr(bundle_module, "exchange", lambda one, other: False)  # as where it cannot
     monkeypatch.setattr(bundle_module.os, "replace", fails_for_the_new)
     with pytest.raises(OutputError, match="Input/output error"), staged(fake_bundle) as folder:
         make_fake_bundle(folder)
@@ -534,3 +537,33 @@ def test_staged_leaves_a_link_and_what_it_leads_to_alone(fake_bundle: Path, tmp_
         assert link.is_symlink()
         link.unlink()
     ModelBundle.load(fake_bundle)
+
+
+@pytest.mark.parametrize("can", [True, False])
+def test_a_bundle_that_is_replaced_is_there_at_every_moment(
+    fake_bundle: Path, monkeypatch: pytest.MonkeyPatch, can: bool
+) -> None:
+    one = fake_bundle.with_name("one")
+    other = fake_bundle.with_name("other")
+    one.mkdir()
+    other.mkdir()
+    if not exchange(one, other):
+        pytest.skip("this system or file system has no RENAME_EXCHANGE")
+    if not can:
+        monkeypatch.setattr(bundle_module, "exchange", lambda one, other: False)
+    missing, done = [], threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            missing.append(not (fake_bundle / "manifest.json").is_file())
+
+    watch = threading.Thread(target=look)
+    watch.start()
+    for number in range(60):
+        with staged(fake_bundle) as folder:
+            (folder / "manifest.json").write_text(str(number))
+    done.set()
+    watch.join()
+    assert (fake_bundle / "manifest.json").read_text() == "59"
+    assert not [p for p in fake_bundle.parent.iterdir() if p.name.startswith(".")]
+    assert not (can and any(missing)), "what it replaced was gone before it was there"
