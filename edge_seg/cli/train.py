@@ -40,7 +40,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--from",
         dest="start",
         metavar="default|RUN|FILE",
-        help="begin from the network that ships, or from a run or a checkpoint of one",
+        help="begin from the network that ships (default, or its name, portrait), or from a run or a "
+        "checkpoint of one",
     )
     parser.add_argument(
         "--restart",
@@ -206,11 +207,11 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _checkpoint(name: str) -> Path:
     """The file a training begins from."""
-    from edge_seg.bundle import ModelBundle
+    from edge_seg.bundle import DEFAULT_BUNDLE
     from edge_seg.training.fit import BEST, WARM
 
-    if name == "default":
-        return ModelBundle.load(None).path / WARM
+    if name == "default" or (name == DEFAULT_BUNDLE.name and not Path(name).exists()):
+        return DEFAULT_BUNDLE / WARM
     return Path(name) / BEST if Path(name).is_dir() else Path(name)
 
 
