@@ -40,8 +40,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--from",
         dest="start",
         metavar="default|RUN|FILE",
-        help="begin from the network that ships (default, or its name, portrait), or from a run or a "
-        "checkpoint of one",
+        help="begin from the network that ships (default, or its name: portrait), or from a run "
+        "or a checkpoint of one",
     )
     parser.add_argument(
         "--restart",
