@@ -53,7 +53,6 @@ def settings(args: argparse.Namespace, loss: str, seed: int) -> dict[str, Any]:
         "decay_from": steps // 4,
         "ema": 0.99,
         "overlap": 0.0,  # CE alone is CE alone
-        "cards": 0.0,
         "seed": seed,
         "save_every": 100,
         "judge_every": steps + 1,  # judged once, by `judged`

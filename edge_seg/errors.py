@@ -49,7 +49,7 @@ class BackendFailure(EdgeSegError, RuntimeError):
 
 
 class MaskLate(BackendFailure):
-    """No answer within the deadline while the next runtime opens: skip the frame, go on."""
+    """No answer within the deadline, or the next runtime still opens: skip the frame, go on."""
 
 
 class CameraError(EdgeSegError, OSError):

@@ -303,8 +303,11 @@ class EdgeSegmenter:
         cadence = self.cadence
         if cadence is not None and timestamp is not None and not cadence.due(picture, timestamp):
             carried = cadence.carry(picture)
+            between = getattr(self.smoother, "between", None)
+            if between and self.edges and contours.is_coarse(carried.shape, picture):
+                picture = between(picture, timestamp)
             tick("carry")
-            return self._refined(carried, prepared, dtype, tick)
+            return self._refined(carried, (picture, placement), dtype, tick)
         engine, answer = self._engines.run(picture, tick)
         if engine is not self._engine:
             self._changed(engine)

@@ -67,8 +67,8 @@ TICKS = (("milliseconds", 1e3), ("microseconds", 1e6), ("nanoseconds", 1e9))
 class Smoother(Protocol):
     """Anything with these two methods can be passed as `EdgeSegmenter.open(smoother=...)`.
 
-    One that also has `steadied`, as `Steady` has, is asked for the picture that contours are drawn
-    by; otherwise it is the frame's own.
+    One that also has `steadied` and `between`, as `Steady` has, is asked for the picture that
+    contours are drawn by; otherwise it is the frame's own.
     """
 
     def update(
@@ -166,6 +166,11 @@ class Clock:
         self._repeats = 0
         self._said = False
 
+    @property
+    def now(self) -> float:
+        """The last time, s; 0 where there is none."""
+        return 0.0 if self._last is None else self._last
+
     def step(self, timestamp: float | None) -> float | None:
         """Return the seconds since the last frame, or None. Raises FrameError for no number."""
         now = checked_time(timestamp)
@@ -255,7 +260,8 @@ class Steady:
         self._picture_shape: tuple[int, ...] = ()
         self._guide = Guide(half_life)
         self._moving: Soft | None = None  # of the last update; None: it was a first frame
-        self._seconds = 0.0  # between the last two updates
+        self._at = self._shown_at = 0.0  # s: of the last update, of the last picture shown
+        self._unseen = 0  # updates since `steadied` was asked
         self._mask: Soft | None = None
         self._mean: Soft  # of the picture, float32 (3, rows, columns)
         self._age: Soft  # s over which the means were taken
@@ -271,9 +277,24 @@ class Steady:
     def steadied(self, picture: Picture) -> Picture:
         """Return the picture of the last `update`, averaged over the half-life where it is still.
 
-        Once per update at most. uint8 (H, W, 3) as given; of a first frame the picture itself.
+        uint8 (H, W, 3) as given; the picture itself for a first frame, and where an update passed
+        without being asked for its picture.
         """
-        return self._guide.update(picture, self._moving, self._seconds)
+        if self._unseen > 1:
+            self._guide.reset()
+        self._unseen = 0
+        return self._shown(picture, self._moving, self._at)
+
+    def between(self, picture: Picture, timestamp: float) -> Picture:
+        """The same for a frame without an `update`, whose mask was carried."""
+        if self._mask is None or self._unseen or picture.shape != self._picture_shape:
+            return picture
+        moving = self._motion(reduced(picture, self._mask.shape))
+        return self._shown(picture, moving, timestamp)
+
+    def _shown(self, picture: Picture, moving: Soft | None, at: float) -> Picture:
+        seconds, self._shown_at = max(0.0, at - self._shown_at), at
+        return self._guide.update(picture, moving, seconds)
 
     def update(self, mask: Soft, picture: Picture, timestamp: float | None) -> Soft:
         """Return the smoothed mask, float32 of the mask's shape, a new array.
@@ -284,17 +305,18 @@ class Steady:
         soft = checked(mask, last)
         small = reduced(picture, soft.shape)
         seconds = self._clock.step(timestamp)
+        self._at, self._unseen = self._clock.now, self._unseen + 1
         if last is None or seconds is None or picture.shape != self._picture_shape:
             return self._first(soft, picture, small)
         moving = self._motion(small)
         if moving is None:
             return self._first(soft, picture, small)
-        self._moving, self._seconds = moving, seconds
+        self._moving = moving
         return self._blend(soft, small, moving, seconds)
 
     def _first(self, soft: Soft, picture: Picture, small: Soft) -> Soft:
         self._picture_shape = picture.shape
-        self._moving, self._seconds = None, 0.0
+        self._moving = None
         self._mask, self._mean = soft.copy(), small
         self._age = np.zeros(small.shape[1:], np.float32)
         self._waited = np.full_like(soft, -1)

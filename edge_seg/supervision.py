@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Generic, Protocol, TypeVar
 
 import cv2
@@ -112,10 +113,11 @@ class Policy:
             if value is None and name in OPTIONAL:
                 continue
             whole = isinstance(least, int)
-            fits = isinstance(value, int if whole else (int, float)) and least <= value <= most
-            if not fits or isinstance(value, bool):
+            number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+            if not number or not least <= value <= most:
                 kind = "a whole number" if whole else "seconds"
-                hint = "; if it is in milliseconds, divide by 1000" if name == "deadline" else ""
+                above = name == "deadline" and number and value > most
+                hint = "; if it is in milliseconds, divide by 1000" if above else ""
                 raise FrameError(
                     f"wanted Policy({name}=...) as {kind} from {least} to {most}, found "
                     f"{value!r:.40}{hint}"
@@ -481,10 +483,12 @@ class _Worker:
     def call(self, picture: Picture, seconds: float | None) -> Answer:
         self._number += 1
         self._asked.put((self._number, picture))
+        until = None if seconds is None else time.monotonic() + seconds
         number = 0
-        while number != self._number:  # Ctrl-C may have left the answer to an earlier call
+        while number != self._number:  # a missed call, or Ctrl-C, left the answer to an earlier one
+            left = None if until is None else max(0.0, until - time.monotonic())
             try:
-                number, said = self._said.get(timeout=seconds)
+                number, said = self._said.get(timeout=left)
             except queue.Empty:
                 raise _Hung(seconds or 0.0) from None
         if isinstance(said, Exception):
@@ -495,6 +499,13 @@ class _Worker:
         """Stop after the present call, whenever that ends; the thread closes the engine."""
         self._asked.put(None)
 
+    def _newest(self) -> tuple[int, Picture] | None:
+        """Wait for a request, and leave those out that a newer one has overtaken."""
+        asked = self._asked.get()
+        while asked is not None and not self._asked.empty():
+            asked = self._asked.get()
+        return asked
+
     def wait(self, seconds: float) -> bool:
         """True once the thread has ended."""
         self._thread.join(seconds)
@@ -502,7 +513,7 @@ class _Worker:
 
     def _work(self) -> None:
         while True:
-            asked = self._asked.get()
+            asked = self._newest()
             if asked is None:
                 self._engine.close()
                 return

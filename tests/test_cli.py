@@ -597,7 +597,12 @@ def test_masks_never_replace_the_pictures_or_the_labels(
     ):
         _usage_error(lambda source=source, masks=masks: run("--source", source, "--masks", masks))
         assert "wanted another folder" in capsys.readouterr().err
-    assert (folder / "a.png").read_bytes() == before
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "a.png").write_bytes(before)
+    (tmp_path / "set.txt").write_text("clip/frames/a.png labels/a.png\n")
+    _usage_error(lambda: run("--source", tmp_path / "set.txt", "--masks", labels))
+    assert (folder / "a.png").read_bytes() == (labels / "a.png").read_bytes() == before
     assert run("--source", tmp_path / "clip", "--masks", tmp_path / "out") == 0
 
 

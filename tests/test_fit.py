@@ -362,6 +362,23 @@ def test_a_share_of_what_it_began_from_is_kept_also_after_a_stop(
 
 
 @pytest.mark.slow
+def test_the_share_is_in_the_network_that_is_used_though_val_liked_it_less(
+    toys: Path, tmp_path: Path
+) -> None:
+    begun = train(tmp_path / "begun", toys).folder / fit.BEST
+    scores = iter([0.5, 0.9, 0.8])  # what it began with, unmixed, mixed
+    folder = tmp_path / "run"
+    folder.mkdir()
+    run = fit.Run(folder, Recipe.from_dict(SMALL | {"keep": 0.25}), place=ALONE)
+    run.start_from(begun)
+    run.fit(renderer(toys, folder), lambda network, side: {"miou": next(scores)})
+    best, facts = checkpoint.load_network(folder / fit.BEST)
+    assert facts["step"] == 8 and run.best == 0.8
+    for name, tensor in run.averaged.state_dict().items():
+        assert torch.equal(best.state_dict()[name], tensor), name
+
+
+@pytest.mark.slow
 def test_weights_of_another_network_are_refused(toys: Path, tmp_path: Path) -> None:
     train(tmp_path, toys)
     other = fit.Run(tmp_path, Recipe.from_dict(SMALL | {"shape": "wide"}), place=ALONE)

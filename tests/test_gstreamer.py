@@ -51,6 +51,8 @@ def test_without_the_bindings_the_packages_are_named(text: str) -> None:
         ("rtsp://admin:secret@cam/live", "rtsp://...@cam/live"),
         ("rtsp://admin:p@ss:secret@cam:554/a@b", "rtsp://...@cam:554/a@b"),
         ("gst:rtspsrc location=rtsp://a:secret@cam ! decodebin", "rtspsrc location=rtsp://...@cam"),
+        ("gst:rtspsrc location=rtsp://cam user-id=a user-pw=secret ! x", "user-pw=... ! x"),
+        ('gst:rtspsrc user-pw="a secret" location=rtsp://cam', "user-pw=... location=rtsp://cam"),
         ("/dev/video0", "/dev/video0"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 from skimage import data
 
 from edge_seg import EdgeSegmenter
+from edge_seg.cadence import Cadence
 from edge_seg.guide import Guide
 from edge_seg.pixels import Picture
 from edge_seg.smoothing import Steady
@@ -77,7 +78,7 @@ def flicker(segmenter: EdgeSegmenter, portrait: Picture) -> float:
 class Bare(Steady):
     """As it was: contours drawn by single frames."""
 
-    steadied = None  # type: ignore[assignment]
+    steadied = between = None  # type: ignore[assignment]
 
 
 def test_the_masks_contours_stand_still_in_a_still_picture(portrait: Picture) -> None:
@@ -88,6 +89,27 @@ def test_the_masks_contours_stand_still_in_a_still_picture(portrait: Picture) ->
         segmenter.smoother = None
         raw = flicker(segmenter, portrait)
     assert steady < 0.6 * bare and bare < raw
+
+
+def test_between_the_network_s_frames_contours_stand_still_too(portrait: Picture) -> None:
+    changes = {}
+    with EdgeSegmenter.open(smoother=Steady()) as segmenter:
+        for name, smoother in (("steady", Steady()), ("bare", Bare())):
+            segmenter.smoother, segmenter.cadence = smoother, Cadence(2)
+            changes[name] = flicker(segmenter, portrait)
+            assert segmenter.cadence.left_out == 12
+    assert changes["steady"] < 0.6 * changes["bare"]
+
+
+def test_a_guide_that_was_not_asked_for_a_while_begins_anew(portrait: Picture) -> None:
+    smoother, mask = Steady(), np.zeros((112, 112), np.float32)
+    small = cv2.resize(portrait, (224, 224), interpolation=cv2.INTER_AREA)
+    other = np.ascontiguousarray(small[::-1])
+    for number in range(60):  # the contours are off while the scene changes, and then for good
+        smoother.update(mask, small if number < 20 else other, number / 30)
+        if number < 20:
+            smoother.steadied(small)
+    assert np.array_equal(smoother.steadied(other), other)
 
 
 def test_a_moved_portrait_has_the_contours_of_the_frame(portrait: Picture) -> None:

@@ -267,6 +267,28 @@ def test_one_late_call_condemns_nobody_and_two_in_a_row_do(npu: Device, cpu: Dev
     boss.close()
 
 
+def test_after_a_missed_call_the_next_one_keeps_its_deadline(npu: Device) -> None:
+    boss = supervised(npu, deadline=0.2, misses=100)
+    picture, late = pictures(1)[0], 0
+    boss.run(picture)
+    npu.slow = 0.38  # its answer comes in the middle of the next call, whose own takes 0.19 s more
+    for _ in range(3):
+        began = time.monotonic()
+        with pytest.raises(MaskLate):
+            boss.run(picture)
+        assert time.monotonic() - began < 0.2 + 0.1
+        npu.slow = 0.19
+    npu.slow = 0.0
+    while late < 5:
+        try:
+            assert np.array_equal(boss.run(picture)[1], truth(picture))
+            break
+        except MaskLate:
+            late += 1
+    assert late < 5 and boss.counters.hangs == 0
+    boss.close()
+
+
 def test_a_runtime_that_takes_over_late_in_a_frame_is_not_condemned(
     npu: Device, cpu: Device
 ) -> None:
@@ -332,6 +354,7 @@ def test_hardware_that_stays_dead_stays_a_failure_for_days(npu: Device) -> None:
         {"misses": 0},
         {"return_after": float("nan")},
         {"pause": True},
+        {"retries": np.float64(1)},
     ],
 )
 def test_a_policy_that_could_not_be_kept_is_refused(wrong: dict[str, object]) -> None:
@@ -499,3 +522,8 @@ def _until(true: object) -> None:
     while not true():  # type: ignore[operator]
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.01)
+
+
+def test_a_policy_takes_numpy_s_numbers() -> None:
+    policy = Policy(deadline=np.float32(0.2), retries=np.int64(2))  # type: ignore[arg-type]
+    assert policy.retries == 2

@@ -422,7 +422,13 @@ class Run:
                     mean.copy_(value)
 
     def _keep_a_share(self) -> None:
-        """Mix the weights the run began from into the averaged ones."""
+        """Mix the weights the run began from into the averaged ones.
+
+        The mix is what the run is for: of the judgements before it only that of what it began
+        with (step 0) may still be the best.
+        """
+        began = self.history[0] if self.history and not self.history[0]["step"] else None
+        self.best = -1.0 if began is None else began["miou"]
         with torch.no_grad():
             for name, mean in self.averaged.state_dict().items():
                 if mean.is_floating_point():

@@ -71,7 +71,7 @@ class Recipe:
     unlabelled: float = 0.22
     composites: float = 0.22
     rooms: float = 0.05
-    cards: float = 0.02
+    cards: float = 0.0
     bf16: bool = True
     seed: int = 0
     save_every: int = 250

@@ -72,11 +72,17 @@ def _folder(path: Path, format: str, fps: float | None) -> Source:
 
 def _list(path: Path, format: str, fps: float | None) -> Source:
     try:
-        found = [picture for picture, _ in read_list(path)]
+        pairs = read_list(path)
     except DatasetError as error:
         raise CameraError(str(error)) from error
-    describe = f"{path} ({len(found)} pictures)"
-    return _pictures(found, describe, format=format, fps=fps or PICTURE_FPS)
+    source = _pictures(
+        [picture for picture, _ in pairs],
+        f"{path} ({len(pairs)} pictures)",
+        format=format,
+        fps=fps or PICTURE_FPS,
+    )
+    source.labels = tuple(label for _, label in pairs if label is not None)
+    return source
 
 
 def _pictures(

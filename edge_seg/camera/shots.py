@@ -31,7 +31,8 @@ def known_fps(stated: float) -> float | None:
 
 def shown(text: str) -> str:
     """Return a source's name as logs and errors may hold it: no URI in it with a password."""
-    return re.sub(r"(\w://)[^\s/]*@", r"\1...@", text)
+    text = re.sub(r"(\w://)[^\s/]*@", r"\1...@", text)
+    return re.sub(r"((?:user-pw|password|passwd)=)(\"[^\"]*\"|\S+)", r"\1...", text)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Source:
     live: a camera (frames come whether or not they are read). moving: consecutive frames belong
     together (video, clip, camera), so a smoother may be used. fps: nominal rate, None where
     unknown. count: number of frames, None where unknown (a video's header may be wrong by one).
-    files: the pictures read, where they are files. describe: for people. format, lores_format:
+    files: the pictures read, where they are files. labels: the files a list names beside them.
+    describe: for people. format, lores_format:
     of the frames. ended: True once no frame will come any more.
     """
 
@@ -71,6 +73,7 @@ class Source:
         self.moving = moving
         self.fps = fps
         self.files = files
+        self.labels: tuple[Path, ...] = ()
         self.count = len(files) if files is not None else count
         self.format = "bgr"
         self.lores_format = "yuv420"

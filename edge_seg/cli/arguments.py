@@ -53,14 +53,14 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
     """Add --deadline and --return-after."""
     parser.add_argument(
         "--deadline",
-        type=milliseconds,
+        type=deadline,
         metavar="MS",
         help="give up a network call that takes longer and go on with the board's next runtime "
         "(default: wait for as long as it takes)",
     )
     parser.add_argument(
         "--return-after",
-        type=seconds,
+        type=return_after,
         metavar="S",
         help="after so many seconds try a runtime again that was given up (default: never)",
     )
@@ -108,7 +108,7 @@ def add_cadence(parser: argparse.ArgumentParser) -> None:
     )
     either.add_argument(
         "--budget",
-        type=milliseconds,
+        type=budget,
         metavar="MS",
         help="run the network as often as a frame takes this long in the mean, from the frame to "
         "its mask",
@@ -124,45 +124,37 @@ def cadence(args: argparse.Namespace) -> Cadence | None:
     return Cadence(args.every) if args.every > 1 else None
 
 
-def milliseconds(text: str) -> float:
-    """Return seconds of a time in milliseconds, more than 0 and at most 60000."""
+def number(text: str, what: str, least: float, most: float, *, more: str = "") -> float:
+    """Return a number within bounds; what, more: for the sentence where it is none."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 < value <= 60000:
-        raise argparse.ArgumentTypeError(
-            f"wanted milliseconds, more than 0 and at most 60000, found {text!r}; give one such"
-        )
-    return value / 1000
-
-
-def seconds(text: str) -> float:
-    """Return a time in seconds, more than 0 and at most a week."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= 604800:
-        raise argparse.ArgumentTypeError(
-            f"wanted seconds, more than 0 and at most 604800 (a week), found {text!r}"
-        )
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"wanted {what}{more}, found {text!r}")
     return value
+
+
+def deadline(text: str) -> float:
+    """Return seconds of 1 to 60000 milliseconds."""
+    return number(text, "milliseconds from 1 to 60000", 1, 60000) / 1000
+
+
+def budget(text: str) -> float:
+    """Return seconds of milliseconds, more than 0 and at most 10000."""
+    return number(text, "milliseconds, more than 0 and at most 10000", 1e-9, 10000) / 1000
+
+
+def return_after(text: str) -> float:
+    """Return a time in seconds, at least a millisecond and at most a week."""
+    return number(text, "seconds from 0.001 to 604800 (a week)", 0.001, 604800)
 
 
 def half_life(text: str) -> float:
     """Return seconds, 0 for "off", of a half-life in milliseconds from 1 to 10000."""
     if text == "off":
         return 0.0
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 1 <= value <= 10000:
-        raise argparse.ArgumentTypeError(
-            f"wanted a half-life of 1 to 10000 milliseconds or off, found {text!r}"
-        )
-    return value / 1000
+    return number(text, "a half-life of 1 to 10000 milliseconds", 1, 10000, more=" or off") / 1000
 
 
 def smoother(asked: float | None) -> Any:
@@ -223,10 +215,4 @@ def endpoint(text: str) -> tuple[str | None, int]:
 
 def frame_rate(text: str) -> float:
     """Return frames per second, 0.1 to 240."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0.1 <= value <= 240:
-        raise argparse.ArgumentTypeError(f"wanted frames per second, 0.1 to 240, found {text!r}")
-    return value
+    return number(text, "frames per second, 0.1 to 240", 0.1, 240)

@@ -174,28 +174,34 @@ def _frames(
 ) -> int:
     """Segment and write every frame; returns how many there were.
 
-    A mask that came too late (--deadline) is left out; a file's video repeats the frame before, so
-    that it keeps its length.
+    A mask that came too late (--deadline) is left out; a file's video repeats the frame before, or
+    the first that has a mask, so that it keeps its length.
     """
-    done, last = 0, None
+    done, owed, last = 0, 0, None
     timed = source.moving or args.smoothing is not None  # unrelated pictures stand alone
     with frames_bar(Path(source.describe).name, source.count) as advance:
         for done, shot in enumerate(source, 1):
+            advance()
             try:
                 mask = segmenter.segment_shot(shot, source, dtype="uint8", timed=timed)
             except MaskLate:  # counted by the segmenter; said at the end
-                if video is not None and last is not None and not source.live:
-                    video.write(last)
+                owed += not source.live
+                if video is not None and last is not None:
+                    owed = _repeat(video, last, owed)
                 continue
-            finally:
-                advance()
             if masks is not None:
-                name = shot.name if source.files is not None else f"{done - 1:06d}"
-                masks.write(mask, name)
+                masks.write(mask, shot.name if source.files is not None else f"{done - 1:06d}")
             if video is not None:
                 last = composite(shot.frame, mask)
-                video.write(last)
+                owed = _repeat(video, last, owed + 1)
     return done
+
+
+def _repeat(video: VideoFile, frame: Any, times: int) -> int:
+    """Write a frame so many times; returns how many are owed then: none."""
+    for _ in range(times):
+        video.write(frame)
+    return 0
 
 
 def _composite(background: str) -> Composite:
@@ -252,7 +258,7 @@ def _check_masks(args: argparse.Namespace, source: Source) -> None:
     if args.masks.resolve() == labels and labels.is_dir():
         args.parser.error(f"wanted another folder than the clip's labels, found {args.masks}")
     seen: set[str] = set()
-    pictures = {path.resolve() for path in source.files or ()}
+    kept = {path.resolve() for path in (*(source.files or ()), *source.labels)}
     for path in source.files or ():
         if path.stem in seen:
             args.parser.error(
@@ -260,10 +266,10 @@ def _check_masks(args: argparse.Namespace, source: Source) -> None:
                 f"{source.describe}; rename one, or run them apart"
             )
         seen.add(path.stem)
-        if (args.masks / f"{path.stem}.png").resolve() in pictures:
+        if (args.masks / f"{path.stem}.png").resolve() in kept:
             args.parser.error(
-                f"wanted another folder than the pictures' own, found that the mask of {path.name} "
-                f"would replace a picture in {args.masks}; choose another --masks"
+                f"wanted another folder than the pictures' or labels' own, found that the mask of "
+                f"{path.name} would replace one in {args.masks}; choose another --masks"
             )
 
 
@@ -332,7 +338,7 @@ def _warn_of_pace(source: Source | None, video: VideoFile | None, seconds: float
     """A video has one rate for all frames; say so where it is not the one they came at."""
     if source is None or video is None or not video.frames or not source.moving:
         return
-    pace, least = (video.frames / seconds, 0.1) if source.live else (source.fps or video.fps, 1e-3)
+    pace, least = (video.frames / seconds, 0.1) if source.live else (source.fps or video.fps, 0.01)
     if abs(pace - video.fps) <= least * video.fps:
         return
     mend = f"; record with --fps {pace:.1f}" if source.live else "; leave --fps out"

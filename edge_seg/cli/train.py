@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from edge_seg.training.store import PictureStore
 
 # Fine-tuning: fewer, smaller steps, from weights that are good already.
-FINE_TUNE = {"steps": 1500, "lr": 4e-4, "warmup": 100, "decay_from": 0, "judge_every": 250}
+FINE_TUNE = {
+    "steps": 1500,
+    "lr": 4e-4,
+    "warmup": 100,
+    "decay_from": 0,
+    "judge_every": 250,
+    "cards": 0.02,
+}
 SETTINGS = ("shape", "steps", "batch", "lr", "seed")
 
 
