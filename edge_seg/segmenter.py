@@ -303,15 +303,13 @@ class EdgeSegmenter:
         cadence = self.cadence
         if cadence is not None and timestamp is not None and not cadence.due(picture, timestamp):
             carried = cadence.carry(picture)
-            between = getattr(self.smoother, "between", None)
-            if between and self.edges and contours.is_coarse(carried.shape, picture):
-                picture = between(picture, timestamp)
+            guide = self._guide("between", carried.shape, picture, timestamp)
             tick("carry")
-            return self._refined(carried, (picture, placement), dtype, tick)
+            return self._refined(carried, (guide, placement), dtype, tick)
         engine, answer = self._engines.run(picture, tick)
         if engine is not self._engine:
             self._changed(engine)
-        refines = self.edges and contours.is_coarse(self._engine.backend.output.size, picture)
+        refines = self._refines(self._engine.backend.output.size, picture)
         keeps = timestamp is not None and (self.smoother is not None or cadence is not None)
         if not keeps and not refines:
             plain = self._engine.decode(answer, dtype)
@@ -322,12 +320,19 @@ class EdgeSegmenter:
         guide = picture
         if self.smoother is not None and timestamp is not None:
             soft = self.smoother.update(soft, picture, timestamp)
-            steadied = getattr(self.smoother, "steadied", None)
-            guide = steadied(picture) if refines and steadied else picture
+            guide = self._guide("steadied", soft.shape, picture)
             tick("smooth")
         if cadence is not None and timestamp is not None:
             cadence.keep(soft, picture, timestamp)
         return self._refined(soft, (guide, placement), dtype, tick)
+
+    def _refines(self, size: tuple[int, ...], picture: Picture) -> bool:
+        return self.edges and contours.is_coarse(size, picture)
+
+    def _guide(self, way: str, size: tuple[int, ...], picture: Picture, *when: float) -> Picture:
+        """The picture to draw the contours of a mask of that size by: the smoother's, if any."""
+        own = getattr(self.smoother, way, None)
+        return own(picture, *when) if own and self._refines(size, picture) else picture
 
     def _refined(
         self,
@@ -337,7 +342,7 @@ class EdgeSegmenter:
         tick: Callable[[str], None],
     ) -> Mask:
         guide, placement = guided
-        if self.edges and contours.is_coarse(soft.shape, guide):
+        if self._refines(soft.shape, guide):
             fine = contours.refine(soft, guide, frame_at=astuple(placement))
             mask: Mask = fine if dtype == "uint8" else fine * np.float32(1 / 255)
             tick("edges")

@@ -260,7 +260,7 @@ class Steady:
         self._picture_shape: tuple[int, ...] = ()
         self._guide = Guide(half_life)
         self._moving: Soft | None = None  # of the last update; None: it was a first frame
-        self._at = self._shown_at = 0.0  # s: of the last update, of the last picture shown
+        self._shown_at = 0.0  # s: of the last picture that was averaged
         self._unseen = 0  # updates since `steadied` was asked
         self._mask: Soft | None = None
         self._mean: Soft  # of the picture, float32 (3, rows, columns)
@@ -283,7 +283,7 @@ class Steady:
         if self._unseen > 1:
             self._guide.reset()
         self._unseen = 0
-        return self._shown(picture, self._moving, self._at)
+        return self._shown(picture, self._moving, self._clock.now)
 
     def between(self, picture: Picture, timestamp: float) -> Picture:
         """The same for a frame without an `update`, whose mask was carried."""
@@ -305,7 +305,7 @@ class Steady:
         soft = checked(mask, last)
         small = reduced(picture, soft.shape)
         seconds = self._clock.step(timestamp)
-        self._at, self._unseen = self._clock.now, self._unseen + 1
+        self._unseen += 1
         if last is None or seconds is None or picture.shape != self._picture_shape:
             return self._first(soft, picture, small)
         moving = self._motion(small)

@@ -194,9 +194,11 @@ class Renderer:
 
     def _composite(self, rng: Rng, size: int) -> tuple[Picture, Planes]:
         """One to four persons laid over a room, far ones first; half of the groups side by side."""
-        picture, planes = self._store[_pick(rng, self._groups["room"])]
+        room = _pick(rng, self._groups["room"])
         if self._mixture.cards and _chance(rng, ON_CARD):
             picture, planes = cards.draw(rng, 2 * size), _empty(2 * size)
+        else:
+            picture, planes = self._store[room]
         height, width = picture.shape[:2]
         aspect = math.exp(rng.uniform(-math.log(LANDSCAPE), math.log(LANDSCAPE)))
         box_h = min(height, width / aspect) * rng.uniform(0.6, 1.0)
@@ -221,8 +223,8 @@ class Renderer:
             cover = alpha[:, :, None]
             canvas += cover * (person - canvas)
             mask = np.maximum(mask, alpha)
-        out = np.empty((size, size, 2), np.uint8)
-        out[:, :, 0], out[:, :, 1] = np.rint(mask * 255), 255
+        out = _empty(size)
+        out[:, :, 0] = np.rint(mask * 255)
         return np.rint(canvas).astype(np.uint8), out
 
     def _person(

@@ -55,8 +55,8 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
         "--deadline",
         type=deadline,
         metavar="MS",
-        help="give up a network call that takes longer and go on with the board's next runtime "
-        "(default: wait for as long as it takes)",
+        help="leave a frame out whose mask takes longer, 1 to 60000; after two in a row go on with "
+        "the board's next runtime (default: wait for as long as it takes)",
     )
     parser.add_argument(
         "--return-after",
@@ -71,6 +71,15 @@ def policy(args: argparse.Namespace) -> Policy:
     from edge_seg.supervision import Policy
 
     return Policy(deadline=args.deadline, return_after=args.return_after)
+
+
+def add_scenes(parser: argparse.ArgumentParser) -> None:
+    """Add --scenes, by which `teach` and `train` must split alike."""
+    parser.add_argument(
+        "--scenes",
+        metavar="pp-humanseg14k|REGEX",
+        help="what makes pictures one scene, where there is no val.txt; group 1 is its name",
+    )
 
 
 def add_smoothing(parser: argparse.ArgumentParser, default: str) -> None:
@@ -124,14 +133,14 @@ def cadence(args: argparse.Namespace) -> Cadence | None:
     return Cadence(args.every) if args.every > 1 else None
 
 
-def number(text: str, what: str, least: float, most: float, *, more: str = "") -> float:
-    """Return a number within bounds; what, more: for the sentence where it is none."""
+def number(text: str, what: str, least: float, most: float) -> float:
+    """Return a number within bounds; what: for the sentence where it is none."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not least <= value <= most:
-        raise argparse.ArgumentTypeError(f"wanted {what}{more}, found {text!r}")
+        raise argparse.ArgumentTypeError(f"wanted {what}, found {text!r}")
     return value
 
 
@@ -154,7 +163,7 @@ def half_life(text: str) -> float:
     """Return seconds, 0 for "off", of a half-life in milliseconds from 1 to 10000."""
     if text == "off":
         return 0.0
-    return number(text, "a half-life of 1 to 10000 milliseconds", 1, 10000, more=" or off") / 1000
+    return number(text, "a half-life of 1 to 10000 milliseconds or off", 1, 10000) / 1000
 
 
 def smoother(asked: float | None) -> Any:
@@ -168,13 +177,7 @@ def smoother(asked: float | None) -> Any:
 
 def count(text: str) -> int:
     """Return a whole number of 1 or more."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"wanted a whole number of 1 or more, found {text!r}")
-    return value
+    return _whole(text, "a whole number of 1 or more", math.inf)
 
 
 def threads(text: str) -> int:
@@ -192,14 +195,16 @@ def every(text: str) -> int:
 
 
 def _bounded(text: str, most: int, what: str) -> int:
+    return _whole(text, f"a whole number of {what}, 1 to {most}", most)
+
+
+def _whole(text: str, what: str, most: float) -> int:
     try:
         value = int(text)
     except ValueError:
         value = 0
     if not 1 <= value <= most:
-        raise argparse.ArgumentTypeError(
-            f"wanted a whole number of {what}, 1 to {most}, found {text!r:.40}; give one such"
-        )
+        raise argparse.ArgumentTypeError(f"wanted {what}, found {text!r:.40}; give one such")
     return value
 
 

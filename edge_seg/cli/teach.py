@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_seg.cli import arguments
 from edge_seg.cli.figures import FIGURES
 from edge_seg.cli.progress import steps_bar
 from edge_seg.errors import DatasetError
@@ -50,11 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--labels", type=Path, metavar="LIST", help="measure the mean and each teacher on these"
     )
-    parser.add_argument(
-        "--scenes",
-        metavar="pp-humanseg14k|REGEX",
-        help="what makes pictures one scene, where there is no val.txt; group 1 is its name",
-    )
+    arguments.add_scenes(parser)
     parser.add_argument("-o", dest="out", type=Path, metavar="MASKS", help="folder to write")
     parser.set_defaults(run=run)
 

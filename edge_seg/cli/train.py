@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_seg.cli import arguments
 from edge_seg.errors import DatasetError, OutputError
 
 if TYPE_CHECKING:
@@ -74,11 +75,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--teacher", type=Path, metavar="DIR", help="masks of the pictures by a better network"
     )
-    parser.add_argument(
-        "--scenes",
-        metavar="pp-humanseg14k|REGEX",
-        help="what makes pictures one scene, where there is no val.txt; group 1 is its name",
-    )
+    arguments.add_scenes(parser)
     parser.add_argument(
         "--workers", type=int, default=0, metavar="N", help="processes that render samples"
     )
