@@ -44,13 +44,17 @@ DATA ?= ../shared/data
 MODELS ?= ../shared/models
 OUT ?= out/network
 PROCESSES ?= 2 # a divisor of the batch, 64
-network: $(VENV)/.all ## teach, train and convert: from pictures to the bundle OUT/portrait (hours)
-	$(PY) -m edge_seg teach --data $(DATA) $(if $(SCENES),--scenes $(SCENES)) --teachers training/teachers.json --models $(MODELS) -o $(OUT)/masks
-	OMP_NUM_THREADS=1 $(PY) -m torch.distributed.run --nproc-per-node $(PROCESSES) -m edge_seg train \
-		--data $(DATA) $(if $(SCENES),--scenes $(SCENES)) --teacher $(OUT)/masks --from training/fine.safetensors \
-		--recipe training/portrait.json -o $(OUT)/run
-	$(PY) -m edge_seg convert $(OUT)/run --int8 --to all \
-		--calibration $(OUT)/run/train.txt --labels $(OUT)/run/val.txt -o $(OUT)/portrait
+FOLDER = --data $(DATA) $(if $(SCENES),--scenes $(SCENES))
+RUN = $(OUT)/runs/portrait
+TRAIN = OMP_NUM_THREADS=1 $(PY) -m torch.distributed.run --nproc-per-node $(PROCESSES) -m edge_seg train \
+	$(FOLDER) --teacher $(OUT)/masks
+CONVERT = $(PY) -m edge_seg convert --int8 --to all --calibration $(RUN)/train.txt --labels $(RUN)/val.txt
+network: $(VENV)/.all ## from pictures to the bundles OUT/portrait and OUT/portrait-lite (hours)
+	$(PY) -m edge_seg teach $(FOLDER) --teachers training/teachers.json --models $(MODELS) -o $(OUT)/masks
+	$(TRAIN) --from training/tuned.safetensors --recipe training/portrait.json -o $(RUN)
+	$(TRAIN) --from $(RUN) --recipe training/portrait-lite.json -o $(RUN)-lite
+	$(CONVERT) $(RUN) -o $(OUT)/portrait
+	$(CONVERT) $(RUN)-lite -o $(OUT)/portrait-lite
 
 install: $(VENV)/.all ## everything the targets above need
 

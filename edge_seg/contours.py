@@ -15,6 +15,7 @@ contour, which a median takes away.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -75,7 +76,7 @@ def _refined(mask: Soft, picture: Picture) -> NDArray[np.uint8]:
         large = cv2.resize(slope, size, interpolation=cv2.INTER_LINEAR)
         cv2.accumulateProduct(large, plane.astype(np.float32), result)
     # Below 0 the nearest byte is 0, not the absolute value: so first the clip.
-    fine = cv2.convertScaleAbs(np.maximum(result, 0, out=result), alpha=255.0)
+    fine = cv2.convertScaleAbs(cv2.max(result, 0), alpha=255.0)
     for _ in range(CRUMB_PASSES):
         fine = cv2.medianBlur(fine, 3)
     return np.asarray(fine, dtype=np.uint8)
@@ -95,38 +96,45 @@ def coefficients(
     radius: px to each side of a window; beyond the border the picture is reflected. epsilon: of
     colours 0..1.
     """
-    scale = 1 / 255
-    blue, green, red = cv2.split(cv2.multiply(picture, (1.0, 1.0, 1.0, 1.0), scale=scale, dtype=5))
-    b, g, r, p = (_box(plane, radius) for plane in (blue, green, red, mask))
+    box = _box(radius)
+    blue, green, red = (plane.astype(np.float32) for plane in cv2.split(picture))
+    b, g, r, p = (box(plane) for plane in (blue, green, red, mask))
     # The covariances of the colours with each other (symmetric) and with the mask.
-    bb = _box(blue * blue, radius) - b * b + np.float32(epsilon)
-    gg = _box(green * green, radius) - g * g + np.float32(epsilon)
-    rr = _box(red * red, radius) - r * r + np.float32(epsilon)
-    bg = _box(blue * green, radius) - b * g
-    br = _box(blue * red, radius) - b * r
-    gr = _box(green * red, radius) - g * r
+    ridge = np.float32(epsilon * 255**2)
+    bb = box(blue * blue) - b * b + ridge
+    gg = box(green * green) - g * g + ridge
+    rr = box(red * red) - r * r + ridge
+    bg = box(blue * green) - b * g
+    br = box(blue * red) - b * r
+    gr = box(green * red) - g * r
     bp, gp, rp = (
-        _box(colour * mask, radius) - mean * p for colour, mean in ((blue, b), (green, g), (red, r))
+        box(colour * mask) - mean * p for colour, mean in ((blue, b), (green, g), (red, r))
     )
-    # The inverse of a symmetric 3x3 matrix by its cofactors.
-    c_bb, c_bg, c_br = gg * rr - gr * gr, br * gr - bg * rr, bg * gr - br * gg
-    c_gg, c_gr, c_rr = bb * rr - br * br, bg * br - bb * gr, bb * gg - bg * bg
-    inverse = 1 / (bb * c_bb + bg * c_bg + br * c_br)
-    slope_b = (c_bb * bp + c_bg * gp + c_br * rp) * inverse
-    slope_g = (c_bg * bp + c_gg * gp + c_gr * rp) * inverse
-    slope_r = (c_br * bp + c_gr * gp + c_rr * rp) * inverse
+    # Three equations in three slopes, solved by elimination: first blue, then green.
+    per_bb = 1 / bb
+    green_of_blue, red_of_blue = bg * per_bb, br * per_bb
+    per_gg = 1 / (gg - green_of_blue * bg)
+    gr = gr - green_of_blue * br
+    red_of_green = gr * per_gg
+    gp = gp - green_of_blue * bp
+    rr = rr - red_of_blue * br - red_of_green * gr
+    slope_r = (rp - red_of_blue * bp - red_of_green * gp) / rr
+    slope_g = gp * per_gg - red_of_green * slope_r
+    slope_b = bp * per_bb - green_of_blue * slope_g - red_of_blue * slope_r
     offset = p - slope_b * b - slope_g * g - slope_r * r
-    mean_b, mean_g, mean_r = (
-        _box(slope, radius) * np.float32(scale) for slope in (slope_b, slope_g, slope_r)
-    )
-    return (mean_b, mean_g, mean_r), _box(offset, radius)
+    return (box(slope_b), box(slope_g), box(slope_r)), box(offset)
 
 
-def _box(plane: Soft, radius: int) -> Soft:
+def _box(radius: int) -> Callable[[Soft], Soft]:
+    """The mean over a window of every cell; a separable filter takes half of `cv2.blur`'s time."""
     side = 2 * radius + 1
-    return np.asarray(
-        cv2.blur(plane, (side, side), borderType=cv2.BORDER_REFLECT), dtype=np.float32
-    )
+    row = np.full(side, 1 / side, np.float32)
+
+    def mean(plane: Soft) -> Soft:
+        border = cv2.BORDER_REFLECT
+        return np.asarray(cv2.sepFilter2D(plane, -1, row, row, borderType=border), dtype=np.float32)
+
+    return mean
 
 
 def _check(mask: Soft, picture: Picture) -> None:

@@ -774,7 +774,7 @@ def test_a_run_folder_that_is_a_file_and_a_run_not_judged_are_refused(
 
 
 @pytest.mark.parametrize(
-    "name", ["default", "portrait", "training/base.safetensors", "training/fine.safetensors"]
+    "name", ["default", "portrait", "training/base.safetensors", "training/tuned.safetensors"]
 )
 def test_training_can_begin_from_the_weights_that_are_kept(name: str) -> None:
     from edge_seg.cli.train import _checkpoint

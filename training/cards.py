@@ -109,6 +109,24 @@ def _figures(rng: Rng, size: int) -> Picture:
     return card
 
 
+def _rings(rng: Rng, size: int) -> Picture:
+    """Rings in rings, a zone plate or a star of wedges: a lens chart, a fan, a tunnel of light."""
+    y, x = np.mgrid[0:size, 0:size] / max(1, size - 1) - rng.uniform(0.2, 0.8, 2)[:, None, None]
+    radius = np.hypot(x * rng.uniform(0.7, 1.4), y)
+    kind = rng.random()
+    if kind < 0.5:
+        phase = radius * rng.uniform(3, 30)
+    elif kind < 0.75:
+        phase = radius**2 * rng.uniform(5, 60)  # a zone plate: finer towards the rim
+    else:
+        phase = np.arctan2(y, x) / (2 * math.pi) * 2 * rng.integers(2, 24)
+    share = (np.cos(2 * math.pi * (phase + rng.random())) + 1) / 2
+    if rng.random() < 0.5:
+        share = (share > 0.5).astype(np.float64)
+    first, last = np.array(_colour(rng)), np.array(_colour(rng))
+    return np.rint(first + share[:, :, None] * (last - first)).astype(np.uint8)
+
+
 def _snow(rng: Rng, size: int) -> Picture:
     """Noise of any grain, grey or coloured: a lost signal, a sensor in the dark."""
     grain = int(rng.integers(1, 1 + max(1, size // 12)))
@@ -128,5 +146,6 @@ CARDS: tuple[Callable[[Rng, int], Picture], ...] = (
     _bars,
     _checks,
     _figures,
+    _rings,
     _snow,
 )
