@@ -18,6 +18,10 @@ from numpy.typing import NDArray
 Picture = NDArray[np.uint8]
 Soft = NDArray[np.float32]
 GOES = 0.1  # of a cell's motion: above it the picture goes through. At .3 ghosts exceed 0.5 points
+# Share of such cells above which all of the picture goes through: what seems still beside so much
+# motion is often only plain. Of .5, .3, .2 and .12 the first to cost a panning camera nothing, and
+# none of them cost a standing one's stillness.
+BUSY = 0.12
 
 
 class Guide:
@@ -47,7 +51,8 @@ class Guide:
         moving: None for a first frame. seconds: since the last picture. A picture of another size
         is a first one.
         """
-        if moving is None or self._mean is None or self._mean.shape != picture.shape:
+        known = self._mean is not None and self._mean.shape == picture.shape
+        if moving is None or not known or float((moving > GOES).mean()) > BUSY:
             self._mean = picture.astype(np.float32)
             return picture
         goes = cv2.resize(moving, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR) > GOES

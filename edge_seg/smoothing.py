@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg.errors import FrameError
-from edge_seg.guide import Guide
+from edge_seg.guide import GOES, Guide
 
 log = logging.getLogger("edge_seg")
 Soft = NDArray[np.float32]
@@ -49,6 +49,9 @@ REACH = 5  # cells: the network sees beyond a pixel, so its mask changes beside 
 SLIGHT, PLAIN = 0.02, 0.15
 CONTRADICTION = 0.3  # of probability: what differs less in a still picture is averaged, not judged
 TOUCH = 0.1  # share of a contradiction beside motion that explains all of it
+# Share of cells that move, from which the camera does: then what looks still is plain, not still.
+# At .2 people who fill the frame lose their smoothing, at .4 a panning camera's masks are averaged.
+PANS = 0.3
 CUT_LEVEL, CUT_SHARE = 16.0, 0.6  # levels, and the share of cells over it: another scene
 GAIN_STEP = 1.15  # the most a row's light may differ from the whole frame's change
 GAIN_MOST = 3.0  # a larger step of the whole frame's light is another scene (or a black frame)
@@ -340,8 +343,10 @@ class Steady:
         still = max(STILL, STILL_NOISE * noise)
         span = max(MOVING, MOVING_NOISE * noise) - still
         moving = np.clip((difference - np.float32(still)) * np.float32(1 / span), 0, 1)
-        crowd = cv2.blur(moving, (3, 3)) * np.float32(9 / CROWD)
-        return np.asarray(np.minimum(crowd, 1), dtype=np.float32)
+        crowd = np.minimum(cv2.blur(moving, (3, 3)) * np.float32(9 / CROWD), 1)
+        if float((crowd > GOES).mean()) > PANS:
+            crowd.fill(1)
+        return np.asarray(crowd, dtype=np.float32)
 
     def _blend(self, soft: Soft, small: Soft, moving: Soft, seconds: float) -> Soft:
         assert self._mask is not None

@@ -131,6 +131,26 @@ def test_an_edge_that_visibly_moves_goes_through_at_once(fps: float) -> None:
             assert np.abs(mask - raw)[edge].max() < smoothing.PLAIN
 
 
+def test_where_the_camera_pans_the_plain_parts_of_the_picture_count_as_moving_too() -> None:
+    """A wall without texture looks still in a moving camera; a mask on it must not be averaged."""
+    rng = np.random.default_rng(3)
+    coarse = rng.integers(40, 220, (56, 56, 3)).astype(np.uint8)
+    textured = cv2.resize(coarse, PICTURE[:2], interpolation=cv2.INTER_LINEAR)
+    faint = np.zeros(MASK, np.float32)
+    faint[40:, :28] = 0.25  # less than a contradiction: in a still picture it is averaged
+    out = {}
+    for step in (0, 8):  # px a frame
+        pictures = []
+        for frame in range(12):
+            picture = np.roll(textured, step * frame, axis=1)
+            picture[112:] = 120
+            pictures.append(picture)
+        masks = [faint if frame == 11 else np.zeros(MASK, np.float32) for frame in range(12)]
+        out[step] = list(run(Steady(), masks, pictures, 15))[-1]
+    assert out[0][44:, 4:24].max() < 0.1
+    assert np.abs(out[8] - faint)[44:, 4:24].max() < 0.01
+
+
 def test_somebody_who_enters_is_there_at_once_also_where_they_look_like_the_wall() -> None:
     """The contradiction in the dark half touches the motion of the bright half."""
     dark = shown(20, background=room())
