@@ -45,6 +45,15 @@ def model(root: Path = Path("/")) -> str:
     return found.group(1).strip() if found else platform.processor() or platform.machine()
 
 
+def computes_bfloat16(root: Path = Path("/")) -> bool:
+    """Tell whether the processor has instructions for bfloat16; False where it does not say.
+
+    The kernel's names: avx512_bf16 and amx_bf16 (x86), bf16 (ARM).
+    """
+    lines = re.findall(r"^(?:flags|Features)\s*:(.*)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
+    return any({"avx512_bf16", "amx_bf16", "bf16"} & set(line.split()) for line in lines)
+
+
 def system(root: Path = Path("/")) -> str:
     """Return the operating system's name and the machine's architecture."""
     return f"{distribution(root)} ({platform.machine()})"

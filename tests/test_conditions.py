@@ -272,3 +272,21 @@ def test_the_verdict_of_files_is_not_called_works(capsys: pytest.CaptureFixture[
     main(["doctor", "--root", str(ROOTS / "raspberry-pi-5")])
     said = capsys.readouterr().out
     assert "1. likely" in said and "not tried" in said and "works" not in said
+
+
+@pytest.mark.parametrize(
+    ("line", "has"),
+    [
+        ("flags\t\t: fpu sse2 fma avx2 avx512f avx512_vnni", False),
+        ("flags\t\t: fpu avx512_vnni avx512_bf16 avx512_vbmi2", True),
+        ("flags\t\t: fpu amx_bf16 amx_tile amx_int8", True),
+        ("Features\t: fp asimd evtstrm crc32 atomics fphp asimdhp asimddp", False),  # Pi 5
+        ("Features\t: fp asimd asimddp i8mm bf16", True),
+        ("model name\t: bf16 Processor", False),
+    ],
+)
+def test_whether_a_processor_computes_in_bfloat16(tmp_path: Path, line: str, has: bool) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text(f"processor\t: 0\n{line}\nbugs\t\t:\n")
+    assert machine.computes_bfloat16(tmp_path) is has
+    assert not machine.computes_bfloat16(tmp_path / "nowhere")

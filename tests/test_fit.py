@@ -120,6 +120,22 @@ def test_a_run_leaves_what_it_promises(toys: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_bfloat16_is_used_only_where_the_processor_computes_in_it(
+    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Emulated it takes nine times as long: asked for there, the run is the float32 one."""
+    weighed = {}
+    for has in (False, True):
+        monkeypatch.setattr("edge_seg.machine.computes_bfloat16", lambda has=has: has)
+        for asked in (False, True):
+            folder = tmp_path / f"{has}-{asked}"
+            train(folder, toys, bf16=asked, steps=2, sizes=[[0, 32]], decay_from=2)
+            weighed[has, asked] = weights(folder)["network.head.weight"]
+    assert torch.equal(weighed[False, True], weighed[False, False])
+    assert not torch.equal(weighed[True, True], weighed[True, False])
+
+
+@pytest.mark.slow
 def test_resuming_is_bit_equal(toys: Path, tmp_path: Path) -> None:
     """A run stopped after six steps and resumed ends with the same bits as one that was not."""
     train(tmp_path / "whole", toys)

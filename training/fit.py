@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
+from edge_seg import machine
 from edge_seg.bundle import write_whole
 from edge_seg.errors import DatasetError, EdgeSegError
 from edge_seg.training import checkpoint, curves, growth
@@ -81,6 +82,12 @@ def join() -> Place:
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=PATIENCE)
     return Place(rank, world, device)
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return machine.computes_bfloat16()
 
 
 class _Samples(Dataset[tuple[Tensor, Tensor, Tensor]]):
@@ -185,6 +192,7 @@ class Run:
             ],
             lr=recipe.lr,
         )
+        self.bf16 = recipe.bf16 and _computes_bfloat16(self.place.device)
         self.step = 0
         self.best = -1.0
         self.loss = 0.0  # smoothed over steps
@@ -373,7 +381,7 @@ class Run:
         device = self.place.device
         model.train()
         x = to_input(pictures, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             logits = model(x)
         logits = logits.to(torch.float32)
         shape = (logits.shape[2], logits.shape[3])

@@ -103,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
         store = _store(files, training)
     if place.leads:
         _write_down(training, files)
+    if place.leads and recipe.bf16 and not training.bf16:
+        print("computing in float32: this machine does not compute in bfloat16", flush=True)
     _train(training, store, judge, args.workers)
     if place.leads:
         _say(training)
