@@ -60,7 +60,9 @@ def main() -> int:
     data = ("--data", SHARED / "data") if labels.is_file() else ()
     reference = BUNDLES / "pphumanseg_v2_lite"
     beside = ("--reference", reference) if (reference / MANIFEST).is_file() else ()
-    failed |= run("benchmarks/smoothing.py", "--half", *data, *beside, "-o", ROOT / "out" / "smoothing")
+    failed |= run(
+        "benchmarks/smoothing.py", "--half", *data, *beside, "-o", ROOT / "out" / "smoothing"
+    )
     return int(bool(failed))
 
 

@@ -11,6 +11,7 @@ add up. Off by default: docs/cadence.md has what it saves and what it loses.
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from statistics import median
 
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg.errors import FrameError
+from edge_seg.ranges import within
 
 Soft = NDArray[np.float32]
 Picture = NDArray[np.uint8]
@@ -33,8 +35,6 @@ CUT = 24.0  # levels by which the mean cell changed: another scene, for which th
 OLDEST = 0.5
 LONGEST_BUDGET = 10.0  # s
 ROUNDING = 1e-6  # of a budget
-WHOLE = (int, np.integer)
-NUMBERS = (*WHOLE, float, np.floating)
 
 
 class Cadence:
@@ -53,7 +53,7 @@ class Cadence:
     """
 
     def __init__(self, every: int) -> None:
-        if not _is(every, WHOLE) or not 1 <= every <= MOST_EVERY:
+        if not within(every, 1, MOST_EVERY, whole=True):
             raise FrameError(
                 f"wanted the network to run every 1 to {MOST_EVERY} frames, found {every!r}; "
                 "choose a whole number of them, or None to run it on all"
@@ -130,7 +130,7 @@ class Budget(Cadence):
     """
 
     def __init__(self, seconds: float) -> None:
-        if not _is(seconds, NUMBERS) or not 0 < seconds < math.inf:
+        if not (within(seconds, 0, sys.float_info.max) and seconds):
             raise FrameError(
                 f"wanted a budget in seconds, more than 0, found {seconds!r}; give the time a "
                 "frame may take"
@@ -182,11 +182,6 @@ class Budget(Cadence):
             self._total, self._frames = 0.0, 0
         self._total += seconds
         self._frames += 1
-
-
-def _is(value: object, kinds: tuple[type, ...]) -> bool:
-    """True for numbers of these kinds; not for True and NumPy's time spans, which are integers."""
-    return isinstance(value, kinds) and not isinstance(value, (bool, np.timedelta64))
 
 
 def _light(picture: Picture) -> NDArray[np.uint8]:

@@ -12,12 +12,12 @@ One log line per change of runtime; `counters` say how often what happened.
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 from typing import Generic, Protocol, TypeVar
 
 import cv2
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from edge_seg.counters import Counters
 from edge_seg.errors import BackendFailure, BackendUnavailable, EdgeSegError, FrameError, MaskLate
+from edge_seg.ranges import within
 
 log = logging.getLogger("edge_seg")
 Picture = NDArray[np.uint8]
@@ -113,10 +114,9 @@ class Policy:
             if value is None and name in OPTIONAL:
                 continue
             whole = isinstance(least, int)
-            number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-            if not number or not least <= value <= most:
+            if not within(value, least, most, whole=whole):
                 kind = "a whole number" if whole else "seconds"
-                above = name == "deadline" and number and value > most
+                above = name == "deadline" and within(value, most, math.inf)
                 hint = "; if it is in milliseconds, divide by 1000" if above else ""
                 raise FrameError(
                     f"wanted Policy({name}=...) as {kind} from {least} to {most}, found "

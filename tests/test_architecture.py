@@ -27,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 RUNTIME: dict[str, tuple[str, ...]] = {
     "_version": (),
     "errors": (),
+    "ranges": (),
     "spec": ("errors",),
     "exchange": (),
     "bundle": ("errors", "spec", "exchange"),
@@ -47,15 +48,15 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "counters": (),
     "exporter": ("_version", "errors", "counters", "segmenter"),
     "engine": ("errors", "spec", "bundle", "pixels", "backends", "board"),
-    "supervision": ("errors", "counters"),
+    "supervision": ("errors", "counters", "ranges"),
     "pictures": ("errors",),
-    "camera": ("errors", "yuv", "camera.*"),
-    "camera.*": ("errors", "pictures", "yuv"),
+    "camera": ("errors", "ranges", "yuv", "camera.*"),
+    "camera.*": ("errors", "ranges", "pictures", "yuv"),
     "machine": (),
     "recording": ("errors",),
     "compositing": ("errors",),
     "contours": ("errors",),
-    "cadence": ("errors",),
+    "cadence": ("errors", "ranges"),
     "metrics": ("errors",),
     "stability": ("errors", "metrics"),
     "segmenter": (
@@ -89,7 +90,7 @@ WORKSHOP: dict[str, tuple[str, ...]] = {
     ),
     "training": (
         *("_version", "errors", "spec", "bundle", "pixels", "pictures", "metrics", "compositing"),
-        "calibration.*",
+        *("calibration.*", "machine"),
     ),
 }
 LAW = RUNTIME | {f"{area}{tail}": row for area, row in WORKSHOP.items() for tail in ("", ".*")}

@@ -47,8 +47,8 @@ class Recipe:
     keep: share of the weights it began from that is mixed into the averaged ones after the last
         step: what fine-tuning forgot of other pictures comes back (WiSE-FT, Wortsman et al., CVPR
         2022). 0 for a run from random weights; lost in a warm restart.
-    bf16: convolutions in bfloat16 where the CPU or GPU computes in it: twice as fast there. Elsewhere
-        it would take nine times as long, and float32 is used.
+    bf16: convolutions in bfloat16 where the CPU or GPU computes in it: twice as fast there.
+        Elsewhere it would take nine times as long, and float32 is used.
     unlabelled, composites, rooms, cards: shares of the samples; the rest are labelled photographs.
         A card is what a camera shows when it shows nothing (edge_seg.training.cards).
     overlap, edge, scl, lovasz: weights of the soft-IoU term, of pixels on contours, of SCL, and of

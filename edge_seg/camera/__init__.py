@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from edge_seg.camera.live import LIMITS, LiveCounters, LivePolicy, LiveSource, R
 from edge_seg.camera.orientation import check_rotation, orient
 from edge_seg.camera.shots import Shot, Source, shown
 from edge_seg.errors import CameraError, FrameError
+from edge_seg.ranges import within
 
 __all__ = [
     "LiveCounters",
@@ -92,8 +92,7 @@ def open_source(
 
 def _check_rate(fps: Any) -> None:
     least, most = LIMITS["fps"]
-    number = isinstance(fps, Real)
-    if not number or isinstance(fps, bool) or not least <= fps <= most:
+    if not within(fps, least, most):
         raise CameraError(
             f"wanted fps= from {least:g} to {most:g} frames per second, found {fps!r:.40}; correct "
             "it, or leave it out for the source's own rate"

@@ -15,7 +15,6 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from edge_seg.camera.shots import Shot, Source
 from edge_seg.camera.timing import CameraClock, Clock, RealClock, Thread
 from edge_seg.errors import CameraError, CameraLost
+from edge_seg.ranges import within
 
 log = logging.getLogger("edge_seg")
 Picture = NDArray[np.uint8]
@@ -126,8 +126,7 @@ class LivePolicy:
             value = getattr(self, name)
             if value is None and name in ("give_up", "fps"):
                 continue
-            number = isinstance(value, int if name == "hung" else Real)
-            if not number or isinstance(value, bool) or not least <= value <= most:
+            if not within(value, least, most, whole=name == "hung"):
                 units = {"hung": "a whole number", "fps": "frames per second"}
                 raise CameraError(
                     f"wanted LivePolicy({name}=...) as {units.get(name, 'seconds')} from {least} "

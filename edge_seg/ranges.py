@@ -1,0 +1,23 @@
+"""Whether what a caller passed is a number that makes sense: asked wherever settings come in."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+
+def within(value: object, least: float, most: float, *, whole: bool = False) -> bool:
+    """Tell whether `value` is a number (whole: an integer) from `least` to `most`.
+
+    NaN is none, and neither are True, text and NumPy's spans of time, which Python counts as
+    integers.
+
+    >>> within(3, 1, 5), within(3.5, 1, 5, whole=True), within(True, 0, 1)
+    (True, False, False)
+    """
+    if isinstance(value, (bool, np.timedelta64)) or not isinstance(value, Real):
+        return False
+    number: Any = value  # compared as it is: a whole number of 400 digits is no float
+    return (not whole or isinstance(value, Integral)) and bool(least <= number <= most)
