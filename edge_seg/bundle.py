@@ -274,10 +274,9 @@ class ModelBundle:
             if (artifact.format, artifact.precision) == (format, precision):
                 return artifact
         have = ", ".join(a.name for a in self.artifacts)
-        how = f" with --to {format}" if format in FORMATS else ""
         raise BundleError(
             f"bundle {self.name!r}: wanted {format}-{precision}, found only {have}; "
-            f"name one of these, or convert the model again{how}"
+            f"name one of these, or {_another(format)}"
         )
 
     def named(self, name: str) -> Artifact:
@@ -337,6 +336,14 @@ class ModelBundle:
         return problems
 
 
+def _another(format: str) -> str:
+    """Say how a bundle comes to an artifact of a format."""
+    if format == "fake":  # no converter writes it
+        return "make a bundle to rehearse with (docs/operations.md)"
+    how = f" with --to {format}" if format in FORMATS else ""
+    return f"convert the model again{how}"
+
+
 def locate(path: str | Path | None) -> Path:
     """Return a bundle's folder: the default network's, `path`, or that of a shipped one's name."""
     if path is None:
@@ -360,7 +367,12 @@ def _read_manifest(folder: Path, *, is_default: bool) -> dict[str, Any]:
                 "wanted the default network, found none in this version of edge-seg; "
                 "name a bundle made by `edge-seg convert`"
             )
-        what = "no such folder" if not folder.is_dir() else f"no {MANIFEST} in it"
+        if folder.is_file() and (folder.parent / MANIFEST).is_file():
+            raise BundleError(
+                f"{folder}: wanted a bundle, found a file of one; name its folder: {folder.parent}"
+            )
+        what = "no such folder" if not folder.exists() else "a file"
+        what = f"no {MANIFEST} in it" if folder.is_dir() else what
         raise BundleError(
             f"{folder}: wanted a bundle, found {what}; make one with `edge-seg convert`, or name "
             f"one that ships: {', '.join(shipped()) or 'none does'}"
@@ -402,11 +414,39 @@ def save_manifest(bundle: ModelBundle) -> None:
     write_whole(bundle.path / MANIFEST, json.dumps(bundle.to_dict(), indent=2) + "\n")
 
 
+def check_place(path: Path) -> None:
+    """Raise OutputError where no file could be written under `path`: to be told before the work."""
+    try:
+        if not path.name or path.is_dir():
+            raise OutputError(f"{path}: wanted the name of a file, found a folder; add a name")
+        if path.exists() and not path.is_file():
+            raise OutputError(
+                f"{path}: wanted a file to write, found a device or a pipe; choose another name"
+            )
+        if not path.parent.is_dir():
+            raise OutputError(
+                f"{path}: wanted a folder to write in, found none: {path.parent}; make it, or "
+                "choose another place"
+            )
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise OutputError(
+                f"{path}: wanted a folder to write in, found that you may not: {path.parent}; "
+                "choose another place"
+            )
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            f"{path}: wanted to write there, found: {error.strerror or error}; choose another place"
+        ) from error
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a text file so that `path` holds either all of it or what it held before.
 
     Raises OutputError, with the system's reason (a full disk, a missing folder).
     """
+    check_place(path)
     try:
         with whole_file(path) as beside:
             beside.write_text(text, encoding="utf-8")

@@ -51,9 +51,11 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, write."""
     from edge_seg.bench import measure
     from edge_seg.board import resolve
-    from edge_seg.bundle import ModelBundle, write_whole
+    from edge_seg.bundle import ModelBundle, check_place, write_whole
     from edge_seg.comparison import compare
 
+    if args.json:
+        check_place(args.json)
     bundle = ModelBundle.load(args.bundle)
     if args.labels:
         clips.check(args.labels, args.fps)

@@ -51,10 +51,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write the JSON."""
-    from edge_seg.bundle import write_whole
+    from edge_seg.bundle import check_place, write_whole
     from edge_seg.calibration.dataset import labelled_pairs, pairs_of
     from edge_seg.calibration.manifest import seen_among
 
+    if args.json:
+        check_place(args.json)
     labelled_pairs(args.labels)  # a wrong list is said before anything is opened
     clips.check(args.labels, args.fps)
     with tempfile.TemporaryDirectory() as scratch:

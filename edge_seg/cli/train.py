@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
+import signal
+import threading
+import time
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from edge_seg.cli import arguments
+from edge_seg.cli import Terminated, arguments
 from edge_seg.errors import DatasetError, OutputError
 
 if TYPE_CHECKING:
@@ -26,6 +32,7 @@ FINE_TUNE = {
     "cards": 0.02,
 }
 SETTINGS = ("shape", "steps", "batch", "lr", "seed")
+AGAIN = 1.0  # seconds after which a second Ctrl-C is meant as one; some senders send two
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,7 +41,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "train",
         help="train a network, or fine-tune the one that ships on your own frames",
         description="Train a network on a folder of pictures. Run the same command again to go "
-        "on after a stop. For several processes: torchrun --nproc-per-node N -m edge_seg train ...",
+        "on after a stop; Ctrl-C and SIGTERM save the state at the end of the step. For several "
+        "processes: torchrun --nproc-per-node N -m edge_seg train ...",
     )
     parser.add_argument(
         "--data",
@@ -105,10 +113,75 @@ def run(args: argparse.Namespace) -> int:
         _write_down(training, files)
     if place.leads and recipe.bf16 and not training.bf16:
         print("computing in float32: this machine does not compute in bfloat16", flush=True)
-    _train(training, store, judge, args.workers)
+    try:
+        with _Stop(training) as stop:
+            _train(training, store, judge, args.workers, stop)
+    except KeyboardInterrupt as interrupt:
+        interrupt.args = (_where(training),)
+        raise
     if place.leads:
         _say(training)
     return 0
+
+
+class _Stop:
+    """Ctrl-C and SIGTERM while training: heard at once, obeyed at the end of a step.
+
+    A second Ctrl-C acts at once where there is one process: torchrun passes the first one on, too.
+    """
+
+    def __init__(self, training: Run) -> None:
+        self._training = training
+        self._came: tuple[int, float] | None = None  # the first signal, and when
+        self._old: dict[int, Any] = {}
+
+    def asked(self) -> bool:
+        """Tell whether a signal came."""
+        return self._came is not None
+
+    def __enter__(self) -> _Stop:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._old[number] = signal.signal(number, self._hear)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        unfinished = self._training.step < self._training.recipe.steps
+        if kind is None and self._came is not None and unfinished:
+            raise Terminated if self._came[0] == signal.SIGTERM else KeyboardInterrupt
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        place = self._training.place
+        if self._came is None:
+            self._came = number, time.monotonic()
+            once_more = "; Ctrl-C again: at once" if place.world == 1 else ""
+            said = f"edge-seg: stopping at the end of this step{once_more}\n"
+            if place.leads:
+                with contextlib.suppress(OSError):
+                    os.write(2, said.encode())  # print may be what was interrupted
+        elif number == signal.SIGINT and place.world == 1:
+            if time.monotonic() - self._came[1] > AGAIN:
+                raise KeyboardInterrupt
+
+
+def _where(training: Run) -> str:
+    """Say where a run that was interrupted goes on."""
+    of = f"of {training.recipe.steps}"
+    if training.saved == training.step:
+        return f"stopped at step {training.step} {of}; the same command goes on"
+    if training.saved < 0:
+        return "stopped before the first state was saved; the same command begins again"
+    return (
+        f"stopped in the middle of a step; the same command goes on from step {training.saved} {of}"
+    )
 
 
 def _begin(training: Run, args: argparse.Namespace) -> None:
@@ -202,7 +275,11 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 def _json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise DatasetError(
+            f"{path}: wanted a file of settings, found: {error.strerror or error}; check the path"
+        ) from None
+    except ValueError as error:
         raise DatasetError(
             f"{path}: wanted settings as JSON, found: {error}; correct the file"
         ) from None
@@ -228,7 +305,7 @@ def _facts(checkpoint: Path) -> dict[str, Any]:
     return load_network(checkpoint)[1]
 
 
-def _train(training: Run, store: Any, judge: Any, workers: int) -> None:
+def _train(training: Run, store: Any, judge: Any, workers: int, stop: _Stop) -> None:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -256,7 +333,7 @@ def _train(training: Run, store: Any, judge: Any, workers: int) -> None:
                 display.console.print(_line(row, training.recipe.steps), highlight=False)
 
         renderer = Renderer(store, seed=training.recipe.seed, mixture=mixture_of(training.recipe))
-        training.fit(renderer, judge, report=report, workers=workers)
+        training.fit(renderer, judge, report=report, stop=stop.asked, workers=workers)
 
 
 def _line(row: Row, steps: int) -> str:
