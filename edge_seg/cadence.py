@@ -145,6 +145,7 @@ class Budget(Cadence):
         self._run: deque[float] = deque(maxlen=REMEMBERED)
         self._carry: deque[float] = deque(maxlen=REMEMBERED)
         self._mean: float | None = None  # s, of the last turns measured whole
+        self._of = 0  # frames in them
         self._total, self._frames = 0.0, 0  # s and number since then
 
     @property
@@ -155,6 +156,11 @@ class Budget(Cadence):
         or more together; until there are some, of all frames so far.
         """
         return self._total / max(self._frames, 1) if self._mean is None else self._mean
+
+    @property
+    def mean_of(self) -> int:
+        """How many frames `mean` is of."""
+        return self._frames if self._mean is None else self._of
 
     @property
     def kept(self) -> bool:
@@ -178,7 +184,7 @@ class Budget(Cadence):
 
     def _measure(self, seconds: float) -> None:
         if not self._carried and self._frames >= REMEMBERED:
-            self._mean = self._total / self._frames
+            self._mean, self._of = self._total / self._frames, self._frames
             self._total, self._frames = 0.0, 0
         self._total += seconds
         self._frames += 1

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_seg.cadence import MOST_EVERY, OLDEST, Budget, Cadence
+from edge_seg.cadence import MOST_EVERY, OLDEST, REMEMBERED, Budget, Cadence
 from edge_seg.errors import FrameError
 from edge_seg.segmenter import EdgeSegmenter
 from edge_seg.smoothing import GAP, Steady
@@ -161,18 +161,20 @@ def test_a_budget_tells_whether_it_was_kept(
     found = mean_time(budget, run, carry)
     assert budget.kept == kept
     assert budget.mean == pytest.approx(found, rel=0.02)
+    assert REMEMBERED <= budget.mean_of < REMEMBERED + budget.every
 
 
 def test_a_budget_tells_from_the_first_frame_on_and_forgets_what_is_over() -> None:
     budget = Budget(0.020)
     mean_time(budget, 0.030, 0.010, frames=1)
-    assert not budget.kept and budget.mean == pytest.approx(0.030)
+    assert not budget.kept and budget.mean == pytest.approx(0.030) and budget.mean_of == 1
     mean_time(budget, 0.030, 0.010, frames=40)
     assert budget.kept
     mean_time(budget, 0.060, 0.025, frames=60)  # throttled to less than can be kept
     assert not budget.kept
     mean_time(budget, 0.015, 0.004, frames=80)
     assert budget.kept and budget.mean == pytest.approx(0.015)
+    assert budget.mean_of == 9, "of the last ones, not of all"
 
 
 def test_the_segmenter_tells_the_budget_what_frames_take(

@@ -64,6 +64,7 @@ def test_eval_shows_a_clip_with_and_without_smoothing(
     text = said(clip, "--fps", "10", "--json", str(tmp_path / "rows.json"))
     for words in ("static flicker, %", "dtSSD, %", "ghosting, %", "lag added to raw", "smoothed"):
         assert words in text
+    assert text.count("raw masks have none of their own") == 1
     assert "20 frames at 10 frames/s" in text and "raw masks: neither empty, nor frozen" in text
     (row,) = json.loads((tmp_path / "rows.json").read_text())
     raw, smoothed = row["clip"]["raw"], row["clip"]["smoothed"]
@@ -83,6 +84,16 @@ def test_what_a_clip_cannot_tell_is_said(clip: Path, said: Callable[..., str]) -
     text = said(clip, "--fps", "240")
     assert "undefined on this clip: steadily right" in text
     assert "(the clip, or every rest in it, is under 500 ms)" in text
+
+
+def test_a_delay_that_is_undefined_is_not_explained(clip: Path, said: Callable[..., str]) -> None:
+    for i in range(20):  # nobody moves
+        frame, label = shot(16)
+        cv2.imwrite(str(clip / f"frames/{i:03d}.png"), frame.astype(np.uint8))
+        cv2.imwrite(str(clip / f"masks/{i:03d}.png"), 255 * label)
+    text = said(clip)
+    assert "undefined on this clip: delay behind the truth" in text
+    assert "none of their own" not in text
 
 
 def test_bench_shows_the_same_figures(

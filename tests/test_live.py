@@ -443,6 +443,19 @@ def test_a_policy_no_source_could_keep_is_refused(name: str, value: object) -> N
         LivePolicy(**{name: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("name", "milliseconds"),
+    [
+        *(("deadline", 500), ("start", 10_000.0), ("stall", 3000)),
+        *(("pause", 500), ("longest_pause", 10_000)),
+    ],
+)
+def test_milliseconds_are_taken_for_what_they_are(name: str, milliseconds: float) -> None:
+    with pytest.raises(CameraError, match=rf"\({name}=.*in milliseconds, divide by 1000"):
+        LivePolicy(**{name: milliseconds})  # type: ignore[arg-type]
+    assert getattr(LivePolicy(**{name: milliseconds / 1000}), name) == milliseconds / 1000  # type: ignore[arg-type]
+
+
 def test_a_policy_may_wait_for_ever() -> None:
     patient = LivePolicy(
         start=math.inf, stall=math.inf, deadline=math.inf, give_up=math.inf, hung=0

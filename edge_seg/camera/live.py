@@ -88,24 +88,32 @@ class Stream(Protocol):
 
 
 LIMITS: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("start", "stall", "deadline", "pause", "longest_pause"), (0.001, math.inf)),
+    "start": (0.001, 600.0),
+    "stall": (0.001, 300.0),
+    "deadline": (0.001, 60.0),
+    "pause": (0.001, 60.0),
+    "longest_pause": (0.001, 3600.0),
     "give_up": (0.001, math.inf),
     "hung": (0, 1000),
     "fps": (0.001, 1000.0),
 }
+ENDLESS = ("start", "stall", "deadline")  # math.inf: no limit
 
 
 @dataclass(frozen=True)
 class LivePolicy:
     """What a live source does when frames come too fast, too late or not at all. Seconds.
 
+    Raises CameraError for numbers that mean nothing, and for times that look like milliseconds.
+
     drop: "oldest" keeps only the newest frame; "none" lets the camera wait for the reader, which
         then sees frames as old as the camera's own queue. start: to the first frame, then it is an
         error. stall: without a fresh frame until the camera is opened again. deadline: the age at
-        which a frame is thrown away. pause, longest_pause: between attempts to open it again, the
-        first and, doubled every time, the last. give_up: without a frame until CameraLost is
-        raised; None keeps trying. hung: calls that may hang at once before CameraLost is raised:
-        each keeps a thread. fps: hand out no more frames per second than this.
+        which a frame is thrown away. math.inf for one of these three: no limit. pause,
+        longest_pause: between attempts to open it again, the first and, doubled every time, the
+        last. give_up: without a frame until CameraLost is raised; None keeps trying. hung: calls
+        that may hang at once before CameraLost is raised: each keeps a thread. fps: hand out no
+        more frames per second than this.
     """
 
     drop: str = "oldest"
@@ -126,11 +134,15 @@ class LivePolicy:
             value = getattr(self, name)
             if value is None and name in ("give_up", "fps"):
                 continue
+            if name in ENDLESS and within(value, math.inf, math.inf):
+                continue
             if not within(value, least, most, whole=name == "hung"):
                 units = {"hung": "a whole number", "fps": "frames per second"}
+                above = name not in units and within(value, most, math.inf)
+                mend = "if it is in milliseconds, divide by 1000" if above else "correct it"
                 raise CameraError(
                     f"wanted LivePolicy({name}=...) as {units.get(name, 'seconds')} from {least} "
-                    f"to {most}, found {value!r:.40}; correct it"
+                    f"to {most}, found {value!r:.40}; {mend}"
                 )
 
 
