@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -459,6 +460,43 @@ def test_a_v4l2_camera_gives_every_frame_with_the_driver_s_time() -> None:
         stream.read(1.0)
     stream.close()
     assert capture.released == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "fps", "compressed"),
+    [
+        ((720, 1280), 30.0, True),
+        ((720, 1280), None, True),
+        ((480, 640), 60.0, True),
+        ((480, 640), 30.0, False),
+        (None, None, False),
+    ],
+)
+def test_more_than_usb_carries_is_asked_for_as_motion_jpeg_before_anything_else(
+    size: tuple[int, int] | None, fps: float | None, compressed: bool
+) -> None:
+    capture = _Capture()
+    v4l2.V4l2Stream(capture, device="/dev/video7", request=Request(size=size, fps=fps))
+    assert (cv2.CAP_PROP_FOURCC in capture.asked) == compressed
+    if compressed:
+        (what, value), *_ = capture.asked.items()
+        assert what == cv2.CAP_PROP_FOURCC and int(value).to_bytes(4, "little") == b"MJPG"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="V4L2 is Linux's")
+def test_a_usb_camera_is_opened_through_v4l2_whatever_else_opencv_was_built_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[tuple[int, ...]] = []
+
+    def open_capture(*words: int) -> _Capture:
+        opened.append(words)
+        return _Capture()
+
+    monkeypatch.setattr(cv2, "VideoCapture", open_capture)
+    monkeypatch.setattr(v4l2, "check_device", lambda device: None)
+    v4l2.driver("/dev/video7", Request())().close()
+    assert opened == [(7, cv2.CAP_V4L2)]
 
 
 def test_a_driver_without_times_has_none() -> None:

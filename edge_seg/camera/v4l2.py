@@ -2,6 +2,9 @@
 
 Times are the driver's own (a frame's first moment on the monotonic clock, for most). OpenCV hands
 out colours only: for a camera's own planes use GStreamer (`gst:v4l2src device=/dev/video0`).
+Left to itself OpenCV takes uncompressed frames first, and USB 2 carries few large ones: 1280x720
+comes at 10 frames a second. So where more is asked for than it carries, Motion JPEG is asked for;
+a camera without it keeps what it has (opencv, modules/videoio/src/cap_v4l.cpp).
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ from edge_seg.camera.shots import known_fps
 from edge_seg.errors import CameraError, CameraLost, FrameError
 from edge_seg.pictures import in_natural_order
 
+UNCOMPRESSED = 640 * 480, 30.0  # pixels, frames a second: what USB 2 carries of them
+MOTION_JPEG = cv2.VideoWriter.fourcc(*"MJPG")
+
 
 def driver(device: str, request: Request) -> Callable[[], Stream]:
     """Return what opens /dev/videoN as asked. Raises FrameError for a format it cannot give."""
@@ -31,10 +37,14 @@ def driver(device: str, request: Request) -> Callable[[], Stream]:
         )
 
     def connect() -> Stream:
+        interface = cv2.CAP_ANY
         if sys.platform.startswith("linux"):
             check_device(Path(device))
+            interface = (
+                cv2.CAP_V4L2
+            )  # some builds would take GStreamer, which has no driver's times
         index = int(device.removeprefix("/dev/video"))
-        return V4l2Stream(cv2.VideoCapture(index), device=device, request=request)
+        return V4l2Stream(cv2.VideoCapture(index, interface), device=device, request=request)
 
     return connect
 
@@ -62,9 +72,14 @@ class V4l2Stream:
         self.fps = known_fps(capture.get(cv2.CAP_PROP_FPS))
 
     def _ask(self, request: Request) -> None:
-        wanted = {cv2.CAP_PROP_FPS: request.fps}
+        height, width = request.size or (0, 0)
+        pixels, rate = UNCOMPRESSED
+        wanted: dict[int, float | None] = {}  # in this order: a size is looked up in a format
+        if height * width > pixels or (request.fps or 0) > rate:
+            wanted[cv2.CAP_PROP_FOURCC] = MOTION_JPEG
         if request.size is not None:
-            wanted[cv2.CAP_PROP_FRAME_HEIGHT], wanted[cv2.CAP_PROP_FRAME_WIDTH] = request.size
+            wanted |= {cv2.CAP_PROP_FRAME_HEIGHT: height, cv2.CAP_PROP_FRAME_WIDTH: width}
+        wanted[cv2.CAP_PROP_FPS] = request.fps
         for what, value in wanted.items():
             if value is not None:
                 self._capture.set(what, value)
