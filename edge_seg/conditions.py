@@ -19,7 +19,7 @@ from pathlib import Path
 from edge_seg import machine
 from edge_seg.board import Board, Runtime
 from edge_seg.cache import cache_folder
-from edge_seg.installation import Installation
+from edge_seg.installation import UNKNOWN, Installation
 
 OK, MISSING, WARNING = "ok", "missing", "warning"
 HOT = 80.0  # degrees Celsius: a Raspberry Pi 4 and 5 begin to slow down there (documentation)
@@ -29,10 +29,18 @@ TFLITE_RUNTIME = {"aarch64": (7, 11), "x86_64": (7, 11), "armv7l": (7, 11)}
 OPENVINO = {"aarch64": (10, 14), "x86_64": (10, 14)}
 ONNXRUNTIME = {"aarch64": (10, 14), "x86_64": (10, 14)}
 BUILDING = ("tensorrt", "openvino")  # backends that build something when they open
-VENV = "python3 -m venv --system-site-packages ~/edge-seg"
 # The usual wheel has no CUDA on a Jetson.
 JETPACK_WHEEL = "install NVIDIA's onnxruntime-gpu wheel for your JetPack"
 OLD_NUMPY = "pip install 'numpy<2' 'opencv-python-headless<=4.11.0.86'"
+
+
+def _anew(python: str, packages: str, options: str = "") -> str:
+    """The commands that make another environment and install into it."""
+    return f"{python} -m venv {options}~/edge-seg && ~/edge-seg/bin/pip install {packages}"
+
+
+SYSTEM = "--system-site-packages "
+VENV = _anew("python3", "edge-seg", SYSTEM)
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,8 @@ def name_of(runtime: Runtime) -> str:
 
 def conditions(board: Board, root: Path, installation: Installation) -> list[Condition]:
     """Look at everything a board's runtimes need. Raises nothing: what cannot be read is absent."""
+    if installation.absent:
+        return [_no_system(), *_heat(root)]
     wanted = {name_of(runtime) for runtime in board.runtimes}
     found = [*_python(installation)]
     for backend in dict.fromkeys(runtime.backend for runtime in board.runtimes):
@@ -74,6 +84,16 @@ def _nothing(
     yield from ()
 
 
+def _no_system() -> Condition:
+    return Condition(
+        "system",
+        MISSING,
+        "no system was found there: no Python and no libraries in its usr/ or home/",
+        "name the folder that holds the system's etc, home and usr",
+        frozenset({"*"}),
+    )
+
+
 def _python(here: Installation) -> Iterator[Condition]:
     if here.python == (0, 0):
         yield Condition(
@@ -89,13 +109,22 @@ def _python(here: Installation) -> Iterator[Condition]:
 
 
 def _wheels(package: str, there: dict[str, tuple[int, int]], here: Installation) -> str:
-    """Return why pip finds no wheel of a package for this Python; "" where it does."""
+    """Return why pip finds no wheel of a package for this Python; "" where it does, or may."""
+    if here.machine == UNKNOWN:
+        return ""
     if here.machine not in there:
         return f"{package} has no wheel for {here.machine}"
     low, high = there[here.machine]
     if not low <= here.python[1] <= high:
         return f"{package} has wheels for Python 3.{low} to 3.{high}, this is 3.{here.python[1]}"
     return ""
+
+
+def _another_python(
+    python: str, packages: str, there: dict[str, tuple[int, int]], here: Installation
+) -> str:
+    """Return how to get a Python for which there are wheels; "" where no Python has any."""
+    return _anew(python, packages) if here.machine in there else ""
 
 
 def _tflite(
@@ -124,9 +153,8 @@ def _tflite(
         mend = f"pip install tflite-runtime && {OLD_NUMPY}"
         yield Condition("TFLite", MISSING, f"no library is installed; {why}", mend, names)
         return
-    mend = (
-        "install a 64-bit system" if here.machine == "armv7l" else "python3.11 -m venv ~/edge-seg"
-    )
+    mend = _another_python("python3.11", "edge-seg ai-edge-litert", LITERT, here)
+    mend = "install a 64-bit system" if here.machine == "armv7l" else mend
     yield Condition("TFLite", MISSING, f"no library is installed; {why}; {older}", mend, names)
 
 
@@ -138,7 +166,9 @@ def _openvino(
     else:
         why = _wheels("openvino", OPENVINO, here)
         text = f"it is not installed{'; ' + why if why else ''}"
-        mend = "python3.12 -m venv ~/edge-seg" if why else 'pip install "edge-seg[openvino]"'
+        wanted = '"edge-seg[openvino]"'
+        mend = _another_python("python3.12", wanted, OPENVINO, here)
+        mend = mend if why else f"pip install {wanted}"
         yield Condition("OpenVINO", MISSING, text, mend, names)
     for device, look in (("NPU", _npu), ("GPU", _gpu)):
         blocked = frozenset(n for n in names if n.split()[-1] == device)
@@ -223,7 +253,9 @@ def _onnxruntime(
     else:
         why = _wheels("onnxruntime", ONNXRUNTIME, here)
         text = f"it is not installed{'; ' + why if why else ''}"
-        mend = "python3.12 -m venv ~/edge-seg" if why else 'pip install "edge-seg[onnxruntime]"'
+        wanted = '"edge-seg[onnxruntime]"'
+        mend = _another_python("python3.12", wanted, ONNXRUNTIME, here)
+        mend = mend if why else f"pip install {wanted}"
         mend = JETPACK_WHEEL if gpu and jetson else mend
         yield Condition("ONNX Runtime", MISSING, text, mend, names)
 
@@ -258,7 +290,7 @@ def _tensorrt(
     built = re.search(r"python3\.(\d+)/", folder)
     if built is not None and int(built[1]) != here.python[1]:
         text = f"JetPack's package is for Python 3.{built[1]}, this is 3.{here.python[1]}"
-        mend = f"python3.{built[1]} -m venv --system-site-packages ~/edge-seg"
+        mend = _anew(f"python3.{built[1]}", "edge-seg", SYSTEM)
         yield Condition("TensorRT", MISSING, text, mend, names)
         return
     if not _cuda(root):

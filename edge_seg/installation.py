@@ -23,15 +23,17 @@ TRIPLETS = {  # Debian's folder of libraries -> the wheels' name of the machine
     "arm-linux-gnueabihf": "armv7l",
     "x86_64-linux-gnu": "x86_64",
 }
+UNKNOWN = "unknown"  # the machine of a root without such a folder
 
 
 @dataclass(frozen=True)
 class Installation:
     """One Python.
 
-    python: (3, 11). machine: "aarch64", "armv7l", "x86_64" or what else it says. prefix: its
-    folder. venv: it is a virtual environment; sees_system: it sees the system's packages.
-    packages: distribution, in lower case -> version. user, groups: who runs it.
+    python: (3, 11). machine: "aarch64", "armv7l", "x86_64" or what else it says, "unknown" where
+    its files do not tell. prefix: its folder. venv: it is a virtual environment; sees_system: it
+    sees the system's packages. packages: distribution, in lower case -> version. user, groups: who
+    runs it.
     """
 
     python: tuple[int, int]
@@ -94,7 +96,13 @@ class Installation:
     def __str__(self) -> str:
         kind = "a virtual environment" if self.venv else "the system's Python"
         system = ", with the system's packages" if self.venv and self.sees_system else ""
-        return f"Python {self.python[0]}.{self.python[1]} for {self.machine}, {kind}{system}"
+        machine = "a machine its files do not name" if self.machine == UNKNOWN else self.machine
+        return f"Python {self.python[0]}.{self.python[1]} for {machine}, {kind}{system}"
+
+    @property
+    def absent(self) -> bool:
+        """True where there is no system at all: no Python, no libraries, no package."""
+        return self.python == (0, 0) and self.machine == UNKNOWN and not self.packages
 
     def has(self, package: str) -> bool:
         """True where a distribution is installed."""
@@ -129,7 +137,7 @@ def _root_machine(root: Path) -> str:
     for folder, machine in TRIPLETS.items():
         if (root / "usr/lib" / folder).is_dir():
             return machine
-    return "unknown"
+    return UNKNOWN
 
 
 def _system_python(root: Path) -> str:

@@ -200,7 +200,10 @@ def test_a_bare_container_is_told_one_command_per_library() -> None:
     [
         ("3.14", "arm-linux-gnueabihf", "no wheel for armv7l", "64-bit system"),
         ("3.11", "arm-linux-gnueabihf", "no wheel for armv7l", "pip install tflite-runtime"),
-        ("3.15", "aarch64-linux-gnu", "wheels for Python 3.10 to 3.14, this is 3.15", "python3.11"),
+        (
+            *("3.15", "aarch64-linux-gnu", "wheels for Python 3.10 to 3.14, this is 3.15"),
+            "python3.11 -m venv ~/edge-seg && ~/edge-seg/bin/pip install edge-seg ai-edge-litert",
+        ),
         ("3.9", "aarch64-linux-gnu", "", ""),
     ],
 )
@@ -216,6 +219,26 @@ def test_a_python_without_a_wheel_is_told_which_has_one(
         assert any("wanted 3.10 or newer" in c.text and "*" in c.blocks for c in blocking)
     else:
         assert any(words in c.text and mend in c.mend for c in blocking)
+
+
+def test_a_machine_that_its_files_do_not_name_is_not_called_unknown(tmp_path: Path) -> None:
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    (tmp_path / "usr/bin/python3.11").touch()
+    told = conditions(load("generic"), tmp_path, Installation.under(tmp_path))
+    assert not any("unknown" in c.text or "no wheel" in c.text for c in told)
+    seen = {c.subject: c for c in told}
+    assert "a machine its files do not name" in seen["Python"].text
+    assert seen["TFLite"].mend == "pip install ai-edge-litert"
+
+
+@pytest.mark.parametrize("machine", ["riscv64", "aarch64"])
+def test_an_environment_is_only_proposed_where_it_would_help(machine: str, tmp_path: Path) -> None:
+    here = replace(Installation.under(ROOTS / "container"), machine=machine, python=(3, 15))
+    told = {c.subject: c for c in conditions(load("npu"), tmp_path, here)}
+    assert told["OpenVINO"].state == "missing"
+    assert ('bin/pip install "edge-seg[openvino]"' in told["OpenVINO"].mend) == (
+        machine == "aarch64"
+    )
 
 
 @pytest.mark.parametrize(("folder", "state"), [("made/later", "ok"), ("file/inside", "warning")])
@@ -259,8 +282,11 @@ def test_files_that_are_not_what_they_should_be_raise_nothing(
     assert main(["doctor", "--root", str(root), "--board", "jetson"]) in (0, 4)
     shutil.rmtree(root)
     root.mkdir()
+    capsys.readouterr()
     assert main(["doctor", "--root", str(root), "--board", "rpi5"]) == 4
-    assert "Python: there is none" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "system: no system was found there" in said and "name the folder that holds" in said
+    assert "unknown" not in said and "Python: there is none" not in said and "wheel" not in said
 
 
 def test_a_root_that_is_not_there_is_a_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
