@@ -45,6 +45,24 @@ def test_without_the_bindings_the_packages_are_named(text: str) -> None:
     assert gstreamer.driver(text, Request()) is not None
 
 
+class _Elements:
+    """What of the namespace Gst tells which elements there are."""
+
+    def __init__(self, *names: str) -> None:
+        self.names, self.ElementFactory = names, self
+
+    def find(self, name: str) -> str | None:
+        return name if name in self.names else None
+
+
+def test_on_a_jetson_what_is_decoded_is_copied_out_of_its_memory() -> None:
+    """Its decoder gives video/x-raw(memory:NVMM), which videoconvert cannot read."""
+    source, copier, caps = gstreamer._decoded(_Elements("nvvidconv")).split(" ! ")
+    assert source == "uridecodebin name=source" and copier == "nvvidconv"
+    assert caps.startswith("video/x-raw,format=(string){") and "memory" not in caps
+    assert gstreamer._decoded(_Elements("videoconvert")) == "uridecodebin name=source"
+
+
 @pytest.mark.parametrize(
     ("text", "safe"),
     [
@@ -81,6 +99,22 @@ def test_an_rtsp_camera_is_read_and_comes_back_after_it_was_gone(python: Path) -
     assert seen["reconnects"] >= 1 and seen["closing"] < 2.5
     assert "secret" not in seen["describe"] and "secret" not in seen["log"]
     assert "lost the camera" in seen["log"]
+
+
+@pytest.mark.slow
+def test_a_jetson_s_decoder_is_read_in_every_format(python: Path, tmp_path: Path) -> None:
+    path, color = tmp_path / "blue.avi", (200, 30, 20)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48))
+    for _ in range(20):
+        writer.write(np.full((48, 64, 3), color, np.uint8))
+    writer.release()
+    seen = on_gstreamer(python, "jetson", str(path))
+    shapes = {"bgr": [48, 64, 3], "rgb": [48, 64, 3], "nv12": [72, 64], "yuv420": [72, 64]}
+    assert {format: shape for format, shape, _ in seen} == shapes
+    for format, _, found in seen:
+        wanted = color[::-1] if format == "rgb" else color
+        near = 20 if format in ("nv12", "yuv420") else 6  # a JPEG's planes are of full range
+        assert np.abs(np.subtract(found, wanted)).max() <= near, (format, found)
 
 
 @pytest.mark.slow

@@ -32,6 +32,10 @@ TAIL = (
     "videoconvert name=convert ! video/x-raw,format={format} ! "
     "appsink name=sink max-buffers=1 drop=true sync=false"
 )
+# A Jetson decodes into its own memory, video/x-raw(memory:NVMM), which videoconvert cannot read;
+# nvvidconv copies out of it, and takes what another decoder leaves in ordinary memory as well.
+DECODED = "uridecodebin name=source"
+COPIED = "nvvidconv ! video/x-raw,format=(string){BGRx,NV12,I420}"
 PATTERN = "appsrc name=source is-live=true format=time caps={caps} ! "
 INSTALL = (
     "sudo apt install -y python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base "
@@ -107,7 +111,7 @@ class GstreamerStream:
         scheme, _, rest = text.partition(":")
         uri = scheme not in ("gst", "csi")
         if uri:
-            head = "uridecodebin name=source"
+            head = _decoded(gst)
         else:
             head = (
                 rest if scheme == "gst" else _csi(gst, int(rest.removeprefix("//")), self._request)
@@ -210,6 +214,12 @@ def _parse(gst: Any, description: str, text: str) -> Any:
             f"{shown(text)}: wanted a pipeline, found: {shown(reason)}; correct it, or install the "
             "plugin (gst-inspect-1.0 lists what is here)"
         ) from error
+
+
+def _decoded(gst: Any) -> str:
+    """Return the head of the pipeline for a URI: decoded, in memory that can be read."""
+    here = gst.ElementFactory.find("nvvidconv") is not None
+    return f"{DECODED} ! {COPIED}" if here else DECODED
 
 
 def _csi(gst: Any, number: int, request: Request) -> str:

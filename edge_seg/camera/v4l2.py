@@ -40,9 +40,7 @@ def driver(device: str, request: Request) -> Callable[[], Stream]:
         interface = cv2.CAP_ANY
         if sys.platform.startswith("linux"):
             check_device(Path(device))
-            interface = (
-                cv2.CAP_V4L2
-            )  # some builds would take GStreamer, which has no driver's times
+            interface = cv2.CAP_V4L2  # or OpenCV may take GStreamer: no driver's times
         index = int(device.removeprefix("/dev/video"))
         return V4l2Stream(cv2.VideoCapture(index, interface), device=device, request=request)
 
