@@ -1,10 +1,11 @@
 """Which precision to run on this machine: bare calls timed side by side, then advice.
 
     runtimes of one bundle  ->  Timing per runtime that opens here, a refusal per one that does not
-                            ->  one sentence per library: int8, or keep float
+                            ->  one sentence per library: int8, keep float, or either
 
 A bare call is the library's alone, without the resizes of `segment`. Interleaving lets a slow
-moment of the machine hit every side, so the ratios hold where the milliseconds do not.
+moment of the machine hit every side, so the ratios hold where the milliseconds do not. How far the
+ratios of single rounds lie apart is the noise: what is within it is no difference in time.
 """
 
 from __future__ import annotations
@@ -30,17 +31,23 @@ ROUNDS = 40
 SECONDS = 12.0  # for all sides together; a slow network gets fewer rounds, never under LEAST
 LEAST = 3
 WORTH = 0.95  # of float's time: int8 that gains less than this is not worth its error
+SEEN = 0.00005  # the smallest loss a sentence can show: half of 0.01 points
+HERE = "of this machine, not of another board"
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One runtime measured. milliseconds: median of a bare call. machine, version: where."""
+    """One runtime measured. milliseconds: median of a bare call. machine, version: where.
+
+    rounds: the median of each round, which other runtimes have a share in, too.
+    """
 
     runtime: Runtime
     artifact: Artifact
     milliseconds: float
     machine: str
     version: str
+    rounds: tuple[float, ...] = ()
 
     @property
     def library(self) -> str:
@@ -103,10 +110,15 @@ def compare(bundle: ModelBundle, runtimes: Iterable[Runtime]) -> Comparison:
                 continue
             stack.callback(backend.close)
             opened[str(runtime)] = (runtime, backend, artifact)
-        times = side_by_side({name: _call(backend) for name, (_, backend, _) in opened.items()})
+        calls = {name: _call(backend) for name, (_, backend, _) in opened.items()}
         timings = tuple(
-            Timing(runtime, artifact, times[name], here, getattr(backend, "library", ""))
-            for name, (runtime, backend, artifact) in opened.items()
+            Timing(
+                *(runtime, artifact, _median(rounds), here, getattr(backend, "library", "")),
+                rounds=tuple(_median([block]) for block in rounds),
+            )
+            for (runtime, backend, artifact), rounds in zip(
+                opened.values(), _rounds(calls).values(), strict=True
+            )
         )
     return Comparison(timings, tuple(refusals))
 
@@ -127,21 +139,37 @@ def side_by_side(
 
     rounds: blocks per side, fewer where they would take longer than `seconds`.
     """
+    measured = _rounds(calls, rounds=rounds, seconds=seconds)
+    return {name: _median(blocks) for name, blocks in measured.items()}
+
+
+def _rounds(
+    calls: Mapping[str, Callable[[], object]], *, rounds: int = ROUNDS, seconds: float = SECONDS
+) -> dict[str, list[list[float]]]:
+    """The seconds of each call, by round."""
     began = time.perf_counter()
     for call in calls.values():
         for _ in range(WARM_UP):
             call()
     one_round = (time.perf_counter() - began) * (BLOCK + 1) / WARM_UP
     rounds = min(rounds, max(LEAST, int(seconds / max(one_round, 1e-6))))
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    times: dict[str, list[list[float]]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
             call()
-            for _ in range(BLOCK):
-                start = time.perf_counter()
-                call()
-                times[name].append(time.perf_counter() - start)
-    return {name: 1e3 * float(np.median(t)) for name, t in times.items()}
+            times[name].append([_seconds(call) for _ in range(BLOCK)])
+    return times
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _median(blocks: list[list[float]]) -> float:
+    """In milliseconds."""
+    return 1e3 * float(np.median(blocks))
 
 
 def _call(backend: Backend) -> Callable[[], object]:
@@ -164,21 +192,41 @@ def _sentence(library: str, timings: list[Timing]) -> str:
         return ""
     quick = min(int8, key=lambda t: t.milliseconds)
     exact = min(floats, key=lambda t: t.milliseconds)
-    ratio = quick.milliseconds / exact.milliseconds
-    times = f"{ratio:.2f}x its time ({quick.milliseconds:.2f} against {exact.milliseconds:.2f} ms)"
-    lost = _lost(exact.artifact.quality, quick.artifact.quality)
-    if ratio <= WORTH:
-        return f"{library}: run {quick.artifact.name}, against {exact.artifact.name} {times}{lost}"
+    ratio, (low, high) = quick.milliseconds / exact.milliseconds, _spread(quick, exact)
+    change, lost = _change(exact.artifact.quality, quick.artifact.quality)
+    free = change is not None and change > -SEEN
+    noise = low < 1 < high
+    told = f"{quick.artifact.name} takes"
+    if noise:
+        told = f"no difference in time here beyond the noise, {told}"
+    if ratio <= WORTH and not noise:
+        advice, told = f"run {quick.artifact.name}", f"against {exact.artifact.name}"
+    elif free and (noise or ratio * WORTH < 1):
+        advice = f"run either {quick.artifact.name} or {exact.artifact.name}"
+    else:
+        advice = f"keep float ({exact.artifact.name})"
+    between = f"; half of the rounds {low:.2f}x to {high:.2f}x" if low < high else ""
     return (
-        f"{library}: keep float ({exact.artifact.name}): {quick.artifact.name} takes {times}{lost}"
+        f"{library}: {advice}: {told} {ratio:.2f}x its time ({quick.milliseconds:.2f} against "
+        f"{exact.milliseconds:.2f} ms{between}){lost}; {HERE}"
     )
 
 
-def _lost(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """Say what int8 loses, where both were measured on the same pictures."""
+def _spread(quick: Timing, exact: Timing) -> tuple[float, float]:
+    """The quartiles of the ratio in single rounds; of one ratio alone, that."""
+    ratios = [a / b for a, b in zip(quick.rounds, exact.rounds, strict=False)]
+    low, high = np.quantile(ratios or [quick.milliseconds / exact.milliseconds], (0.25, 0.75))
+    return float(low), float(high)
+
+
+def _change(before: dict[str, Any], after: dict[str, Any]) -> tuple[float | None, str]:
+    """What int8 gains, and that in words; None where they were measured on other pictures."""
     for key, title in (("miou", "mIoU"), ("agreement", "agreement")):
         a, b = before.get(key), after.get(key)
         if isinstance(a, float) and isinstance(b, float) and before.get("on") == after.get("on"):
-            change = 100 * (b - a)
-            return f", {abs(change):.2f} points of {title} {'less' if change <= 0 else 'more'}"
-    return ""
+            change = b - a
+            if abs(change) < SEEN:
+                return change, f", the same {title}"
+            more = "more" if change > 0 else "less"
+            return change, f", {100 * abs(change):.2f} points of {title} {more}"
+    return None, ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,44 @@ def test_what_is_hardly_quicker_is_not_worth_its_error(int8: float, told: str) -
     assert "0.30 points of mIoU less" in said
 
 
+def noisy(precision: str, rounds: list[float], miou: float) -> Timing:
+    return replace(timing(precision, sorted(rounds)[2], miou=miou), rounds=tuple(rounds))
+
+
+@pytest.mark.parametrize(
+    ("rounds", "miou", "told"),
+    [
+        ([8.0, 9.0, 9.7, 11.0, 12.0], 0.9402, "run either tflite-int8 or tflite-fp32: no differ"),
+        ([8.0, 9.0, 9.7, 11.0, 12.0], 0.9380, "keep float (tflite-fp32): no difference in time"),
+        ([8.0, 9.0, 9.0, 11.0, 12.0], 0.9380, "keep float (tflite-fp32): no difference in time"),
+        ([9.55, 9.6, 9.7, 9.8, 9.9], 0.9402, "run either tflite-int8 or tflite-fp32: tflite-int8"),
+        ([10.1, 10.2, 10.2, 10.3, 10.3], 0.94, "run either tflite-int8 or tflite-fp32: tflite-"),
+        ([9.55, 9.6, 9.7, 9.8, 9.9], 0.9380, "keep float (tflite-fp32): tflite-int8 takes 0.97x"),
+        ([8.0, 8.1, 8.2, 8.3, 8.4], 0.9380, "run tflite-int8: against tflite-fp32 0.82x"),
+        ([11.0, 11.1, 11.2, 11.3, 11.4], 0.9402, "keep float (tflite-fp32): tflite-int8 takes"),
+    ],
+)
+def test_float_is_advised_only_where_int8_is_slower_or_loses_something(
+    rounds: list[float], miou: float, told: str
+) -> None:
+    (said,) = advice(noisy("fp32", [10.0] * 5, 0.94), noisy("int8", rounds, miou))
+    assert said.startswith(f"tflite, threads 1: {told}")
+    assert f"half of the rounds {rounds[1] / 10:.2f}x to {rounds[3] / 10:.2f}x" in said
+
+
+def test_the_noise_is_of_rounds_that_both_sides_had() -> None:
+    """A machine that slows down and recovers hits both: that is no noise of the ratio."""
+    wave = [10.0, 14.0, 20.0, 14.0, 10.0]
+    (said,) = advice(noisy("fp32", wave, 0.94), noisy("int8", [w / 2 for w in wave], 0.937))
+    assert said.startswith("tflite, threads 1: run tflite-int8") and "0.50x its time" in said
+
+
+def test_advice_is_of_this_machine_and_says_so() -> None:
+    """Also `bench --board X` on another machine, whose runtimes these are and whose times not."""
+    (said,) = advice(timing("fp32", 10.0), timing("int8", 5.0))
+    assert said.endswith("of this machine, not of another board")
+
+
 def test_int8_is_held_against_the_quickest_float() -> None:
     floats = [timing("fp32", 10.0, "openvino"), timing("fp16", 4.0, "openvino")]
     (said,) = advice(*floats, timing("int8", 5.0, "openvino"))
@@ -64,7 +103,7 @@ def test_a_bundle_is_measured_and_what_cannot_open_is_named(fake_bundle: Path) -
     absent = Runtime("fake", "fp16", {"threads": 1})
     found = compare(bundle, [*runtimes_of(bundle), absent])
     assert [t.artifact.name for t in found.timings] == ["fake-fp32", "fake-int8"]
-    assert all(t.milliseconds > 0 for t in found.timings)
+    assert all(t.milliseconds > 0 and len(t.rounds) >= 3 for t in found.timings)
     assert len(found.refusals) == 1 and "fp16" in found.refusals[0]
     written = found.to_dict()
     assert {"artifact", "bare_call_ms", "measured_on", "runtime"} <= written["timings"][0].keys()
