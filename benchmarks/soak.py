@@ -6,7 +6,8 @@ Frames of three sizes in turn, a person who walks, through one segmenter as it o
 smoother and contours included; resident memory and open descriptors are looked
 at forty times. Flat means: memory grows by less than 1 MB per 100,000 frames, no descriptor is
 added, and at the end a frame's median processor time is within a tenth of what a segmenter opened
-just then takes, the two taking turns: a machine that has slowed meanwhile slows both.
+just then takes, the two taking turns: a machine that has slowed meanwhile slows both. Of fewer than
+20,000 frames the growth is not judged: it would be that of the warm-up.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ STEPS = 16  # different frames of a size
 FPS = 30.0
 LOOKS = 40
 MAX_GROWTH = 1.0  # MB per 100,000 frames
+ENOUGH = 20_000  # frames that tell growth from what is filled once
 MAX_SLOWER = 1.10
 TURNS = 40  # of STEPS frames each, the old segmenter and a new one
 
@@ -60,6 +62,11 @@ class Soak:
         return slope(settled) * 100_000 * len(self.memory) / self.frames
 
     @property
+    def tells_growth(self) -> bool:
+        """Whether these are frames enough to judge the growth by."""
+        return self.frames >= ENOUGH
+
+    @property
     def slower(self) -> float:
         """A frame's time at the end over the time a new segmenter takes."""
         return self.old_ms / self.new_ms
@@ -68,7 +75,7 @@ class Soak:
     def complaints(self) -> list[str]:
         """One sentence per thing that is not flat; [] when all is well."""
         found = []
-        if self.growth >= MAX_GROWTH:
+        if self.tells_growth and self.growth >= MAX_GROWTH:
             found.append(f"memory grows by {self.growth:.2f} MB per 100,000 frames")
         if self.descriptors[-1] > self.descriptors[0]:
             found.append(f"descriptors grew from {self.descriptors[0]} to {self.descriptors[-1]}")
@@ -176,13 +183,17 @@ def main() -> int:
     with frames_bar("soaking", args.frames) as advance:
         found = soak(lambda: EdgeSegmenter.open(args.bundle), args.frames, progress=advance)
     print(f"{found.frames} frames in {found.seconds:.0f} s on {found.measured_on}")
+    grows = f"{found.growth:+.3f} MB per 100,000 frames"
+    if not found.tells_growth:
+        grows = f"too few frames to say how it grows (--frames {ENOUGH} or more)"
     print(f"memory {found.memory[0]:.1f} -> {found.memory[-1]:.1f} MB resident,", end=" ")
-    print(f"{found.growth:+.3f} MB per 100,000 frames; highest {max(found.memory):.1f} MB")
+    print(f"{grows}; highest {max(found.memory):.1f} MB")
     print(f"descriptors {found.descriptors[0]} -> {found.descriptors[-1]}")
     print(f"a frame {found.median_ms[0]:.2f} -> {found.median_ms[-1]:.2f} ms of processor time,")
     print(f"at the end {found.slower:.2f}x the time of a segmenter just opened")
     if args.json:
-        figures = {"growth_mb_per_100000": found.growth, "slower": found.slower}
+        growth = found.growth if found.tells_growth else None
+        figures = {"growth_mb_per_100000": growth, "slower": found.slower}
         args.json.write_text(json.dumps({**asdict(found), **figures}, indent=1) + "\n")
     for complaint in found.complaints:
         print(f"NOT FLAT: {complaint}")

@@ -90,6 +90,27 @@ def test_the_soak_sees_a_leak() -> None:
     assert Soak(20_000, 1.0, "here", settled, [5] * 40, flat, flat, 1.2, 1.0).complaints
 
 
+def test_a_short_soak_does_not_take_its_warm_up_for_a_leak() -> None:
+    flat = [1.0] * 40
+    warming = [100 + 0.02 * i for i in range(40)]  # 0.8 MB in all
+    short = Soak(2_000, 1.0, "here", warming, [5] * 40, flat, flat)
+    assert not short.complaints and not short.tells_growth
+    long = Soak(20_000, 1.0, "here", warming, [5] * 40, flat, flat)
+    assert "memory grows" in long.complaints[0]
+    assert Soak(2_000, 1.0, "here", warming, [5] * 39 + [6], flat, flat).complaints
+    assert Soak(2_000, 1.0, "here", warming, [5] * 40, flat, flat, 1.2, 1.0).complaints
+
+
+@pytest.mark.slow
+@needs_proc
+@needs_default
+def test_the_soaks_command_says_when_frames_are_too_few() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "soak.py"), "--frames", "80"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert "too few frames to say how it grows (--frames 20000 or more)" in done.stdout
+    assert "NOT FLAT: memory" not in done.stdout
+
+
 # --- threads --------------------------------------------------------------------------------------
 
 
