@@ -32,8 +32,9 @@ class Counters:
 
 @dataclass
 class Latency:
-    """How long calls took. buckets[i]: calls of at most BOUNDS[i] seconds and more than the bound
-    before it, the last one everything above. count: calls. total: seconds of all.
+    """How long calls took, to a mask or until it was given up as late. count: calls. total: seconds
+    of all. buckets[i]: calls of at most BOUNDS[i] seconds and more than the bound before it, the
+    last one everything above.
     """
 
     count: int = 0

@@ -3,11 +3,12 @@
     with Exporter(9102) as exporter:                http://127.0.0.1:9102/metrics
         exporter.watch(segmenter, name="door")
 
-    edge_seg_mask_seconds            histogram: how long calls of `segment` took
+    edge_seg_mask_seconds            histogram: how long calls of `segment` took, late ones included
     edge_seg_lost_frames_total       frames that got an error for a mask
     edge_seg_failures_total, _hangs_total, _stuck_total, _switches_total, _returns_total
     edge_seg_degraded                1 where the runtime in use is not the board's first choice
-    edge_seg_runtime_info            1; the version, board, runtime and artifact in its labels
+    edge_seg_runtime_info            1; the version, board, runtime, bundle and artifact in its
+                                     labels, and the beginning of that artifact's sha256
 
 Every series has the label `segmenter`. This machine alone can read it unless a host is given: it
 has no password. Nothing is sent anywhere. Needs prometheus_client: pip install "edge-seg[metrics]".
@@ -15,6 +16,7 @@ has no password. Nothing is sent anywhere. Needs prometheus_client: pip install 
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from itertools import accumulate
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from edge_seg.segmenter import EdgeSegmenter
 
 LOCALHOST = "127.0.0.1"
+DIGITS = 12  # of a sha256: as `edge-seg verify` and errors show it
 HELP = {
     "lost": ("edge_seg_lost_frames", "Frames that got an error for a mask"),
     "failures": ("edge_seg_failures", "Calls of a runtime that failed, retried ones included"),
@@ -78,6 +81,11 @@ class Exporter:
         with self._lock:
             self._watched[name] = segmenter
 
+    def unwatch(self, name: str = "") -> None:
+        """Show what was watched under that name no longer; nothing where there was none."""
+        with self._lock:
+            self._watched.pop(name, None)
+
     def collect(self) -> Iterator[Metric]:
         """Yield every series; called by prometheus_client, in a thread of its own."""
         from prometheus_client.core import (
@@ -89,22 +97,21 @@ class Exporter:
         with self._lock:
             watched = list(self._watched.items())
         masks = HistogramMetricFamily(
-            "edge_seg_mask_seconds", "How long a frame took to its mask", labels=["segmenter"]
+            "edge_seg_mask_seconds",
+            "How long a frame took to its mask, or until its mask was given up as late",
+            labels=["segmenter"],
         )
         degraded = GaugeMetricFamily(
             "edge_seg_degraded",
             "1 where the runtime in use is not the board's first choice",
             labels=["segmenter"],
         )
-        about = ("segmenter", "version", "board", "runtime", "artifact")
+        about = ("segmenter", "version", "board", "runtime", "bundle", "artifact", "sha256")
         info = GaugeMetricFamily("edge_seg_runtime_info", "What is in use", labels=about)
         for name, segmenter in watched:
             _fill(masks, name, segmenter.latency)
             degraded.add_metric([name], segmenter.degraded)
-            board = segmenter.board.name if segmenter.board else ""
-            artifact = segmenter.artifact.name if segmenter.artifact else ""
-            runtime = str(segmenter.runtime or "")
-            info.add_metric([name, __version__, board, runtime, artifact], 1)
+            info.add_metric([name, __version__, *_in_use(segmenter)], 1)
         yield from (masks, degraded, info)
         for field, (series, text) in HELP.items():
             counter = CounterMetricFamily(series, text, labels=["segmenter"])
@@ -128,6 +135,24 @@ class Exporter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _in_use(segmenter: EdgeSegmenter) -> tuple[str, ...]:
+    """Board, runtime, bundle, artifact and its digest; "" for what it was opened without."""
+    board, bundle, artifact = segmenter.board, segmenter.bundle, segmenter.artifact
+    return (
+        board.name if board else "",
+        str(segmenter.runtime or ""),
+        bundle.name if bundle else "",
+        artifact.name if artifact else "",
+        _digest([part.sha256 for part in artifact.files]) if artifact else "",
+    )
+
+
+def _digest(digests: list[str]) -> str:
+    """The beginning of a file's sha256; of several files, of the sha256 of theirs in a row."""
+    whole = "".join(digests)
+    return (whole if len(digests) == 1 else hashlib.sha256(whole.encode()).hexdigest())[:DIGITS]
 
 
 def _fill(family: HistogramMetricFamily, name: str, latency: Latency) -> None:

@@ -25,7 +25,15 @@ import numpy as np
 
 from edge_seg import board as board_module
 from edge_seg import contours, pixels
-from edge_seg.backends import Backend, Progress, entry, find_library, open_backend, readers
+from edge_seg.backends import (
+    MAX_THREADS,
+    Backend,
+    Progress,
+    entry,
+    find_library,
+    open_backend,
+    readers,
+)
 from edge_seg.board import Board, Runtime
 from edge_seg.bundle import Artifact, ModelBundle, locate
 from edge_seg.cache import cache_folder
@@ -39,6 +47,7 @@ from edge_seg.errors import (
     UnknownBoard,
 )
 from edge_seg.pixels import Mask, Picture
+from edge_seg.ranges import within
 from edge_seg.smoothing import DEFAULT, Smoother, checked_time, resolve
 from edge_seg.supervision import Choice, Policy, Supervisor
 
@@ -56,7 +65,8 @@ class EdgeSegmenter:
     One thread at a time: `segment` refuses a second one; two segmenters do not disturb each other.
     Use `EdgeSegmenter.open`, or `EdgeSegmenter.on` for a backend that is already open.
 
-    latency: how long calls of `segment` took (edge_seg.counters.Latency).
+    latency: how long calls of `segment` took, those whose mask was late included
+    (edge_seg.counters.Latency). bundle, board: what it was opened with, or None (`on`).
     """
 
     def __init__(
@@ -67,6 +77,7 @@ class EdgeSegmenter:
         smoother: Smoother | str | None = None,
         edges: bool = False,
         board: Board | None = None,
+        bundle: ModelBundle | None = None,
     ) -> None:
         pixels.check_format(format)
         self.format = format
@@ -77,6 +88,7 @@ class EdgeSegmenter:
         # Reentrant: a Ctrl-C between taking it and `try` must not shut its own thread out for good.
         self._turn = threading.RLock()
         self.board = board
+        self.bundle = bundle
         self.latency = Latency()
         self._engines = engines
         self._engine = engines.engine
@@ -111,13 +123,14 @@ class EdgeSegmenter:
         frozen outputs, wait for as long as a call takes.
         cache: the folder of what is built for this machine (see `edge-seg prepare`).
 
-        Raises BundleError, UnknownBoard, FrameError for a format, smoother or policy that is none,
-        and BackendUnavailable listing every refusal.
+        Raises BundleError, UnknownBoard, FrameError for a format, number of threads, smoother,
+        edges or policy that is none, and BackendUnavailable listing every refusal.
 
         >>> segmenter = EdgeSegmenter.open("my-bundle", board="rpi5")     # doctest: +SKIP
         """
         pixels.check_format(format)
         smoother = resolve(smoother)  # refused before a device is taken
+        edges, threads = _checked_edges(edges), _checked_threads(threads)
         _check_policy(policy)
         loaded = bundle if isinstance(bundle, ModelBundle) else _load(bundle)
         chosen = _board(board)
@@ -131,7 +144,8 @@ class EdgeSegmenter:
                 f"found none that works here:\n{refusals}\n"
                 f"see `edge-seg doctor --board {chosen.name}`"
             ) from refusals
-        segmenter = cls(engines, format=format, smoother=smoother, edges=edges, board=chosen)
+        about: dict[str, Any] = {"edges": edges, "board": chosen, "bundle": loaded}
+        segmenter = cls(engines, format=format, smoother=smoother, **about)
         if segmenter.degraded:
             told = (chosen.name, segmenter.runtime, segmenter.reason)
             log.warning("%s: running on %s, because %s", *told)
@@ -162,6 +176,18 @@ class EdgeSegmenter:
     @smoother.setter
     def smoother(self, smoother: Smoother | str | None) -> None:
         self._smoother = resolve(smoother)
+
+    @property
+    def edges(self) -> bool:
+        """Whether masks are brought to the picture's contours.
+
+        Raises FrameError when set to anything but True or False.
+        """
+        return self._edges
+
+    @edges.setter
+    def edges(self, edges: bool) -> None:
+        self._edges = _checked_edges(edges)
 
     @property
     def cadence(self) -> Cadence | None:
@@ -267,7 +293,11 @@ class EdgeSegmenter:
         picture, placement = pixels.prepare(frame, self.spec, format=format)
         tick("prepare")
         self._follow(frame, timestamp)
-        mask = self._mask((picture, placement), timestamp, dtype, tick)
+        try:
+            mask = self._mask((picture, placement), timestamp, dtype, tick)
+        except MaskLate:
+            self.latency.add(time.perf_counter() - began)  # the caller waited for it all the same
+            raise
         full = pixels.restore(mask, placement, self.spec, size=wanted, out=out)
         tick("restore")
         seconds = time.perf_counter() - began
@@ -483,6 +513,25 @@ def _board(board: str | os.PathLike[str] | Board) -> Board:
             '"auto" finds out'
         )
     return board_module.resolve(board if isinstance(board, Board) else os.fspath(board))
+
+
+def _checked_edges(edges: object) -> bool:
+    if not isinstance(edges, (bool, np.bool_)):
+        raise FrameError(
+            f"wanted edges as True or False, found {edges!r:.60}; False enlarges masks as they are"
+        )
+    return bool(edges)
+
+
+def _checked_threads(threads: object) -> int | None:
+    if threads is None:
+        return None
+    if not within(threads, 1, MAX_THREADS, whole=True):
+        raise FrameError(
+            f"wanted threads as a whole number of 1 to {MAX_THREADS}, found {threads!r:.60}; None "
+            "leaves the number to the board"
+        )
+    return int(threads)  # type: ignore[call-overload,no-any-return]
 
 
 def _check_policy(policy: object) -> None:

@@ -61,7 +61,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "stability": ("errors", "metrics"),
     "segmenter": (
         *("errors", "spec", "bundle", "pixels", "smoothing", "backends", "board", "cache"),
-        *("contours", "cadence", "counters", "engine", "supervision", "camera"),
+        *("contours", "cadence", "counters", "engine", "supervision", "camera", "ranges"),
     ),
     "evaluation": ("errors", "metrics", "stability", "segmenter"),
     "comparison": ("errors", "bundle", "backends", "board", "segmenter", "machine"),

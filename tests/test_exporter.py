@@ -13,13 +13,17 @@ import pytest
 
 from edge_seg import EdgeSegmenter
 from edge_seg.board import Board, Runtime
+from edge_seg.bundle import sha256_of
 from edge_seg.counters import BOUNDS, Latency
-from edge_seg.errors import BackendUnavailable, OutputError
+from edge_seg.errors import BackendUnavailable, MaskLate, OutputError
+from edge_seg.spec import InputSpec
+from edge_seg.supervision import Policy
+from tests.conftest import make_fake_bundle
 
 pytest.importorskip("prometheus_client", reason='pip install "edge-seg[metrics]"')
 from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
 
-from edge_seg.exporter import Exporter  # noqa: E402
+from edge_seg.exporter import Exporter, _digest  # noqa: E402
 
 FRAME = np.zeros((48, 64, 3), np.uint8)
 
@@ -65,6 +69,66 @@ def test_several_segmenters_under_their_names(fake_bundle: Path, fake_board: Pat
         shown = read(exporter)
     assert shown["edge_seg_mask_seconds_count", "front", ""] == 2
     assert shown["edge_seg_mask_seconds_count", "back", ""] == 5
+
+
+def in_use(exporter: Exporter) -> list[dict[str, str]]:
+    """Return the labels of every edge_seg_runtime_info."""
+    with urllib.request.urlopen(exporter.address, timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        info = next(f for f in families if f.name == "edge_seg_runtime_info")
+    return [dict(sample.labels) for sample in info.samples]
+
+
+def test_a_rollout_can_be_verified(tmp_path: Path, fake_board: Path) -> None:
+    """The same network's next version, under the same name: its digest is another one."""
+    seen = []
+    with Exporter(0) as exporter:
+        for side in (32, 64):
+            folder = tmp_path / f"{side}"
+            folder.mkdir()
+            bundle = make_fake_bundle(folder, InputSpec(side, side))
+            segmenter = EdgeSegmenter.open(folder, board=str(fake_board))
+            exporter.watch(segmenter, name="door")
+            assert segmenter.artifact is not None
+            (labels,) = in_use(exporter)
+            assert labels["bundle"] == bundle.name
+            assert labels["artifact"] == segmenter.artifact.name
+            assert labels["sha256"] == sha256_of(folder / segmenter.artifact.file)[:12]
+            seen.append(labels["sha256"])
+            segmenter.close()
+    assert seen[0] != seen[1]
+
+
+def test_weights_beside_the_network_count_for_its_digest() -> None:
+    """OpenVINO's .xml is the same for two trainings of one network."""
+    assert len({_digest(["a" * 64, weights * 64]) for weights in "bc"}) == 2
+
+
+def test_what_is_unwatched_is_gone_and_the_rest_stays(fake_bundle: Path, fake_board: Path) -> None:
+    with Exporter(0) as exporter:
+        with EdgeSegmenter.open(fake_bundle, board=str(fake_board)) as segmenter:
+            exporter.watch(segmenter, name="front")
+            exporter.watch(segmenter, name="back")
+            exporter.unwatch("front")
+            exporter.unwatch("front")  # gone already
+            assert {name for _, name, _ in read(exporter)} == {"back"}
+
+
+def test_late_masks_count_for_as_long_as_they_were_waited_for(fake_bundle: Path) -> None:
+    """Else the times look best when every mask is late."""
+    hangs = Runtime("fake", "int8", {"fault": "hangs", "after": 2})  # two when it opens
+    board = Board("b", "B", (), {}, (hangs,))
+    policy = Policy(deadline=0.1, misses=1000)
+    with Exporter(0) as exporter:
+        segmenter = EdgeSegmenter.open(fake_bundle, board=board, policy=policy)
+        exporter.watch(segmenter)
+        for _ in range(2):
+            with pytest.raises(MaskLate):
+                segmenter.segment(FRAME)
+        shown = read(exporter)
+        assert shown["edge_seg_mask_seconds_count", "", ""] == 2
+        assert shown["edge_seg_mask_seconds_bucket", "", "0.05"] == 0
+        assert 0.2 <= shown["edge_seg_mask_seconds_sum", "", ""] < 2
 
 
 def test_only_this_machine_can_read_it_unless_told_otherwise() -> None:

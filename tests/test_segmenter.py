@@ -56,6 +56,32 @@ def test_the_mask_is_where_the_person_is(segmenter: EdgeSegmenter, size: tuple[i
         assert mask[:, -margin:].min() > 0.95
 
 
+@pytest.mark.parametrize("threads", [0, -1, 257, 1.5, True, "two", float("nan")])
+def test_a_number_of_threads_that_is_none_is_one_sentence(
+    threads: Any, fake_bundle: Path, fake_board: Path
+) -> None:
+    with pytest.raises(FrameError, match="wanted threads as a whole number of 1 to 256") as caught:
+        EdgeSegmenter.open(fake_bundle, board=str(fake_board), threads=threads)
+    assert "\n" not in str(caught.value) and "doctor" not in str(caught.value)
+
+
+def test_threads_override_the_boards_and_may_be_numpys(fake_bundle: Path, fake_board: Path) -> None:
+    with EdgeSegmenter.open(fake_bundle, board=str(fake_board), threads=np.int64(2)) as opened:
+        assert opened.runtime is not None and opened.runtime.options["threads"] == 2
+        assert not opened.degraded
+
+
+@pytest.mark.parametrize("edges", ["off", "on", 0, 1, None])
+def test_edges_that_are_neither_on_nor_off_are_refused(
+    edges: Any, segmenter: EdgeSegmenter, fake_bundle: Path, fake_board: Path
+) -> None:
+    with pytest.raises(FrameError, match="wanted edges as True or False"):
+        EdgeSegmenter.open(fake_bundle, board=str(fake_board), edges=edges)
+    with pytest.raises(FrameError, match="wanted edges as True or False"):
+        segmenter.edges = edges
+    assert segmenter.edges is True
+
+
 def test_float_and_int8_agree(fake_bundle: Path) -> None:
     bundle = ModelBundle.load(fake_bundle)
     frame = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
@@ -239,12 +265,6 @@ def test_an_artifact_of_another_form_than_the_bundle_says_is_a_refusal(
     segmenter = EdgeSegmenter.open(fake_bundle, board=str(fake_board))
     assert segmenter.degraded and "64x96x3" in segmenter.reason
     assert segmenter.segment(half_bright()).shape == (48, 64)
-
-
-def test_threads_override_the_board_s(fake_bundle: Path, fake_board: Path) -> None:
-    with pytest.raises(BackendUnavailable, match="threads"):
-        EdgeSegmenter.open(fake_bundle, board=str(fake_board), threads=0)
-    assert EdgeSegmenter.open(fake_bundle, board=str(fake_board), threads=2).degraded is False
 
 
 def test_an_unknown_board_and_a_missing_bundle(fake_bundle: Path, tmp_path: Path) -> None:
