@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import resource
@@ -22,6 +23,7 @@ pytest.importorskip("tensorboard")
 
 from edge_seg.calibration.dataset import read_list  # noqa: E402
 from edge_seg.cli import main  # noqa: E402
+from edge_seg.cli.train import _store  # noqa: E402
 from edge_seg.errors import DatasetError, OutputError  # noqa: E402
 from edge_seg.training import checkpoint, fit  # noqa: E402
 from edge_seg.training.augment import Renderer, mixture_of  # noqa: E402
@@ -43,6 +45,8 @@ SMALL = {
     "judge_every": 4,
     "bf16": False,
 }
+# A run that would go on for minutes, and is saved by what the test does alone.
+UNSAVED = SMALL | {"steps": 5000, "save_every": 5000, "judge_every": 5}
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +185,102 @@ def test_a_run_killed_at_any_moment_resumes_bit_equal(toys: Path, tmp_path: Path
     subprocess.run(last, check=True, env=environment, capture_output=True, timeout=300)
     one, other = weights(whole), weights(broken)
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def interrupted(line: list[str], out: Path, *numbers: signal.Signals) -> tuple[int, str]:
+    """Start a run, wait for its first judgement, send signals to all its processes at once."""
+    # A shell that starts CI in the background hands down SIGINT as ignored: a terminal does not.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    running = subprocess.Popen(
+        line,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heard,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 300
+    while not (out / "history.jsonl").is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for number in numbers:
+        os.killpg(running.pid, number)
+    _, said = running.communicate(timeout=300)
+    return running.returncode, said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("numbers", "workers", "code"),
+    [((signal.SIGINT,), 0, 130), ((signal.SIGTERM, signal.SIGTERM), 2, 143)],
+)
+def test_ctrl_c_and_sigterm_keep_every_step_that_was_done(
+    toys: Path, tmp_path: Path, numbers: tuple[signal.Signals, ...], workers: int, code: int
+) -> None:
+    """Though states are saved every 5,000 steps; what is kept is bit-equal to a run to there."""
+    settings = tmp_path / "recipe.json"
+    settings.write_text(json.dumps(UNSAVED))
+    more = ("--recipe", str(settings), "--workers", str(workers))
+    out = tmp_path / "run"
+    returned, said = interrupted(command(toys, out, *more), out, *numbers)
+    assert returned == code and "Traceback" not in said, said
+    at = checkpoint.load_tensors(out / fit.STATE)[1]["step"]
+    assert 5 <= at < 5000
+    assert f"stopped at step {at} of 5000; the same command goes on" in said
+    run = fit.Run(tmp_path, Recipe.from_dict(UNSAVED), place=ALONE)
+    pictures = Renderer(_store(find(toys), run), seed=0, mixture=mixture_of(run.recipe))
+    run.fit(pictures, no_judge, stop=lambda: run.step == at)
+    one, other = weights(out), weights(tmp_path)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_two_processes_stop_at_the_same_step(
+    toys: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    settings = tmp_path / "recipe.json"
+    settings.write_text(json.dumps(UNSAVED))
+    out = tmp_path / "two"
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    line += ["-m", "edge_seg", "train", "--data", str(toys), "--recipe", str(settings)]
+    _, said = interrupted([*line, "-o", str(out)], out, number)
+    at = checkpoint.load_tensors(out / fit.STATE)[1]["step"]
+    assert 5 <= at < 5000
+    assert said.count(f"stopped at step {at} of 5000; the same command goes on") == 2, said
+
+
+def test_a_run_asked_to_stop_goes_on_to_the_same_bits(toys: Path, tmp_path: Path) -> None:
+    """At a step at which nothing else would have been saved."""
+    train(tmp_path / "whole", toys, save_every=100)
+    (tmp_path / "stopped").mkdir()
+    recipe = Recipe.from_dict(SMALL | {"save_every": 100})
+    run = fit.Run(tmp_path / "stopped", recipe, place=ALONE)
+    run.fit(renderer(toys, tmp_path / "stopped"), no_judge, stop=lambda: run.step == 3)
+    assert (run.step, run.saved) == (3, 3)
+    assert checkpoint.load_tensors(tmp_path / "stopped" / fit.STATE)[1]["step"] == 3
+    assert train(tmp_path / "stopped", toys, save_every=100).step == 8
+    whole, stopped = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    assert whole.keys() == stopped.keys()
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+
+
+def test_slow_steps_are_saved_by_the_clock(
+    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fit.Run(tmp_path, Recipe.from_dict(SMALL | {"save_every": 100}), place=ALONE)
+    saved: list[int] = []
+
+    def hours_later(row: dict[str, float]) -> None:
+        saved.append(run.saved)
+        if row["step"] == 2:
+            monkeypatch.setattr(fit, "SAVE_AFTER", -1.0)
+        if row["step"] == 3:
+            monkeypatch.setattr(fit, "SAVE_AFTER", 600.0)
+
+    stop = run.recipe.steps - 3
+    run.fit(renderer(toys, tmp_path), no_judge, report=hours_later, stop=lambda: run.step == stop)
+    assert saved == [0, 0, 3, 3, 3]
 
 
 @pytest.mark.slow

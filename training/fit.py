@@ -13,6 +13,7 @@ import copy
 import json
 import math
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ BEST = "checkpoint.safetensors"
 WARM = "warm.safetensors"
 CLIP = 5.0  # of the gradient's norm
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of a parameter
+SAVE_AFTER = 600.0  # seconds since the last save, where steps are slow
 TRACE = 50  # steps between two points of TensorBoard's curves
 # How long a process waits for the others: a run at the lowest priority may be stopped for hours.
 PATIENCE = timedelta(days=2)
@@ -130,7 +132,20 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield (pictures, targets, weights), uint8, from step `start` to the end."""
     order = _Order(recipe, range(start, recipe.steps), place)
-    yield from DataLoader(_Samples(renderer), batch_sampler=order, num_workers=workers)
+    yield from DataLoader(
+        _Samples(renderer),
+        batch_sampler=order,
+        num_workers=workers,
+        worker_init_fn=_leave_signals,
+    )
+
+
+def _leave_signals(worker: int) -> None:
+    """Leave Ctrl-C and SIGTERM, sent to a whole group, to the process that trains: it needs its
+    workers to the end of the step, and ends them.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -194,6 +209,8 @@ class Run:
         )
         self.bf16 = recipe.bf16 and _computes_bfloat16(self.place.device)
         self.step = 0
+        self.saved = -1  # the step whose state is in the folder
+        self._saved_at = time.monotonic()
         self.best = -1.0
         self.loss = 0.0  # smoothed over steps
         self.tuning = False  # whether it begins with weights that are good already
@@ -215,8 +232,11 @@ class Run:
 
     def save(self) -> None:
         """Write the state; the one before stays whole until the new one is."""
-        if not self.place.leads:
-            return
+        if self.place.leads:
+            self._write_state()
+        self.saved, self._saved_at = self.step, time.monotonic()
+
+    def _write_state(self) -> None:
         tensors = {f"network.{n}": t for n, t in self.network.state_dict().items()}
         tensors |= {f"averaged.{n}": t for n, t in self.averaged.state_dict().items()}
         tensors |= {f"start.{n}": t for n, t in self._start.items()}
@@ -242,6 +262,7 @@ class Run:
         self._take_up(path, facts)
         with _stated(path, "the best judgement and the loss"):
             self.best, self.loss = _finite(facts["best"]), _finite(facts.get("loss", 0.0))
+        self.saved = self.step
         return True
 
     def _moments(self, path: Path, found: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
@@ -313,12 +334,15 @@ class Run:
         judge: Judge,
         *,
         report: Callable[[Row], None] = lambda row: None,
+        stop: Callable[[], bool] = lambda: False,
         workers: int = 0,
     ) -> None:
         """Train to the recipe's last step; save and judge on the way.
 
         report: called after every step with step, loss, lr, images_per_s, and the judgement's
-        figures when there was one. Raises TrainingStopped on a loss that is not finite.
+        figures when there was one. stop: asked after every step; where it says True, in any of the
+        processes, they all return, that step's state saved. Raises TrainingStopped on a loss that
+        is not finite.
         """
         model: nn.Module = self.network
         if self.place.world > 1:
@@ -331,7 +355,7 @@ class Run:
                 if self.tuning and not self.step:
                     self._judge({"step": 0.0}, judge)  # what it began with, to be improved on
                 self.save()  # from here on the run goes on from its folder alone
-        clock = time.perf_counter()
+        clock, self._saved_at = time.perf_counter(), time.monotonic()
         for pictures, targets, weights in batches(
             renderer, self.recipe, start=self.step, place=self.place, workers=workers
         ):
@@ -349,8 +373,23 @@ class Run:
             if board is not None and (self.step % TRACE == 0 or "miou" in row):
                 board.add(row)
             report(row)
+            if self._stops(stop()):
+                break
         if board is not None:
             board.close()
+
+    def _stops(self, asked: bool) -> bool:
+        """Whether any process was asked to stop: then all do, with the state of this step saved."""
+        if self.place.world > 1:
+            flag = torch.tensor(float(asked), device=self.place.device)
+            dist.all_reduce(flag, dist.ReduceOp.MAX)
+            asked = bool(flag)
+        if asked:
+            if self.saved != self.step:
+                self._stop_if_unsound()
+                self.save()
+            self.place.wait()  # none ends before the state is whole
+        return asked
 
     def _check_together(self) -> None:
         """Processes that stand at different steps would wait for each other for ever."""
@@ -446,6 +485,7 @@ class Run:
         last = self.step == self.recipe.steps
         judging = last or self.step % self.recipe.judge_every == 0
         saving = last or self.step % self.recipe.save_every == 0
+        saving = saving or time.monotonic() - self._saved_at > SAVE_AFTER
         if judging or saving:
             self._stop_if_unsound()
         if last and self._start:

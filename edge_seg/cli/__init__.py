@@ -105,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _say(str(error), exit_code(error))
     except KeyboardInterrupt as interrupt:
-        return _say("interrupted; nothing half-written is left", interrupted(interrupt))
+        said = str(interrupt) or "interrupted; nothing half-written is left"
+        return _say(said, interrupted(interrupt))
     except BrokenPipeError:
         # The reader went away (`| head`). Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

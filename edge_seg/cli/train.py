@@ -14,7 +14,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edge_seg.cli import Terminated, arguments
-from edge_seg.errors import DatasetError, OutputError
+from edge_seg.errors import DatasetError, EdgeSegError, OutputError
 
 if TYPE_CHECKING:
     from edge_seg.training.collection import Collection
@@ -154,9 +154,16 @@ class _Stop:
     ) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
-        unfinished = self._training.step < self._training.recipe.steps
-        if kind is None and self._came is not None and unfinished:
+        if self._came is None or (kind is None and self._is_done()):
+            return
+        # A signal to all processes may have ended a worker before that could leave it to us.
+        if kind is None or (
+            isinstance(error, RuntimeError) and not isinstance(error, EdgeSegError)
+        ):
             raise Terminated if self._came[0] == signal.SIGTERM else KeyboardInterrupt
+
+    def _is_done(self) -> bool:
+        return self._training.step >= self._training.recipe.steps
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         place = self._training.place
