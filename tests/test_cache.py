@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -28,6 +29,79 @@ def test_what_was_written_is_read(entry: Path) -> None:
 def test_the_folder_is_its_owners_alone(entry: Path) -> None:
     assert entry.parent.stat().st_mode & 0o077 == 0
     assert entry.stat().st_mode & 0o077 == 0
+
+
+def test_every_folder_that_was_not_there_is_its_owners_alone(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        write_entry(tmp_path / "home" / ".cache" / "edge-seg" / "tensorrt" / "a", b"", FACTS)
+    finally:
+        os.umask(before)
+    made = [path for path in (tmp_path / "home").rglob("*") if path.is_dir()]
+    modes = {path.name: path.stat().st_mode & 0o777 for path in [tmp_path / "home", *made]}
+    assert set(modes) == {"home", ".cache", "edge-seg", "tensorrt"}
+    assert set(modes.values()) == {0o700}
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_folder_that_others_can_write_to_is_used_and_said_once(
+    entry: Path, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = entry.parents[level]
+    folder.chmod(0o757)
+    for _ in range(2):
+        assert read_entry(entry, FACTS) is not None
+    (said,) = caplog.messages
+    assert said.startswith(f"{folder}: wanted") and "everybody" in said and "chmod" in said
+
+
+def test_a_folder_of_another_user_is_used_and_said(
+    entry: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("root alone can give a folder away")
+    os.chown(entry.parent, 12345, -1)
+    assert read_entry(entry, FACTS) is not None
+    assert "user 12345" in caplog.text
+
+
+def test_a_folder_of_root_is_used_without_a_word(
+    entry: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image is made by root, and runs as somebody else."""
+    if entry.stat().st_uid != 0:
+        pytest.skip("this is not root")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert read_entry(entry, FACTS) is not None
+    assert not caplog.text
+
+
+def test_facts_that_could_not_be_read_again_are_not_written(entry: Path) -> None:
+    with pytest.raises(OutputError, match=f"up to {MAX_HEAD_BYTES} bytes of facts"):
+        write_entry(entry.with_name("b"), b"x", FACTS | {"able": "x" * MAX_HEAD_BYTES})
+    assert [p.name for p in entry.parent.iterdir()] == ["a.engine"]
+
+
+def test_of_other_versions_the_newest_is_kept_for_a_way_back(entry: Path) -> None:
+    folder, facts = entry.parent, FACTS | {"model": "b" * 64}
+    for number in range(5):
+        name = folder / f"v{number}.engine"
+        write_entry(name, b"x", facts | {"version": number}, versions=("version",))
+        os.utime(name, (number, number))
+    write_entry(folder / "other-gpu", b"x", facts | {"version": 1, "gpu": "Thor"})
+    (folder / "notes.txt").write_text("somebody else's\n")
+    write_entry(folder / "new.engine", b"x", facts | {"version": 9}, versions=("version",))
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"a.engine", "new.engine", "v4.engine", "other-gpu", "notes.txt"}
+
+
+def test_what_a_writer_left_when_the_power_went_is_removed(entry: Path) -> None:
+    old, young = entry.parent / ".a.engine.x.part", entry.parent / ".a.engine.y.part"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    write_entry(entry, b"x", FACTS)
+    assert {path.name for path in entry.parent.iterdir()} == {"a.engine", young.name}
 
 
 def test_an_entry_that_is_not_there_is_none_without_a_word(

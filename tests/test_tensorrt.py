@@ -210,6 +210,30 @@ def test_another_tensorrt_another_model_are_other_engines(
     assert built(vendor) == len(list((cache / "tensorrt").iterdir())) == 3
 
 
+def test_a_module_with_other_multiprocessors_has_an_engine_of_its_own(
+    onnx_file: Path, vendor: Any, cuda_library: Any, tmp_path: Path
+) -> None:
+    """Every Orin is called "Orin" and has compute capability 8.7."""
+    cache = tmp_path / "cache"
+    open_backend("tensorrt", onnx_file, cache=cache).close()
+    cuda_library.standin_multiprocessors(16)
+    open_backend("tensorrt", onnx_file, cache=cache).close()
+    names = sorted(entry.name for entry in (cache / "tensorrt").iterdir())
+    assert built(vendor) == len(names) == 2
+    assert "sm_87-16-SM-" in names[0] and "sm_87-8-SM-" in names[1]
+
+
+def test_what_tensorrt_warns_of_when_it_loads_an_engine_is_said(
+    onnx_file: Path, vendor: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    vendor.standin_warns.append("Using an engine plan file across different models of devices")
+    cache = tmp_path / "cache"
+    open_backend("tensorrt", onnx_file, cache=cache).close()
+    assert "models of devices" not in caplog.text, "what is built here fits"
+    open_backend("tensorrt", onnx_file, cache=cache).close()
+    assert built(vendor) == 1 and "models of devices" in caplog.text
+
+
 def test_an_int8_network_carries_its_precision_itself(tmp_path: Path, vendor: Any) -> None:
     onnx = pytest.importorskip("onnx")
     from edge_seg.converters import qdq

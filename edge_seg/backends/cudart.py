@@ -23,7 +23,8 @@ LIBRARIES = (
     *("/usr/local/cuda/lib64/libcudart.so", "/usr/local/cuda/lib/libcudart.so"),
 )
 TO_DEVICE, TO_HOST = 1, 2  # enum cudaMemcpyKind
-MAJOR, MINOR = 75, 76  # enum cudaDeviceAttr: of the compute capability
+# enum cudaDeviceAttr: of the compute capability, cudaDevAttrMultiProcessorCount
+MAJOR, MINOR, MULTIPROCESSORS = 75, 76, 16
 NON_BLOCKING = 1  # cudaStreamNonBlocking: does not wait for the legacy default stream
 # cudaDeviceProp differs between versions and is about 1 KB; its first member always is the name.
 PROPERTIES_BYTES, NAME_BYTES = 16384, 256
@@ -79,16 +80,21 @@ class CudaRuntime:
             raise BackendFailure(f"{name} failed: {words.decode(errors='replace')} ({code})")
 
     def gpu(self) -> str:
-        """Return the GPU's name and compute capability: "Orin sm_87"."""
+        """Return the GPU's name, compute capability and multiprocessors: "Orin sm_87 8 SM".
+
+        All modules of a family have one name and capability, an Orin Nano and an AGX Orin too. Not
+        the memory: on a Jetson a system's update changes what is left of it.
+        """
         properties = ctypes.create_string_buffer(PROPERTIES_BYTES)
         self.call("cudaGetDeviceProperties", properties, 0)
         name = properties.raw[:NAME_BYTES].split(b"\0")[0].decode(errors="replace")
-        digits = []
-        for attribute in (MAJOR, MINOR):
-            value = c_int()
-            self.call("cudaDeviceGetAttribute", byref(value), attribute, 0)
-            digits.append(str(value.value))
-        return f"{name} sm_{''.join(digits)}"
+        major, minor, count = map(self._attribute, (MAJOR, MINOR, MULTIPROCESSORS))
+        return f"{name} sm_{major}{minor} {count} SM"
+
+    def _attribute(self, number: int) -> int:
+        value = c_int()
+        self.call("cudaDeviceGetAttribute", byref(value), number, 0)
+        return value.value
 
 
 class Stream:

@@ -150,12 +150,14 @@ class _Logger(trt.ILogger):
     def __init__(self) -> None:
         trt.ILogger.__init__(self)
         self._errors: deque[str] = deque(maxlen=3)
+        self.aloud = False  # its warnings too are for people
 
     def log(self, severity: Any, msg: str) -> None:
         """Take a message; called by TensorRT from any thread, where nothing may be raised."""
         if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
             self._errors.append(msg.strip())
-        log.debug("tensorrt: %s", msg)
+        warns = self.aloud and severity == trt.ILogger.WARNING
+        log.log(logging.WARNING if warns else logging.DEBUG, "tensorrt: %s", msg)
 
     def words(self) -> str:
         """Return the last errors and forget them."""
@@ -242,7 +244,7 @@ def _engine(
     entry = None if cache is None else Path(cache) / "tensorrt" / _entry_name(facts)
     kept = None if entry is None else read_entry(entry, facts)
     if kept is not None:
-        engine = runtime.deserialize_cuda_engine(kept)
+        engine = _loaded(runtime, kept)
         if engine is not None:
             return engine
         log.warning("%s: TensorRT does not take it; it is built again", entry)
@@ -260,10 +262,19 @@ def _engine(
         raise BackendUnavailable(f"{path}: TensorRT cannot open what it built: {_LOGGER.words()}")
     if entry is not None:
         try:
-            write_entry(entry, bytes(plan), facts)
+            write_entry(entry, bytes(plan), facts, versions=("tensorrt", "recipe"))
         except OutputError as error:
             log.warning("the engine is built anew at every start: %s", error)
     return engine
+
+
+def _loaded(runtime: Any, kept: bytes) -> Any:
+    """Return a kept engine, None where it is refused. What it warns of is said: another GPU."""
+    _LOGGER.aloud = True
+    try:
+        return runtime.deserialize_cuda_engine(kept)
+    finally:
+        _LOGGER.aloud = False
 
 
 def _entry_name(facts: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ static struct piece pieces[MEMORY];
 static struct stream streams[STREAMS];
 static char broken[8192];
 static int devices = 1, lost, left = -1; /* left: allocations that still succeed; -1 for all */
+static int multiprocessors = 8;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void rule(const char *text) {
@@ -76,7 +77,8 @@ int cudaGetDeviceProperties(void *out, int device) {
     return device == 0 ? SUCCESS : INVALID_VALUE;
 }
 int cudaDeviceGetAttribute(int *value, int attribute, int device) {
-    *value = attribute == 75 ? 8 : attribute == 76 ? 7 : -1;
+    /* compute capability 8.7, and as many multiprocessors as a test says */
+    *value = attribute == 75 ? 8 : attribute == 76 ? 7 : attribute == 16 ? multiprocessors : -1;
     return device == 0 && *value >= 0 ? SUCCESS : INVALID_VALUE;
 }
 int cudaMalloc(void **out, size_t size) { return allocate(out, size, 1); }
@@ -149,7 +151,9 @@ int standin_held(void) { /* pieces of memory and streams not given back */
     for (int i = 0; i < STREAMS; i++) count += streams[i].open;
     return count;
 }
+void standin_multiprocessors(int count) { multiprocessors = count; }
 void standin_reset(int gpus, int allocations) {
+    multiprocessors = 8;
     for (int i = 0; i < MEMORY; i++) { free(pieces[i].at); pieces[i].at = NULL; }
     memset(streams, 0, sizeof streams);
     broken[0] = 0; devices = gpus; left = allocations; lost = 0;

@@ -24,6 +24,7 @@ __version__ = "10.3.0"
 
 standin_broken: list[str] = []
 standin_calls: list[str] = []
+standin_warns: list[str] = []  # of an engine that is loaded
 standin_fail: set[str] = set()  # names of calls that shall fail as TensorRT lets them fail
 _WORK = ctypes.CFUNCTYPE(None, ctypes.c_long)
 
@@ -263,6 +264,8 @@ class Runtime:
         if not _called("deserialize_cuda_engine") or head + b"\n" != _head(model):
             _tell(self.logger, "Serialization assertion stdVersionRead == kVERSION failed.")
             return None
+        for text in standin_warns:
+            self.logger.log(ILogger.WARNING, text)
         return ICudaEngine(self, model)
 
 
