@@ -116,7 +116,10 @@ def _parse(path: Path) -> Board:
         if path.stat().st_size > MAX_BOARD_BYTES:
             raise BundleError(f"{where}: wanted a board file of a page, found a larger file")
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        repr(data)  # as a message may: it fails for integers of thousands of digits, too
+    except BundleError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(
             f"{where}: wanted a board file in TOML, found: {error}; correct it"
         ) from error

@@ -222,7 +222,10 @@ def load_spec(path: Path) -> tuple[InputSpec, OutputSpec]:
         if path.stat().st_size > MAX_SPEC_BYTES:
             raise BundleError(f"{path}: wanted a spec of a few lines, found a larger file")
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        repr(data)  # as a message may: it fails for integers of thousands of digits, too
+    except BundleError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: wanted a spec in TOML, found: {error}") from error
     return (
         InputSpec.from_dict(take(data, "input", dict, str(path)), f"{path} [input]"),

@@ -64,6 +64,9 @@ def test_an_unknown_board_is_answered_with_the_names_there_are() -> None:
     ("text", "names"),
     [
         ("title = ", "TOML"),
+        ("title = " + "1" * 5000, "TOML"),  # Python turns no more than 4300 digits into a number
+        ("title = 0x" + "f" * 5000, "TOML"),
+        ("# " + "x" * 70_000, "a larger file"),
         ('title = "x"\naliases = []\n', "runtime"),
         ('title = "x"\naliases = []\nruntime = []\n', "runtime"),
         ('title = "x"\naliases = []\n[[runtime]]\nbackend = "fake"\nprecision = "int9"\n', "int9"),

@@ -149,6 +149,8 @@ def test_a_spec_file_says_what_it_says(tmp_path: Path) -> None:
         GOOD.replace("channel = 1", "channel = 1.5"),
         "input = 3\noutput = 4\n",
         "x = " + "[" * 5000 + "]" * 5000,
+        GOOD.replace("channel = 1", "channel = " + "1" * 5000),
+        GOOD.replace("channel = 1", "channel = 0x" + "f" * 5000),
         "# " + "x" * 70_000,
     ],
 )
