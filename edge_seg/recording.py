@@ -1,7 +1,10 @@
-"""Writing what was made: a WebM video that browsers play, and one PNG per mask.
+"""Writing what was made: a WebM video that browsers play, pictures, and one PNG per mask.
 
     with VideoFile(path, fps=30) as video:      the file appears under its name when the block ends
         video.write(frame)                      uint8 (H, W, 3) BGR; the first sets the size
+    PictureFolder(folder).write(frame, name)    folder/name.png, whole
+    PictureFile(path).write(frame)              one PNG or JPEG, whole
+    MaskFolder(folder).write(mask, name)        folder/name.png, grey, whole
 
 OpenCV's writer reports nothing, not even a full disk. So the free space is watched while writing,
 and what lies on the disk is counted before it gets its name.
@@ -24,11 +27,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.errors import BackendFailure, CameraLost, OutputError
+from edge_seg.errors import BackendFailure, CameraError, OutputError
 
 Picture = NDArray[np.uint8]
 
 SUFFIX = ".webm"
+PICTURE_ENDS = (".png", ".jpg", ".jpeg")  # of one picture that is written
 # VP8: every browser plays it, and the pip wheels of OpenCV can encode it. VP9 is seven times
 # slower there, H.264 has no encoder in them.
 FOURCC = "VP80"
@@ -42,9 +46,9 @@ class VideoFile:
     """A WebM video being written beside its name.
 
     Leaving the `with` block finishes it and gives it its name: also on Ctrl-C, SIGTERM (where it
-    raises KeyboardInterrupt, as the command line's does) and where a camera or the last runtime is
-    lost, because what they cut short cannot be had again. Any other error removes it, and
-    what lay under the name before stays.
+    raises KeyboardInterrupt, as the command line's does), where a camera or the last runtime is
+    lost, and where a picture cannot be read: what they cut short may not be had again. Any other
+    error removes it, and what lay under the name before stays.
 
     frames: number written so far, then number in the finished file.
     """
@@ -171,7 +175,7 @@ class VideoFile:
     ) -> None:
         if error is None:
             self.finish()
-        elif isinstance(error, (KeyboardInterrupt, CameraLost, BackendFailure)):
+        elif isinstance(error, (KeyboardInterrupt, CameraError, BackendFailure)):
             self.finish(interrupted=True)
         else:
             self.discard()
@@ -215,39 +219,93 @@ def letterbox(frame: Picture, size: tuple[int, int]) -> Picture:
     return canvas
 
 
-class MaskFolder:
-    """A folder of masks: one 8-bit PNG per frame, named after the frame."""
+class PictureFolder:
+    """A folder of pictures: one PNG per frame, named after the frame. written: how many so far."""
+
+    what, option = "picture", "-o"
 
     def __init__(self, folder: Path) -> None:
         """Make the folder. Raises OutputError."""
         self.folder = Path(folder)
+        self.written = 0
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{self.folder}: wanted a folder for masks, found: {error.strerror}; "
-                "choose another --masks"
+                f"{self.folder}: wanted a folder for {self.what}s, found: {error.strerror}; "
+                f"choose another {self.option}"
             ) from error
 
-    def write(self, mask: NDArray[np.uint8], name: str) -> Path:
-        """Write a mask, uint8 (H, W) 0..255, as `name`.png; all of it or nothing.
+    def write(self, picture: Picture, name: str) -> Path:
+        """Write a picture, uint8 (H, W) or (H, W, 3) BGR, as `name`.png; all of it or nothing.
 
         Not forced onto the disk, which would cost more than a frame has: a power cut may take the
         last ones. Raises OutputError with the system's reason (a full disk).
         """
         path = self.folder / f"{name}.png"
-        part = self.folder / f".{name}.{os.getpid()}.part"
-        try:
-            part.write_bytes(cv2.imencode(".png", mask)[1].tobytes())
-            os.replace(part, path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                part.unlink()
-            raise OutputError(
-                f"{path}: wanted to write a mask, found: {error.strerror}; "
-                "free space or choose another --masks"
-            ) from error
+        _write_picture(path, picture, what=self.what, option=self.option)
+        self.written += 1
         return path
+
+
+class MaskFolder(PictureFolder):
+    """A folder of masks: one 8-bit grey PNG per frame, 0 to 255, named after the frame."""
+
+    what, option = "mask", "--masks"
+
+
+class PictureFile:
+    """One picture under a name that ends in .png or .jpg. written: 1 once it is there."""
+
+    def __init__(self, path: Path) -> None:
+        """Make its folder. Raises OutputError."""
+        self.path = Path(path)
+        self.written = 0
+        if self.path.suffix.lower() not in PICTURE_ENDS:
+            raise OutputError(
+                f"{self.path}: wanted a name ending in {', '.join(PICTURE_ENDS)}, found "
+                f"{self.path.suffix or 'no suffix'!r}; rename it"
+            )
+        if self.path.is_dir():
+            raise OutputError(f"{self.path}: wanted a file name, found a folder; add a name")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: wanted to write a picture there, found: {error.strerror}; "
+                "choose another -o"
+            ) from error
+
+    def write(self, picture: Picture, name: str = "") -> Path:
+        """Write a picture, uint8 (H, W, 3) BGR; all of it or nothing. name: not used.
+
+        Raises OutputError with the system's reason (a full disk).
+        """
+        _write_picture(self.path, picture, what="picture", option="-o")
+        self.written = 1
+        return self.path
+
+
+def _write_picture(path: Path, picture: Picture, *, what: str, option: str) -> None:
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part")
+    done, data = cv2.imencode(path.suffix.lower(), picture)
+    if not done:
+        height, width = picture.shape[:2]
+        raise OutputError(
+            f"{path}: wanted to write a {what} of {width}x{height}, found that this OpenCV cannot "
+            f"as {path.suffix}; write a PNG"
+        )
+    try:
+        part.write_bytes(data.tobytes())
+        os.replace(part, path)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: wanted to write a {what}, found: {error.strerror}; "
+            f"free space or choose another {option}"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def _umask() -> int:

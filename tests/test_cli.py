@@ -298,7 +298,7 @@ def test_a_source_that_cannot_be_opened(
     assert not (tmp_path / "out.webm").exists()
 
 
-def test_a_truncated_picture_ends_the_run_by_name_and_leaves_no_half_video(
+def test_a_truncated_picture_ends_the_run_by_name_and_what_was_made_is_kept(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "pictures"
@@ -309,9 +309,17 @@ def test_a_truncated_picture_ends_the_run_by_name_and_leaves_no_half_video(
     (folder / "2.png").write_bytes(whole[: len(whole) // 2])
     out, masks = tmp_path / "out.webm", tmp_path / "masks"
     assert run("--source", folder, "-o", out, "--masks", masks) == 2
-    assert "2.png" in capsys.readouterr().err
-    assert not out.exists() and not list(tmp_path.glob(".*"))
+    said = capsys.readouterr().err
+    assert "2.png" in said and f"{out} holds the 2 frames made so far" in said
+    assert f"{masks} holds the 2 masks made so far" in said
+    assert frames_in(out) == 2 and not list(tmp_path.glob(".*"))
     assert sorted(p.name for p in masks.iterdir()) == ["0.png", "1.png"]
+    before = out.read_bytes()
+    (folder / "0.png").write_bytes(whole[: len(whole) // 2])
+    assert run("--source", folder, "-o", out) == 2
+    assert "nothing was written" in capsys.readouterr().err and out.read_bytes() == before
+    assert run("--source", folder, "-o", f"{tmp_path}/d/") == 2
+    assert "nothing was written" in capsys.readouterr().err
 
 
 def test_a_background_picture_that_is_none(
@@ -573,7 +581,8 @@ def test_run_writes_a_mask_for_frames_the_network_does_not_see(
         assert mask[:, LEFT].min() > 250 and mask[:, RIGHT].max() < 5
     assert run("--source", clip, "--masks", tmp_path / "b", "--budget", 1e-6) == 0
     assert len(list((tmp_path / "b").glob("*.png"))) == 6
-    assert "budget of 1e-06 ms NOT kept" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "budget of 1e-06 ms NOT kept" in said and "the mean of the last 6 frames" in said
     with pytest.raises(SystemExit):
         run("--source", clip, "--masks", tmp_path / "n", "--budget", 0)
     assert "wanted milliseconds" in capsys.readouterr().err
@@ -614,7 +623,7 @@ def test_a_video_at_another_rate_than_its_source_is_said(
     assert run("--source", clip, "-o", tmp_path / "b.webm") == 0
     said = capsys.readouterr()
     assert "times the speed" not in said.err
-    assert "ms from a frame to its mask (mean), on fake int8" in said.out
+    assert "ms from a frame to its mask (mean of 6), on fake int8" in said.out
 
 
 @pytest.mark.slow

@@ -2,8 +2,9 @@
 
     open_source(source) -> Source       context manager and iterator of Shot
 
-Nothing is skipped in silence: whatever cannot be read raises CameraError and is named; what a live
-source drops is counted (`source.counters`).
+Nothing is skipped in silence: whatever cannot be read raises CameraError and is named; a folder's
+pictures of other formats are left out with one line that names them; what a live source drops is
+counted (`source.counters`).
 """
 
 from __future__ import annotations

@@ -20,12 +20,19 @@ log = logging.getLogger("edge_seg")
 Picture = NDArray[np.uint8]
 
 LIST_SUFFIXES = (".txt", ".lst", ".list")
+# Pictures whose size is not known before they take memory (`pictures.picture_size`), or that this
+# OpenCV may not read.
+OTHER_PICTURES = (
+    *(".tif", ".tiff", ".gif", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".jfif", ".jpe"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".psd", ".ppm", ".pgm", ".pnm", ".exr"),
+)
+FEW = 3  # names that a line about several files holds
 CLIP_FPS = 30.0  # frames/ of a clip carry no time
 PICTURE_FPS = 1.0  # unrelated pictures shown as a video: one a second
 CUT_SHORT = 0.9  # of the frames a header announces; headers of whole files are wrong by one or two
 VIDEO_FPS = 30.0  # where a container states none
 ON_DISK = (
-    "a video file, a folder of pictures, a clip folder with frames/, or a list file "
+    "a video file, a picture, a folder of pictures, a clip folder with frames/, or a list file "
     f"({', '.join(LIST_SUFFIXES)})"
 )
 
@@ -55,19 +62,36 @@ def _folder(path: Path, format: str, fps: float | None) -> Source:
     clip = path / "frames"
     folder, moving = (clip, True) if clip.is_dir() else (path, False)
     try:
-        found = [p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES]
+        files = sorted(folder.iterdir(), key=in_natural_order)
     except OSError as error:
         raise CameraError(
             f"{folder}: wanted a folder of pictures, found: {error.strerror}; check its permissions"
         ) from error
+    found = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES]
+    others = _others(files)
     if not found:
+        mend = f"{others}: convert them" if others else "none; check the path"
         raise CameraError(
-            f"{folder}: wanted pictures ({', '.join(PICTURE_SUFFIXES)}), found none; check the path"
+            f"{folder}: wanted pictures ({', '.join(PICTURE_SUFFIXES)}), found {mend}"
+        )
+    if others:
+        log.warning(
+            "%s: wanted pictures as %s, found %s: left out; convert them to have them too",
+            *(folder, ", ".join(PICTURE_SUFFIXES), others),
         )
     rate = fps or (CLIP_FPS if moving else PICTURE_FPS)
     describe = f"{path} ({len(found)} {'frames' if moving else 'pictures'})"
-    found.sort(key=in_natural_order)
     return _pictures(found, describe, format=format, fps=rate, moving=moving)
+
+
+def _others(files: list[Path]) -> str:
+    """Say which of a folder's files are pictures of formats that are not read; "" for none."""
+    names = [p.name for p in files if p.suffix.lower() in OTHER_PICTURES]
+    names = [name for name in names if not name.startswith(".")]
+    if not names:
+        return ""
+    more = ", ..." if len(names) > FEW else ""
+    return f"{len(names)} of other formats ({', '.join(names[:FEW])}{more})"
 
 
 def _list(path: Path, format: str, fps: float | None) -> Source:

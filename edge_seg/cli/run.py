@@ -1,4 +1,4 @@
-"""`edge-seg run [BUNDLE] --source S -o OUT.webm`: frames in, a video or masks out."""
+"""`edge-seg run [BUNDLE] --source S -o OUT`: frames in, a video, pictures or masks out."""
 
 from __future__ import annotations
 
@@ -8,29 +8,50 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edge_seg.cli import arguments, interrupted
+from edge_seg.cli import DONE, UNFINISHED, arguments, interrupted
 from edge_seg.cli.progress import frames_bar
-from edge_seg.errors import BackendFailure, CameraLost, MaskLate
+from edge_seg.errors import BackendFailure, CameraError, MaskLate
 
 if TYPE_CHECKING:
     from edge_seg.camera import Source
-    from edge_seg.recording import VideoFile
+    from edge_seg.recording import MaskFolder, PictureFile, PictureFolder, VideoFile
     from edge_seg.segmenter import EdgeSegmenter
 
 Composite = Callable[[Any, Any], Any]  # (frame, mask) -> frame
 UNKNOWN_FPS = 30.0  # of a camera that states no rate
+VIDEO, PICTURE, FOLDER = "a video", "one picture", "a folder"
+
+
+class Output(NamedTuple):
+    """What -o names. kind: VIDEO, PICTURE or FOLDER (of one picture per frame)."""
+
+    path: Path
+    kind: str
+
+
+@dataclass
+class Written:
+    """What a run writes. frames: read so far; late: of these, without a mask in time."""
+
+    video: VideoFile | None = None
+    pictures: PictureFolder | PictureFile | None = None
+    masks: MaskFolder | None = None
+    frames: int = 0
+    late: int = 0
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "run",
-        help="segment a camera, video, folder or list; write a video, or masks, or both",
-        description="Segment every frame of a source. -o writes a WebM with as many frames as were "
-        "read; --masks writes one 8-bit PNG per frame. Ctrl-C finishes the file.",
+        help="segment a camera, video, picture, folder or list; write a video, pictures or masks",
+        description="Segment every frame of a source. -o OUT.webm writes a video with as many "
+        "frames as were read, -o DIR/ one picture per frame, -o OUT.png the picture of one; "
+        "--masks writes one 8-bit PNG per frame. Ctrl-C finishes the file.",
     )
     arguments.add_bundle(parser)
     parser.add_argument(
@@ -38,8 +59,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         required=True,
         metavar="S",
         help="camera index (0), /dev/videoN, picamera2, csi://0, rtsp://..., http://..., "
-        "gst:ELEMENTS, fake:, a video, a folder of pictures, a clip folder with frames/, or a "
-        "list file",
+        "gst:ELEMENTS, fake:, a video, a picture, a folder of pictures, a clip folder with "
+        "frames/, or a list file",
     )
     arguments.add_board(parser)
     arguments.add_threads(parser)
@@ -49,8 +70,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--background",
         default="blur",
         metavar="blur|none|#RRGGBB|FILE",
-        help="what stands behind the person in the video: the blurred background (default), the "
-        "background as it is, a colour, or a picture",
+        help="what stands behind the person in what -o writes: the blurred background (default), "
+        "the background as it is, a colour, or a picture",
     )
     parser.add_argument(
         "--rotate",
@@ -73,8 +94,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         parser,
         "800 for videos and cameras, off for unrelated pictures, whose times come from --fps",
     )
-    parser.add_argument("-o", "--output", type=_webm, metavar="OUT.webm", help="the video to write")
-    parser.add_argument("--masks", type=Path, metavar="DIR", help="a folder for one PNG per frame")
+    _add_outputs(parser)
     parser.add_argument(
         "--metrics",
         type=arguments.endpoint,
@@ -85,43 +105,70 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run, parser=parser)
 
 
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=_output,
+        metavar="OUT.webm|OUT.png|DIR/",
+        help="the video to write; of a source of one picture, the picture (.png, .jpg); or a "
+        "folder (it is there, or ends with a slash) for one PNG per frame",
+    )
+    parser.add_argument("--masks", type=Path, metavar="DIR", help="a folder for one PNG per frame")
+
+
 def run(args: argparse.Namespace) -> int:
     """Segment every frame, write what was asked for, say how it went."""
     _check(args)
-    from edge_seg.recording import MaskFolder, VideoFile
-
     composite = _composite(args.background)
     cadence = arguments.cadence(args)
-    video: VideoFile | None = None
+    out = Written()
     source: Source | None = None
     began = time.monotonic()
     try:
         with ExitStack() as stack:
             source = stack.enter_context(_source(args))
-            _check_masks(args, source)
+            _check_names(args, source)
             segmenter = stack.enter_context(_segmenter(args))
             segmenter.cadence = cadence
             if args.metrics:
                 _show_counters(stack, args.metrics, segmenter)
-            masks = MaskFolder(args.masks) if args.masks else None
-            if args.output:
-                rate = args.fps or source.fps or UNKNOWN_FPS
-                video = stack.enter_context(VideoFile(args.output, fps=rate))
+            _open(out, args, source.fps, stack)
             began = time.monotonic()
-            done = _frames(args, source, segmenter, composite, video, masks)
+            _frames(args, source, segmenter, composite, out)
             seconds = time.monotonic() - began
-    except (KeyboardInterrupt, CameraLost, BackendFailure) as error:
-        kept = _kept(args, video) + _missed(source)
+    except (KeyboardInterrupt, CameraError, BackendFailure) as error:
+        if source is None and isinstance(error, CameraError):
+            raise
+        kept = _kept(out) + _missed(source)
         if not isinstance(error, KeyboardInterrupt):
             print(f"edge-seg: {kept}", file=sys.stderr)
             raise
         print(f"edge-seg: interrupted; {kept}", file=sys.stderr)
-        _warn_of_pace(source, video, time.monotonic() - began)
+        _warn_of_pace(source, out.video, time.monotonic() - began)
         return interrupted(error)
-    _report(args, video, done - segmenter.counters.lost, seconds)
-    _account(args, source, segmenter)
-    _warn_of_pace(source, video, seconds)
-    return 0
+    if out.late and out.late == out.frames:
+        _warn_of_nothing(args, out)
+        return UNFINISHED
+    _report(out, seconds)
+    _account(out, segmenter)
+    _warn_of_pace(source, out.video, seconds)
+    return DONE
+
+
+def _open(out: Written, args: argparse.Namespace, fps: float | None, stack: ExitStack) -> None:
+    """Open what is written. fps: the source's."""
+    from edge_seg.recording import MaskFolder, PictureFile, PictureFolder, VideoFile
+
+    if args.masks is not None:
+        out.masks = MaskFolder(args.masks)
+    if args.output is None:
+        return
+    path, kind = args.output
+    if kind == VIDEO:
+        out.video = stack.enter_context(VideoFile(path, fps=args.fps or fps or UNKNOWN_FPS))
+    else:
+        out.pictures = PictureFile(path) if kind == PICTURE else PictureFolder(path)
 
 
 def _source(args: argparse.Namespace) -> Source:
@@ -165,36 +212,35 @@ def _show_counters(stack: ExitStack, endpoint: tuple[str | None, int], segmenter
 
 
 def _frames(
-    args: argparse.Namespace,
-    source: Source,
-    segmenter: Any,
-    composite: Composite,
-    video: VideoFile | None,
-    masks: Any,
-) -> int:
-    """Segment and write every frame; returns how many there were.
+    args: argparse.Namespace, source: Source, segmenter: Any, composite: Composite, out: Written
+) -> None:
+    """Segment and write every frame.
 
     A mask that came too late (--deadline) is left out; a file's video repeats the frame before, or
     the first that has a mask, so that it keeps its length.
     """
-    done, owed, last = 0, 0, None
+    owed, last = 0, None
     timed = source.moving or args.smoothing is not None  # unrelated pictures stand alone
     with frames_bar(Path(source.describe).name, source.count) as advance:
-        for done, shot in enumerate(source, 1):
+        for shot in source:
+            name = shot.name if source.files is not None else f"{out.frames:06d}"
+            out.frames += 1
             advance()
             try:
                 mask = segmenter.segment_shot(shot, source, dtype="uint8", timed=timed)
-            except MaskLate:  # counted by the segmenter; said at the end
+            except MaskLate:
+                out.late += 1
                 owed += not source.live
-                if video is not None and last is not None:
-                    owed = _repeat(video, last, owed)
+                if out.video is not None and last is not None:
+                    owed = _repeat(out.video, last, owed)
                 continue
-            if masks is not None:
-                masks.write(mask, shot.name if source.files is not None else f"{done - 1:06d}")
-            if video is not None:
+            if out.masks is not None:
+                out.masks.write(mask, name)
+            if out.video is not None:
                 last = composite(shot.frame, mask)
-                owed = _repeat(video, last, owed + 1)
-    return done
+                owed = _repeat(out.video, last, owed + 1)
+            if out.pictures is not None:
+                out.pictures.write(composite(shot.frame, mask), name)
 
 
 def _repeat(video: VideoFile, frame: Any, times: int) -> int:
@@ -233,55 +279,108 @@ def _composite(background: str) -> Composite:
 # --- what is refused before anything is loaded --------------------------------------------------
 
 
-def _webm(text: str) -> Path:
-    if not text.lower().endswith(".webm"):
-        raise argparse.ArgumentTypeError(
-            f"wanted a name ending in .webm (the video is WebM), found {text!r}"
-        )
-    return Path(text)
+def _output(text: str) -> Output:
+    path = Path(text)
+    if text.endswith("/") or path.is_dir():
+        return Output(path, FOLDER)
+    ending = path.suffix.lower()
+    if ending == ".webm":
+        return Output(path, VIDEO)
+    if ending in (".png", ".jpg", ".jpeg"):  # recording.PICTURE_ENDS, without loading OpenCV yet
+        return Output(path, PICTURE)
+    raise argparse.ArgumentTypeError(
+        "wanted a name ending in .webm (a video), in .png or .jpg (one picture), or in a slash (a "
+        f"folder for one picture per frame), found {text!r}"
+    )
 
 
 def _check(args: argparse.Namespace) -> None:
     if args.output is None and args.masks is None:
-        args.parser.error("wanted -o OUT.webm or --masks DIR, found neither: nothing to write")
+        args.parser.error("wanted -o OUT or --masks DIR, found neither: nothing to write")
     if args.background.startswith("#") and not re.fullmatch(r"#[0-9a-fA-F]{6}", args.background):
         args.parser.error(f"wanted --background #RRGGBB, found {args.background!r}")
-    if args.output is not None and args.output.resolve() == Path(args.source).resolve():
-        args.parser.error(f"wanted another file than the source, found {args.output} for both")
+    if args.output is not None and args.output.path.resolve() == Path(args.source).resolve():
+        args.parser.error(
+            f"wanted another place than the source, found {args.output.path} for both; choose "
+            "another -o"
+        )
 
 
-def _check_masks(args: argparse.Namespace, source: Source) -> None:
-    """Refuse masks that would replace each other, a picture that is read, or a clip's labels."""
-    if args.masks is None:
+def _check_names(args: argparse.Namespace, source: Source) -> None:
+    """Refuse what would replace other output, a picture that is read, or a clip's labels."""
+    read = {path.resolve() for path in (*(source.files or ()), *source.labels)}
+    read.add(Path(args.background).resolve())
+    if args.masks is not None:
+        _check_folder(args, source, args.masks, "--masks", read)
+    if args.output is None or args.output.kind == VIDEO:
         return
+    path, kind = args.output
+    if kind == FOLDER:
+        _check_folder(args, source, path, "-o", read)
+        if args.masks is not None and args.masks.resolve() == path.resolve():
+            args.parser.error(f"wanted two folders for pictures and masks, found {path} for both")
+        return
+    if source.files is None or len(source.files) != 1:
+        args.parser.error(
+            f"wanted a source of one picture for -o {path}, found {source.describe}; name a folder "
+            f"for one picture per frame: -o {path.with_suffix('')}/"
+        )
+    if path.resolve() in read:
+        args.parser.error(f"wanted another file than those that are read, found {path}")
+
+
+def _check_folder(
+    args: argparse.Namespace, source: Source, folder: Path, option: str, read: set[Path]
+) -> None:
+    """Refuse a folder in which one PNG per frame would replace another or what is read."""
     labels = (Path(args.source) / "masks").resolve()
-    if args.masks.resolve() == labels and labels.is_dir():
-        args.parser.error(f"wanted another folder than the clip's labels, found {args.masks}")
+    if folder.resolve() == labels and labels.is_dir():
+        args.parser.error(f"wanted another folder than the clip's labels, found {folder}")
     seen: set[str] = set()
-    kept = {path.resolve() for path in (*(source.files or ()), *source.labels)}
     for path in source.files or ():
         if path.stem in seen:
             args.parser.error(
-                f"wanted pictures of different names for --masks, found {path.stem!r} twice in "
+                f"wanted pictures of different names for {option}, found {path.stem!r} twice in "
                 f"{source.describe}; rename one, or run them apart"
             )
         seen.add(path.stem)
-        if (args.masks / f"{path.stem}.png").resolve() in kept:
+    if source.files is None:  # numbered; of these only a background can be in the way
+        seen = {path.stem for path in read if re.fullmatch("[0-9]{6,}", path.stem)}
+    for name in sorted(seen):
+        if (folder / f"{name}.png").resolve() in read:
             args.parser.error(
-                f"wanted another folder than the pictures' or labels' own, found that the mask of "
-                f"{path.name} would replace one in {args.masks}; choose another --masks"
+                f"wanted another folder than the pictures' or labels' own, found that what is made "
+                f"of {name} would replace one in {folder}; choose another {option}"
             )
 
 
 # --- what is said at the end --------------------------------------------------------------------
 
 
-def _kept(args: argparse.Namespace, video: VideoFile | None) -> str:
-    if video is not None and video.frames:
-        return f"{video.path} holds the {video.frames} frames made so far"
-    if args.masks is not None:
-        return f"the masks made so far are in {args.masks}"
-    return "nothing was written"
+def _kept(out: Written) -> str:
+    said = []
+    if out.video is not None and out.video.frames:
+        said.append(f"{out.video.path} holds the {out.video.frames} frames made so far")
+    if out.pictures is not None and out.pictures.written:
+        said.append(_pictures(out.pictures, " made so far"))
+    if out.masks is not None and out.masks.written:
+        said.append(f"{out.masks.folder} holds the {out.masks.written} masks made so far")
+    late = f"; {out.late} masks came later than --deadline" if out.late else ""
+    return (", ".join(said) or _nothing(out)) + late
+
+
+def _nothing(out: Written) -> str:
+    place = getattr(out.video or out.pictures, "path", None)
+    older = f" (the older {place} is as it was)" if place is not None and place.exists() else ""
+    return f"nothing was written{older}"
+
+
+def _pictures(written: PictureFolder | PictureFile, so_far: str = "") -> str:
+    from edge_seg.recording import PictureFolder
+
+    if isinstance(written, PictureFolder):
+        return f"{written.folder} holds the {written.written} pictures{so_far}"
+    return f"{written.path} is made"
 
 
 def _missed(source: Source | None) -> str:
@@ -297,26 +396,44 @@ def _missed(source: Source | None) -> str:
     return said
 
 
-def _report(args: argparse.Namespace, video: VideoFile | None, done: int, seconds: float) -> None:
-    if video is not None and video.size is not None:
-        width, height = video.size
+def _report(out: Written, seconds: float) -> None:
+    if out.video is not None and out.video.size is not None:
+        (width, height), video = out.video.size, out.video
         print(f"{video.path}: {video.frames} frames, {width}x{height}, {video.fps:g} fps")
-    if args.masks is not None:
-        print(f"{args.masks}: {done} masks")
+    if out.pictures is not None:
+        print(_pictures(out.pictures))
+    if out.masks is not None:
+        print(f"{out.masks.folder}: {out.masks.written} masks")
+    done = out.frames - out.late
     print(f"{done / max(seconds, 1e-9):.1f} frames/s with reading and writing")
 
 
-def _account(args: argparse.Namespace, source: Source, segmenter: EdgeSegmenter) -> None:
+def _warn_of_nothing(args: argparse.Namespace, out: Written) -> None:
+    """Say why a run that came to its end has written nothing."""
+    print(
+        f"edge-seg: {_nothing(out)}: every mask came after --deadline {1e3 * args.deadline:g} ms, "
+        f"of {out.frames} frames; give it more time",
+        file=sys.stderr,
+    )
+
+
+def _account(out: Written, segmenter: EdgeSegmenter) -> None:
     """Say what the masks took, on what, and what was left out."""
-    latency, lost = segmenter.latency, segmenter.counters.lost
+    latency = segmenter.latency
     if latency.count:
         milliseconds = 1e3 * latency.total / latency.count
-        print(f"{milliseconds:.1f} ms from a frame to its mask (mean), on {segmenter.runtime}")
-    if lost:
         print(
-            f"edge-seg: {lost} masks were left out, which came later than --deadline",
-            file=sys.stderr,
+            f"{milliseconds:.1f} ms from a frame to its mask (mean of {latency.count}), on "
+            f"{segmenter.runtime}"
         )
+    if out.late:
+        said = f"{out.late} masks were left out, which came later than --deadline"
+        if 2 * out.late > out.frames:
+            said += (
+                f": more than half of the {out.frames}; what was written shows few of the frames: "
+                "give --deadline more time"
+            )
+        print(f"edge-seg: {said}", file=sys.stderr)
     from edge_seg.cadence import Budget
 
     cadence = segmenter.cadence
@@ -324,7 +441,10 @@ def _account(args: argparse.Namespace, source: Source, segmenter: EdgeSegmenter)
         said = f"the network on {cadence.seen} of {cadence.seen + cadence.left_out} frames"
         if isinstance(cadence, Budget):
             kept = "kept" if cadence.kept else "NOT kept"
-            said += f"; budget of {1e3 * cadence.seconds:g} ms {kept}: {1e3 * cadence.mean:.1f} ms"
+            said += (
+                f"; budget of {1e3 * cadence.seconds:g} ms {kept}: {1e3 * cadence.mean:.1f} ms, "
+                f"the mean of the last {cadence.mean_of} frames measured"
+            )
         print(said)
     elif cadence is not None:
         print(

@@ -1,0 +1,245 @@
+"""`edge-seg run` that writes pictures: one, a folder, what it never replaces; and late masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_seg.camera import open_source
+from edge_seg.cli import main
+from edge_seg.errors import CameraError
+from edge_seg.recording import frames_in
+
+GREEN = ("--background", "#00ff00")
+
+
+def _half_bright(path: Path, size: tuple[int, int] = (60, 80)) -> Path:
+    """A picture whose left half is a "person" to the fake network."""
+    picture = np.full((*size, 3), 30, np.uint8)
+    picture[:, : size[1] // 2] = 230
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), picture)
+    return path
+
+
+def _is_composite(path: Path, size: tuple[int, int] = (60, 80)) -> bool:
+    """The person as it was, before green."""
+    made = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert made is not None and made.shape == (*size, 3), path
+    left, right = made[:, :20].mean(axis=(0, 1)), made[:, -20:].mean(axis=(0, 1))
+    return bool(np.allclose(left, 230, atol=8) and np.allclose(right, (0, 255, 0), atol=8))
+
+
+@pytest.fixture
+def run(fake_bundle: Path, fake_board: Path) -> Callable[..., int]:
+    """`edge-seg run` with the fake bundle and board; a usage error is its exit code, too."""
+
+    def call(*arguments: object) -> int:
+        words = ["run", str(fake_bundle), "--board", str(fake_board), *map(str, arguments)]
+        try:
+            return main(words)
+        except SystemExit as left:
+            return int(left.code or 0)
+
+    return call
+
+
+@pytest.mark.parametrize("name", ["out.png", "new/out.jpg", "out.JPEG"])
+def test_one_picture_becomes_one_picture(
+    name: str, run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = _half_bright(tmp_path / "in" / "me.png"), tmp_path / name
+    assert run("--source", source, "-o", out, *GREEN) == 0
+    assert _is_composite(out)
+    kind = cv2.imread(str(out)) is not None and out.read_bytes()[:2]
+    assert kind == (b"\x89P" if name.endswith("png") else b"\xff\xd8")
+    assert [p.name for p in out.parent.iterdir() if p.is_file()] == [out.name]
+    assert str(out) in capsys.readouterr().out
+
+
+def test_a_folder_gets_one_picture_per_picture(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("b.jpg", "a.png"):
+        _half_bright(tmp_path / "in" / name)
+    made, masks = f"{tmp_path}/new/made/", tmp_path / "masks"
+    assert run("--source", tmp_path / "in", "-o", made, "--masks", masks, *GREEN) == 0
+    assert sorted(p.name for p in Path(made).iterdir()) == ["a.png", "b.png"]
+    assert all(_is_composite(p) for p in Path(made).iterdir())
+    assert sorted(p.name for p in masks.iterdir()) == ["a.png", "b.png"]
+    assert "holds the 2 pictures" in capsys.readouterr().out
+
+
+def test_a_video_becomes_numbered_pictures_in_a_folder_that_is_there(
+    run: Callable[..., int], tmp_path: Path
+) -> None:
+    video, made = tmp_path / "in.avi", tmp_path / "made"
+    made.mkdir()
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (80, 60))
+    for _ in range(3):
+        writer.write(cv2.imread(str(_half_bright(tmp_path / "frame.png"))))
+    writer.release()
+    assert run("--source", video, "-o", made, *GREEN) == 0
+    assert sorted(p.name for p in made.iterdir()) == [f"{i:06d}.png" for i in range(3)]
+    assert all(_is_composite(p) for p in made.iterdir())
+
+
+def test_a_picture_s_name_for_many_pictures_is_answered_with_a_folder(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.png", "b.png"):
+        _half_bright(tmp_path / "in" / name)
+    for source in (tmp_path / "in", "fake:size=64x48"):
+        assert run("--source", source, "-o", tmp_path / "out.png") == 2
+        said = capsys.readouterr().err
+        assert "source of one picture" in said and f"-o {tmp_path}/out/" in said
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_no_picture_that_is_read_is_ever_replaced(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, beach = _half_bright(tmp_path / "in" / "a.png"), _half_bright(tmp_path / "sea" / "b.png")
+    second = _half_bright(tmp_path / "sea" / "000000.png")
+    label = _half_bright(tmp_path / "labels" / "a.png")
+    _half_bright(tmp_path / "clip" / "frames" / "a.png")
+    (tmp_path / "clip" / "masks").mkdir()
+    (tmp_path / "set.txt").write_text("in/a.png labels/a.png\n")
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    before = {path: path.read_bytes() for path in (one, beach, second, label)}
+    for words in (
+        ("--source", one, "-o", one),
+        ("--source", one, "-o", tmp_path / "in"),
+        ("--source", tmp_path / "in", "-o", tmp_path / "in"),
+        ("--source", tmp_path / "in", "-o", tmp_path / "link"),
+        ("--source", one, "-o", beach, "--background", beach),
+        ("--source", "fake:size=64x48", "-o", tmp_path / "sea", "--background", second),
+        ("--source", tmp_path / "set.txt", "-o", tmp_path / "labels"),
+        ("--source", tmp_path / "clip", "-o", tmp_path / "clip" / "masks"),
+        ("--source", one, "-o", f"{tmp_path}/x/", "--masks", tmp_path / "x"),
+    ):
+        assert run(*words) == 2, words
+        assert "wanted " in capsys.readouterr().err
+    assert all(path.read_bytes() == data for path, data in before.items())
+    assert not list((tmp_path / "clip" / "masks").iterdir()) and not (tmp_path / "x").exists()
+
+
+def test_what_cannot_be_written_is_a_sentence(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = _half_bright(tmp_path / "in" / "a.png")
+    (tmp_path / "file").touch()
+    for name in ("file/", "file/out.png"):
+        assert run("--source", source, "-o", f"{tmp_path}/{name}") == 1
+        assert "choose another -o" in capsys.readouterr().err
+    assert run("--source", source, "-o", tmp_path / "out.gif") == 2
+    told = ".webm (a video), in .png or .jpg (one picture), or in a slash"
+    assert told in capsys.readouterr().err
+
+
+# --- masks that come too late -----------------------------------------------------------------
+
+
+def late(monkeypatch: pytest.MonkeyPatch, first: int) -> None:
+    """Let every mask but the first so many come too late, whatever the machine's speed."""
+    from edge_seg.errors import MaskLate
+    from edge_seg.segmenter import EdgeSegmenter
+
+    real, calls = EdgeSegmenter.segment_shot, [0]
+
+    def segment(self: EdgeSegmenter, *words: object, **named: object) -> object:
+        calls[0] += 1
+        if calls[0] > first:
+            raise MaskLate("wanted a mask in time, found none; try the next frame")
+        return real(self, *words, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(EdgeSegmenter, "segment_shot", segment)
+
+
+@pytest.fixture
+def eight(tmp_path: Path) -> Path:
+    """A clip of eight frames."""
+    for name in "abcdefgh":
+        _half_bright(tmp_path / "clip" / "frames" / f"{name}.png")
+    return tmp_path / "clip"
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_run_whose_every_mask_was_late_has_failed_and_says_so(
+    older: bool,
+    run: Callable[..., int],
+    eight: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    late(monkeypatch, first=0)
+    out, masks = eight / "out.webm", eight / "m"
+    if older:
+        out.write_bytes(b"yesterday's")
+    words = ("--source", eight, "--masks", masks, "--deadline", 1)
+    assert run(*words, "-o", out) == 1
+    said = capsys.readouterr()
+    assert ": every mask came after --deadline 1 ms, of 8 frames; give it more time" in said.err
+    assert "edge-seg: nothing was written" in said.err
+    assert (f"the older {out} is as it was" in said.err) == older == out.exists()
+    assert not older or out.read_bytes() == b"yesterday's"
+    assert not list(masks.iterdir()) and "0 masks" not in said.out
+    assert run(*words) == 1 and run("--source", eight, "-o", f"{eight}/d/", "--deadline", 1) == 1
+
+
+@pytest.mark.parametrize(("first", "most"), [(3, True), (4, False)])
+def test_it_is_said_where_most_masks_were_late(
+    first: int,
+    most: bool,
+    run: Callable[..., int],
+    eight: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    late(monkeypatch, first)
+    out, made = eight / "out.webm", f"{eight}/made/"
+    assert run("--source", eight, "-o", out, "--deadline", 60000) == 0
+    said = capsys.readouterr().err
+    assert frames_in(out) == 8 and f"{8 - first} masks were left out" in said
+    assert ("more than half of the 8" in said) == most == ("give --deadline more time" in said)
+    monkeypatch.undo()
+    late(monkeypatch, first)
+    assert run("--source", eight, "-o", made, "--deadline", 60000) == 0
+    assert [p.name for p in sorted(Path(made).iterdir())] == [f"{n}.png" for n in "abcd"[:first]]
+
+
+# --- pictures that are left out ---------------------------------------------------------------
+
+
+def test_pictures_of_other_formats_are_left_out_with_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _half_bright(tmp_path / "UP.JPG")
+    for name in ("t.tiff", "u10.HEIC", "u2.gif", "v.avif", ".w.tif"):
+        (tmp_path / name).touch()
+    for name in ("notes.txt", "labels.json", "README.md", "a.xml"):
+        (tmp_path / name).touch()
+    with open_source(tmp_path) as source:
+        assert [shot.name for shot in source] == ["UP"]
+    (said,) = [record.message for record in caplog.records]
+    assert "found 4 of other formats (t.tiff, u2.gif, u10.HEIC, ...): left out" in said
+    assert ".w.tif" not in said and "notes" not in said
+
+
+def test_nothing_is_said_of_what_is_no_picture(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _half_bright(tmp_path / "a.png")
+    (tmp_path / "notes.txt").touch()
+    open_source(tmp_path).close()
+    assert not caplog.records
+
+
+def test_a_folder_of_other_formats_alone_is_named_for_it(tmp_path: Path) -> None:
+    (tmp_path / "t.tiff").touch()
+    with pytest.raises(CameraError, match=r"found 1 of other formats \(t\.tiff\): convert them"):
+        open_source(tmp_path)
