@@ -15,7 +15,7 @@ from pathlib import Path
 from edge_seg.board import Board, Runtime
 from edge_seg.bundle import ModelBundle
 from edge_seg.cache import cache_folder
-from edge_seg.errors import BackendUnavailable, BundleError
+from edge_seg.errors import EdgeSegError
 from edge_seg.segmenter import open_runtime
 
 Progress = Callable[[str, int, int], None]
@@ -77,8 +77,12 @@ def _prepare(bundle: ModelBundle, runtime: Runtime, folder: Path, progress: Prog
     try:
         backend, _ = open_runtime(bundle, runtime, cache=folder, progress=tell)
         backend.close()
-    except (BackendUnavailable, BundleError) as refusal:
+    except EdgeSegError as refusal:
         return Prepared(runtime, opens=False, refusal=str(refusal))
+    # A vendor's library may raise anything while it opens; the next runtime is tried all the same.
+    except Exception as error:
+        why = f"{runtime.backend}: failed to open: {type(error).__name__}: {error}"
+        return Prepared(runtime, opens=False, refusal=why)
     seconds = time.perf_counter() - began
     after = _entries(folder)
     new = tuple(sorted(path for path, stamp in after.items() if before.get(path) != stamp))

@@ -119,6 +119,12 @@ class BackendContract:
         plain = np.ascontiguousarray(mirrored)
         assert np.array_equal(backend.infer(mirrored), backend.infer(plain))
 
+    def test_a_tensor_that_may_not_be_written_to_is_read(self, backend: Backend) -> None:
+        tensor = random_tensor(backend)
+        wanted = backend.infer(tensor)
+        tensor.flags.writeable = False
+        assert np.array_equal(backend.infer(tensor), wanted)
+
     def test_a_wrong_shape_names_both_shapes(self, backend: Backend) -> None:
         wrong = np.zeros((1, 5, 7, 3), dtype=backend.input.dtype)
         with pytest.raises(FrameError) as caught:

@@ -18,6 +18,7 @@ pytest.importorskip("onnx", reason="the extra [convert] is not installed")
 import onnx  # noqa: E402
 
 from edge_seg.backends import open_backend  # noqa: E402
+from edge_seg.backends import openvino as openvino_backend  # noqa: E402
 from edge_seg.converters import openvino  # noqa: E402
 from edge_seg.errors import BackendUnavailable, ConversionError  # noqa: E402
 from edge_seg.pixels import Codec  # noqa: E402
@@ -76,6 +77,98 @@ def test_a_device_that_is_not_here_is_refused_and_never_replaced(fp16: Path, dev
 def test_devices_that_fall_back_in_silence_are_not_accepted(fp16: Path, device: object) -> None:
     with pytest.raises(BackendUnavailable, match="one device"):
         open_backend("openvino", fp16, {"device": device})
+
+
+class Machine:
+    """A Core of another machine: its devices; a network runs on this one's CPU.
+
+    uses: what EXECUTION_DEVICES says. fails: the call that raises as a driver's does.
+    """
+
+    def __init__(self, *devices: str, uses: str = "", fails: str = "") -> None:
+        self.devices, self.uses, self.fails = list(devices), uses, fails
+        self.core = openvino_backend.ov.Core()
+
+    def fail(self, call: str) -> None:
+        if call == self.fails:
+            raise RuntimeError("Exception from src/driver.cpp:1:\nL0 error: device lost")
+
+    @property
+    def available_devices(self) -> list[str]:
+        self.fail("available_devices")
+        return self.devices
+
+    def get_property(self, device: str, name: str) -> object:
+        self.fail("get_property")
+        return self.core.get_property("CPU", name)
+
+    def read_model(self, path: Path) -> object:
+        return self.core.read_model(path)
+
+    def compile_model(self, model: object, device: str, settings: dict[str, object]) -> object:
+        return Compiled(self, self.core.compile_model(model, "CPU"), self.uses or device)
+
+
+class Compiled:
+    """What it compiled; it says where it runs."""
+
+    def __init__(self, machine: Machine, compiled: object, uses: str) -> None:
+        self.machine, self.compiled, self.uses = machine, compiled, uses
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.compiled, name)
+
+    def get_property(self, name: str) -> list[str]:
+        assert name == "EXECUTION_DEVICES"
+        return self.uses.split(",")
+
+    def create_infer_request(self) -> object:
+        self.machine.fail("create_infer_request")
+        return self.compiled.create_infer_request()  # type: ignore[attr-defined]
+
+    def export_model(self) -> bytes:
+        return b"nothing"
+
+
+@pytest.mark.parametrize(
+    ("devices", "asked", "uses"),
+    [
+        (("CPU", "GPU.0", "GPU.1"), "GPU", "GPU.0"),  # two GPUs: no plain "GPU" is listed
+        (("CPU", "GPU.0", "GPU.1"), "GPU.1", "GPU.1"),
+        (("CPU", "GPU"), "GPU.0", "GPU.0"),
+        (("CPU", "NPU"), "NPU", "NPU.3720"),
+        (("CPU",), "CPU", "(CPU)"),
+    ],
+)
+def test_a_device_answers_to_the_names_openvino_gives_it(
+    fp16: Path, monkeypatch: pytest.MonkeyPatch, devices: tuple[str, ...], asked: str, uses: str
+) -> None:
+    monkeypatch.setattr(openvino_backend, "_CORE", Machine(*devices, uses=uses))
+    opened = open_backend("openvino", fp16, {"device": asked})
+    assert opened.infer(noise(1)[0]).shape == opened.output.shape
+
+
+@pytest.mark.parametrize(
+    ("asked", "uses"), [("NPU", "CPU"), ("NPU", "NPU,CPU"), ("GPU.1", "GPU.0"), ("GPU", "CPU")]
+)
+def test_a_network_that_would_run_elsewhere_is_refused(
+    fp16: Path, monkeypatch: pytest.MonkeyPatch, asked: str, uses: str
+) -> None:
+    monkeypatch.setattr(
+        openvino_backend, "_CORE", Machine("CPU", "NPU", "GPU.0", "GPU.1", uses=uses)
+    )
+    with pytest.raises(BackendUnavailable, match=f"wanted device {asked}, found that it would run"):
+        open_backend("openvino", fp16, {"device": asked})
+
+
+@pytest.mark.parametrize("call", ["available_devices", "get_property", "create_infer_request"])
+def test_a_driver_that_fails_at_any_call_is_a_refusal_in_its_words(
+    fp16: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    monkeypatch.setattr(openvino_backend, "_CORE", Machine("CPU", "NPU", fails=call))
+    with pytest.raises(BackendUnavailable, match="L0 error: device lost") as refused:
+        open_backend("openvino", fp16, {"device": "NPU"}, cache=tmp_path)
+    assert str(fp16) in str(refused.value) and "NPU driver" in str(refused.value)
 
 
 def test_it_computes_in_float32_on_the_cpu(fp16: Path) -> None:

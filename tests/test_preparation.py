@@ -137,6 +137,26 @@ def test_a_board_nothing_works_on_is_exit_4(
     assert "wanted device NPU" in said and "wanted device GPU" in said and "doctor" in said
 
 
+def test_a_library_that_fails_in_its_own_way_is_a_refusal_and_the_next_is_tried(
+    fake_bundle: Path, fake_board: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edge_seg.backends import fake
+
+    opening = fake.FakeBackend.__init__
+
+    def fail_once(self: fake.FakeBackend, path: Path, **options: int) -> None:
+        if "int8" in path.name:
+            raise RuntimeError("Exception from src/inference: the driver is lost")
+        opening(self, path, **options)
+
+    monkeypatch.setattr(fake.FakeBackend, "__init__", fail_once)
+    told = prepare(
+        ModelBundle.load(fake_bundle), load(str(fake_board)), cache=tmp_path, progress=print
+    )
+    assert [one.opens for one in told] == [False, True]
+    assert "RuntimeError" in told[0].refusal and "the driver is lost" in told[0].refusal
+
+
 def test_a_runtime_that_builds_nothing_is_ready(
     fake_bundle: Path, fake_board: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

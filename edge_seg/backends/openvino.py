@@ -39,12 +39,14 @@ from edge_seg.spec import TensorSpec  # noqa: E402
 
 log = logging.getLogger("edge_seg")
 DEVICE = re.compile(r"(CPU|GPU|NPU)(\.\d+)?")
+PIECE = 1 << 20  # bytes read at once of a file that is hashed
 MAX_XML = 32 << 20  # bytes; a network for small boards has well under 2 MB of it
 HINTS = {
     "NPU": "install Intel's NPU driver (linux-npu-driver) and join the group render",
     "GPU": "install Intel's compute runtime (intel-opencl-icd) and join the group render",
     "CPU": "reinstall openvino",
 }
+VENDOR = (RuntimeError, ValueError, TypeError, MemoryError, OSError)  # what its calls may raise
 # A layer of constants, as IR version 11 writes it: where its bytes lie in the .bin.
 CONSTANT = re.compile(rb'<data\b[^>]*?\boffset="(\d+)"[^>]*?\bsize="(\d+)"')
 
@@ -72,16 +74,17 @@ class OpenVINOBackend:
         path = Path(path)
         _check_device(device)
         _check_files(path)
-        core = _core()
-        _check_present(core, device)
-        wanted = _Wanted(core, path, device, _settings(device, threads))
-        compiled = (
-            wanted.compiled(progress) if cache is None else wanted.kept(Path(cache), progress)
-        )
-        _check_used(compiled, device)
-        self.input = _only(compiled.inputs, path)
-        self.output = _only(compiled.outputs, path)
-        self._request: Any = compiled.create_infer_request()
+        try:
+            compiled = _compiled(path, device, threads=threads, cache=cache, progress=progress)
+            self.input = _only(compiled.inputs, path)
+            self.output = _only(compiled.outputs, path)
+            self._request: Any = compiled.create_infer_request()
+        except BackendUnavailable:
+            raise
+        except VENDOR as error:  # a driver that fails at any of its calls
+            raise BackendUnavailable(
+                f"{path}: wanted it open on {device}, found: {_first(error)}; {_hint(device)}"
+            ) from error
         self._lock = threading.Lock()  # a request is one inference at a time
 
     @staticmethod
@@ -98,11 +101,13 @@ class OpenVINOBackend:
                     "openvino: wanted an open backend, found it closed; open again"
                 )
             try:
-                shared = ov.Tensor(np.ascontiguousarray(tensor), shared_memory=True)
+                # It takes no memory that may not be written to: such a tensor is copied.
+                plain = np.require(tensor, requirements=["C", "W"])
+                shared = ov.Tensor(plain, shared_memory=True)
                 self._request.set_input_tensor(shared)
                 self._request.infer()
                 return np.array(self._request.get_output_tensor().data)
-            except RuntimeError as error:
+            except VENDOR as error:
                 raise BackendFailure(f"openvino: inference failed: {_first(error)}") from error
 
     def close(self) -> None:
@@ -132,13 +137,32 @@ def _check_device(device: object) -> None:
 
 def _check_present(core: Any, device: str) -> None:
     devices = list(core.available_devices)
+    kind, _, number = device.partition(".")
     # One GPU is listed as "GPU" and answers to "GPU.0" as well.
-    if device in devices or device.split(".")[0] in devices and device.endswith(".0"):
+    if device in devices or (number == "0" and kind in devices):
         return
-    kind = device.split(".")[0]
+    # Several are listed as "GPU.0", "GPU.1"; "GPU" is then the first of them.
+    if not number and any(name.split(".")[0] == kind for name in devices):
+        return
     raise BackendUnavailable(
-        f"openvino: wanted device {device}, found {', '.join(devices) or 'none'}; {HINTS[kind]}"
+        f"openvino: wanted device {device}, found {', '.join(devices) or 'none'}; {_hint(device)}"
     )
+
+
+def _hint(device: str) -> str:
+    return HINTS[device.split(".")[0]]
+
+
+def _compiled(
+    path: Path, device: str, *, threads: int, cache: str | None, progress: Progress | None
+) -> Any:
+    """Return the network compiled for this device and no other."""
+    core = _core()
+    _check_present(core, device)
+    wanted = _Wanted(core, path, device, _settings(device, threads))
+    compiled = wanted.compiled(progress) if cache is None else wanted.kept(Path(cache), progress)
+    _check_used(compiled, device)
+    return compiled
 
 
 def _settings(device: str, threads: int) -> dict[str, Any]:
@@ -181,16 +205,25 @@ class _Wanted:
 
     def _facts(self) -> dict[str, Any]:
         """What must be true of an entry. Of content, not of paths: a bundle may be copied."""
-        content = self.path.read_bytes() + self.path.with_suffix(".bin").read_bytes()
         able = self.core.get_property(self.device, "OPTIMIZATION_CAPABILITIES")
         return {
-            "model": hashlib.sha256(content).hexdigest(),
+            "model": _digest(self.path, self.path.with_suffix(".bin")),
             "openvino": str(ov.__version__),
             "device": self.device,
             "name": str(self.core.get_property(self.device, "FULL_DEVICE_NAME")),
             "able": sorted(str(word) for word in able),
             "settings": {key: str(value) for key, value in self.settings.items()},
         }
+
+
+def _digest(*paths: Path) -> str:
+    """Return the sha256 of files one after the other, without holding them."""
+    known = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            while piece := file.read(PIECE):
+                known.update(piece)
+    return known.hexdigest()
 
 
 def _keep(compiled: Any, entry: Path, facts: dict[str, Any]) -> None:
@@ -200,7 +233,8 @@ def _keep(compiled: Any, entry: Path, facts: dict[str, Any]) -> None:
         log.debug("openvino: nothing to keep: %s", _first(error))
         return
     try:
-        write_entry(entry, made if isinstance(made, bytes) else made.getvalue(), facts)
+        data = made if isinstance(made, bytes) else made.getvalue()
+        write_entry(entry, data, facts, versions=("openvino",))
     except OutputError as error:
         log.warning("the network is compiled anew at every start: %s", error)
 
@@ -225,10 +259,18 @@ def _compile(core: Any, path: Path, device: str, settings: dict[str, Any]) -> An
 def _check_used(compiled: Any, device: str) -> None:
     # On the CPU it answers "(CPU)" in some versions.
     runs_on = [str(d).strip("()") for d in compiled.get_property("EXECUTION_DEVICES")]
-    if [d.split(".")[0] for d in runs_on] != [device.split(".")[0]]:
+    if len(runs_on) != 1 or not _same(runs_on[0], device):
         raise BackendUnavailable(
             f"openvino: wanted device {device}, found that it would run on {', '.join(runs_on)}"
         )
+
+
+def _same(used: str, asked: str) -> bool:
+    """True for the device asked for: "GPU" is any number of its kind, "GPU.1" is no "GPU.0"."""
+    kind, _, number = asked.partition(".")
+    its_kind, _, its_number = used.partition(".")
+    told = kind == "GPU" and number and its_number  # an NPU is followed by its model: "NPU.3720"
+    return kind == its_kind and (not told or number == its_number)
 
 
 def _check_files(path: Path) -> None:
