@@ -31,6 +31,8 @@ ONNXRUNTIME = {"aarch64": (10, 14), "x86_64": (10, 14)}
 BUILDING = ("tensorrt", "openvino")  # backends that build something when they open
 # The usual wheel has no CUDA on a Jetson.
 JETPACK_WHEEL = "install NVIDIA's onnxruntime-gpu wheel for your JetPack"
+TYPELIBS = ("Gst", "GstApp", "GstVideo")  # what edge_seg.camera.gstreamer asks gi for
+GSTREAMER = "sudo apt install python3-gi gir1.2-gst-plugins-base-1.0"
 OLD_NUMPY = "pip install 'numpy<2' 'opencv-python-headless<=4.11.0.86'"
 
 
@@ -72,7 +74,7 @@ def conditions(board: Board, root: Path, installation: Installation) -> list[Con
     if board.name.startswith("raspberry-pi"):
         found += _picamera(root, installation)
     if machine.jetpack(root) is not None:
-        found += _gstreamer(installation)
+        found += _gstreamer(root, installation)
     if root == Path("/") and any(r.backend in BUILDING for r in board.runtimes):
         found += _cache(cache_folder())
     return [*found, *_heat(root)]
@@ -171,7 +173,7 @@ def _openvino(
         mend = mend if why else f"pip install {wanted}"
         yield Condition("OpenVINO", MISSING, text, mend, names)
     for device, look in (("NPU", _npu), ("GPU", _gpu)):
-        blocked = frozenset(n for n in names if n.split()[-1] == device)
+        blocked = frozenset(n for n in names if n.split()[-1].split(".")[0] == device)
         if blocked:
             yield from look(root, here, blocked)
 
@@ -337,16 +339,30 @@ def _picamera(root: Path, here: Installation) -> Iterator[Condition]:
         yield Condition("camera", OK, "picamera2 and libcamera")
 
 
-def _gstreamer(here: Installation) -> Iterator[Condition]:
-    wheel = next((p for p in here.packages if p.startswith("opencv-")), None)
-    if wheel is not None:
-        yield Condition(
-            "camera",
-            WARNING,
-            f"{wheel} {here.packages[wheel]} has no GStreamer and hides JetPack's OpenCV: no CSI "
-            "camera",
-            f"pip uninstall -y {wheel} && sudo apt install python3-opencv",
-        )
+def _gstreamer(root: Path, here: Installation) -> Iterator[Condition]:
+    """What csi:// and rtsp:// need of a Jetson. OpenCV takes no part, however it was built."""
+    bindings = root / "usr/lib/python3/dist-packages/gi"
+    built = [path.name for path in bindings.glob("_gi.cpython-*.so")]
+    ours = f"_gi.cpython-{here.python[0]}{here.python[1]}-"
+    lacking = [n for n in TYPELIBS if not _libraries(root, f"girepository-1.0/{n}-1.0.typelib")]
+    own = here.has("pygobject") and not here.sees_system  # pip's, in the environment itself
+    text, mend = "", GSTREAMER
+    if not own and not bindings.is_dir():
+        text = "python3-gi is not installed: no csi:// and no rtsp://"
+    elif not own and not here.sees_system:
+        text, mend = "python3-gi is apt's, and this virtual environment does not see it", VENV
+    elif not own and built and not any(name.startswith(ours) for name in built):
+        text = f"python3-gi is not for Python {here.python[0]}.{here.python[1]}: {built[0]}"
+        mend = f"/usr/bin/{VENV}"
+    elif lacking:
+        text = f"GStreamer's descriptions for Python are not installed: {', '.join(lacking)}"
+    elif not _libraries(root, "gstreamer-1.0/libgstnvarguscamerasrc.so"):
+        text = "NVIDIA's camera plugin is not installed (libgstnvarguscamerasrc.so): no csi://"
+        mend = "sudo apt install nvidia-l4t-gstreamer nvidia-l4t-camera"
+    if text:
+        yield Condition("camera", WARNING, text, mend)
+    else:
+        yield Condition("camera", OK, "GStreamer's Python bindings, and NVIDIA's camera plugin")
 
 
 def _cache(folder: Path) -> Iterator[Condition]:

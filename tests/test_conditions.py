@@ -105,10 +105,58 @@ def test_jetpack_is_named_and_its_tensorrt_found() -> None:
     assert not verdicts("jetson-orin-nano")["onnxruntime fp32, provider CUDA, threads 2"]
 
 
-def test_pips_opencv_on_a_jetson_hides_the_csi_camera() -> None:
+def test_a_jetson_s_camera_needs_gstreamer_s_bindings_whichever_opencv_is_there() -> None:
+    assert "opencv-python-headless" in Installation.under(ROOTS / "jetson-orin-nano").packages
     camera = found("jetson-orin-nano")["camera"]
-    assert "no GStreamer" in camera.text
-    assert camera.mend.startswith("pip uninstall -y opencv-python-headless")
+    assert camera.state == "ok" and not camera.mend
+    hidden = found("jetson-orin-nano-custom-carrier")["camera"]
+    assert hidden.state == "warning" and "does not see" in hidden.text
+    assert "--system-site-packages" in hidden.mend
+
+
+@pytest.mark.parametrize(
+    ("remove", "words", "mend"),
+    [
+        ("python3/dist-packages/gi", "python3-gi is not installed", "apt install python3-gi"),
+        ("*/girepository-1.0/GstApp-1.0.typelib", "not installed: GstApp", "gir1.2-gst-plugins"),
+        ("*/gstreamer-1.0/libgstnvarguscamerasrc.so", "no csi://", "nvidia-l4t-gstreamer"),
+        ("python3/dist-packages/gi/_gi.*.so", "not for Python 3.10", "/usr/bin/python3 -m venv"),
+    ],
+)
+def test_what_a_jetson_s_camera_lacks_is_named(
+    tmp_path: Path, remove: str, words: str, mend: str
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(ROOTS / "jetson-orin-nano", root)
+    (gone,) = (root / "usr/lib").glob(remove)
+    if "_gi" in remove:
+        gone.rename(gone.with_name("_gi.cpython-312-aarch64-linux-gnu.so"))
+    elif gone.is_dir():
+        shutil.rmtree(gone)
+    else:
+        gone.unlink()
+    told = {c.subject: c for c in conditions(load("jetson"), root, Installation.under(root))}
+    camera = told["camera"]
+    assert camera.state == "warning" and not camera.blocks, "the network runs all the same"
+    assert words in camera.text and mend in camera.mend
+
+
+def test_bindings_that_pip_put_into_the_environment_do() -> None:
+    root = ROOTS / "jetson-orin-nano-custom-carrier"
+    here = Installation.under(root)
+    own = replace(here, packages={**here.packages, "pygobject": "3.50.0"})
+    told = {c.subject: c for c in conditions(load("jetson"), root, own)}
+    assert told["camera"].state == "ok"
+
+
+@pytest.mark.parametrize("device", ["GPU", "GPU.1"])
+def test_a_second_gpu_is_looked_at_like_the_first(device: str) -> None:
+    board = load("npu")
+    runtime = replace(board.runtimes[0], backend="openvino", options={"device": device})
+    root = ROOTS / "intel-npu"
+    told = conditions(replace(board, runtimes=(runtime,)), root, Installation.under(root))
+    (gpu,) = (c for c in told if c.subject == "GPU")
+    assert gpu.state == "missing" and gpu.blocks == {f"openvino {device}"}
 
 
 def test_a_venv_that_does_not_see_jetpack_has_no_tensorrt() -> None:
