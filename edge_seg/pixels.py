@@ -260,13 +260,14 @@ def restore(
     size: tuple[int, int],
     out: Mask | None = None,
 ) -> Mask:
-    """Cut the bars off a mask of the network's output size and enlarge it to `size`.
+    """Cut the bars off a mask of the network's output size and bring it to `size`.
 
     mask: (h, w) float32 or uint8; its size may be a fraction of the picture's (a decoder at 1/4).
     size: (height, width) of the result. out: a buffer of that size and the mask's dtype.
-    Bilinear. Where the mask is smaller than the picture the cut may fall inside a mask pixel; then
-    only pixels wholly inside the frame are read, the last ones repeated up to the frame's edge: a
-    bar never shows in the mask.
+    Enlarged bilinearly; a side that shrinks is averaged, so every mask pixel counts. Where the
+    mask is smaller than the picture the cut may fall inside a mask pixel; then only pixels wholly
+    inside the frame are read, the last ones repeated up to the frame's edge: a bar never shows in
+    the mask.
     """
     height, width = size
     if out is not None:
@@ -277,20 +278,36 @@ def restore(
     inner_h, inner_w = edges[2] * ratio_y, edges[3] * ratio_x
     if all(float(v).is_integer() for v in (top, left, inner_h, inner_w)):
         cut = mask[int(top) : int(top + inner_h), int(left) : int(left + inner_w)]
+        cut = _averaged(cut, size)
         return cv2.resize(cut, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
     rows, columns = _whole(top, inner_h), _whole(left, inner_w)
+    # A side that shrinks is sampled at least once per mask pixel, then averaged.
+    times_y = max(1, math.ceil(inner_h / height - 1e-9))
+    times_x = max(1, math.ceil(inner_w / width - 1e-9))
     # Half-pixel centres: mask x = (x + 0.5) * inner_w / width + left - 0.5.
-    scale_x, scale_y = inner_w / width, inner_h / height
+    scale_x, scale_y = inner_w / (times_x * width), inner_h / (times_y * height)
     shift_x = left - columns.start - 0.5 + 0.5 * scale_x
     shift_y = top - rows.start - 0.5 + 0.5 * scale_y
-    return cv2.warpAffine(
+    shrinks = times_y > 1 or times_x > 1
+    full = cv2.warpAffine(
         mask[rows, columns],
         np.array([[scale_x, 0.0, shift_x], [0.0, scale_y, shift_y]]),
-        (width, height),
-        dst=out,
+        (times_x * width, times_y * height),
+        dst=None if shrinks else out,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
+    if not shrinks:
+        return full
+    return cv2.resize(full, (width, height), dst=out, interpolation=cv2.INTER_AREA)
+
+
+def _averaged(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Reduce a mask to at most (height, width) by averaging; a side that is not larger stays."""
+    height, width = min(mask.shape[0], size[0]), min(mask.shape[1], size[1])
+    if mask.shape == (height, width):
+        return mask
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _whole(start: float, length: float) -> slice:

@@ -432,10 +432,36 @@ def test_bars_never_show_in_the_mask(dtype: type) -> None:
             assert back.min() > 0.99
 
 
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("size", [(1, 1), (8, 16), (8, 300), (300, 16), (7, 11)])
+@pytest.mark.parametrize(
+    "fit,frame", [("stretch", (64, 128)), ("letterbox", (64, 128)), ("letterbox", (70, 128))]
+)
+def test_a_smaller_mask_is_the_mean_of_the_pixels_it_covers(
+    fit: str, frame: tuple[int, int], size: tuple[int, int], dtype: str
+) -> None:
+    """Half the network's size; cut at a whole mask pixel, and inside one (70 rows of 128)."""
+    spec = InputSpec(128, 128, fit=fit)
+    place = pixels.place(*frame, spec)
+    mask = np.ones((64, 64), np.float32)  # the bars: they must not count
+    first, last = -(-place.top // 2), (place.top + place.height) // 2
+    y, x = np.indices((last - first, 64))
+    inside = np.where((y % 8 < 2) & (x % 4 < 2), 1.0, 0.0)  # one in eight, and in none at random
+    mask[first:last] = inside
+    mask = mask if dtype == "float32" else (mask * 255).astype(np.uint8)
+    back = pixels.restore(mask, place, spec, size=size)
+    assert back.shape == size and back.dtype == dtype
+    share = back.astype(np.float64) / (1.0 if dtype == "float32" else 255.0)
+    assert abs(share.mean() - inside.mean()) < 0.02
+    if size[0] < last - first and size[1] < 64:
+        # A cell of two pixels by four holds up to half of them; a single sample hits 0 or 1.
+        assert share.max() < 0.65
+
+
 def test_out_is_written_and_returned() -> None:
     spec = InputSpec(64, 64)
     mask = np.random.default_rng(0).random((16, 16)).astype(np.float32)
-    for size in ((48, 64), (64, 48), (64, 64), (31, 47)):
+    for size in ((48, 64), (64, 48), (64, 64), (31, 47), (5, 7), (5, 40), (1, 1)):
         place = pixels.place(*size, spec)
         out = np.full(size, -1, np.float32)
         found = pixels.restore(mask, place, spec, size=size, out=out)
