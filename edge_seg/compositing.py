@@ -1,13 +1,21 @@
 """Putting a frame together with a mask: blur, replace, cut out, overlay.
 
     frame, background   uint8 (H, W, 3), one channel order for all      result   the same
-    mask                uint8 (H, W) 0..255, or float32 0..1: the share of the frame
+    mask                uint8 (H, W) 0..255, float32 0..1, or bool: the share of the frame
 
 Where the mask is 1 the result is the frame exactly, where it is 0 the background exactly; between
 them it is within one level of background + mask * (frame - background).
+
+A mask of another size or dtype, and a float32 one with NaN or beyond 0..1, is a FrameError. A uint8
+mask of 0 and 1 alone is nobody in 0..255 and taken as that, for an empty room gives such masks;
+where more than a twentieth of it is 1, a log line says once what to pass if 1 means the person.
 """
 
 from __future__ import annotations
+
+import functools
+import logging
+import operator
 
 import cv2
 import numpy as np
@@ -16,7 +24,9 @@ from numpy.typing import NDArray
 from edge_seg.errors import FrameError
 
 Picture = NDArray[np.uint8]
-Mask = NDArray[np.float32] | NDArray[np.uint8]
+Share = NDArray[np.float32] | NDArray[np.uint8]
+Mask = Share | NDArray[np.bool_]
+log = logging.getLogger("edge_seg")
 
 # Blur is done on a copy reduced by a power of two (what video sizes divide by: OpenCV's area
 # averaging is three times faster then) to a short side of 90 to 179 px: at 720p 1.6 ms instead of
@@ -29,19 +39,32 @@ FIRMNESS = 2.0
 _LEVELS = np.arange(256, dtype=np.float64) / 255
 _FIRM = np.floor(255 * np.clip(FIRMNESS * (_LEVELS - 0.5) + 0.5, 0, 1) + 0.5).astype(np.uint8)
 LEAST_WEIGHT = 1 / 1024  # of a person's own pixel in the blurred background: never 0 / 0
+ROUNDING = 1 / 256  # how far beyond 0..1 a float32 mask may lie
+# So much of 1 in a uint8 mask of 0 and 1 is worth a log line. No error: the network that ships gave
+# 1 in 3.7 % of the picture of a dark room with nobody in it, and nothing above.
+ONES = 0.05
 
 
 def blend(frame: Picture, background: Picture, mask: Mask) -> Picture:
     """Return background + mask * (frame - background), rounded; a new array.
 
-    Raises FrameError where the sizes differ or the mask is of another dtype.
+    Raises FrameError where the sizes differ, or the mask is none (see above).
     """
-    _check(frame, mask)
+    share = _share_of(frame, mask)
+    if not isinstance(background, np.ndarray):
+        raise FrameError(
+            f"wanted a background of uint8 {frame.shape}, found {type(background).__name__}; "
+            "use `plain` for a colour, `cover` to fit a picture"
+        )
     if background.shape != frame.shape or background.dtype != np.uint8:
         raise FrameError(
             f"wanted a background of uint8 {frame.shape}, found {background.dtype} "
             f"{background.shape}; use `cover` to fit a picture"
         )
+    return _blend(frame, background, share)
+
+
+def _blend(frame: Picture, background: Picture, mask: Share) -> Picture:
     if mask.dtype == np.uint8:
         # Three times faster than blendLinear at 720p. Two roundings: one level at most.
         share = cv2.merge((mask, mask, mask))
@@ -52,24 +75,29 @@ def blend(frame: Picture, background: Picture, mask: Mask) -> Picture:
     return cv2.blendLinear(frame, background, weight, cv2.subtract(255.0, weight))
 
 
-def firm(mask: Mask) -> Mask:
+def firm(mask: Mask) -> Share:
     """Return the mask as a share to composite with: its edge twice as steep about 0.5.
 
     A network's mask is a probability, unsure over more pixels than a contour is wide: as a share it
     lets the old background shine through on both sides, a halo. The 0.5 contour stays where it is.
+    Raises FrameError.
     """
-    if mask.dtype == np.uint8:
-        return cv2.LUT(mask, _FIRM)
-    return np.clip(FIRMNESS * (mask - 0.5) + 0.5, 0, 1).astype(np.float32)
+    share = _checked(mask)
+    if share.dtype == np.uint8:
+        return cv2.LUT(share, _FIRM)
+    return np.clip(FIRMNESS * (share - 0.5) + 0.5, 0, 1).astype(np.float32)
 
 
 def blurred(frame: Picture, mask: Mask) -> Picture:
     """Return the frame's background, blurred, without the person's colours in it.
 
     A plain blur paints a halo of the person round the person. Here every pixel counts by how much
-    it is background (normalised convolution, Knutsson and Westin, CVPR 1993).
+    it is background (normalised convolution, Knutsson and Westin, CVPR 1993). Raises FrameError.
     """
-    _check(frame, mask)
+    return _blurred(frame, _share_of(frame, mask))
+
+
+def _blurred(frame: Picture, mask: Share) -> Picture:
     height, width = frame.shape[:2]
     factor = 1
     while min(height, width) >= 2 * factor * BLUR_SIDE:
@@ -89,23 +117,41 @@ def blurred(frame: Picture, mask: Mask) -> Picture:
 
 
 def blur(frame: Picture, mask: Mask) -> Picture:
-    """Return the frame with its background blurred."""
-    return blend(frame, blurred(frame, mask), mask)
+    """Return the frame with its background blurred. Raises FrameError."""
+    share = _share_of(frame, mask)
+    return _blend(frame, _blurred(frame, share), share)
 
 
 def plain(size: tuple[int, int], color: tuple[int, int, int]) -> Picture:
-    """Return a background of one colour; size: (height, width); color in the frame's order."""
-    picture = np.empty((*size, 3), dtype=np.uint8)
-    picture[:] = color
+    """Return a background of one colour; size: (height, width); color in the frame's order.
+
+    Raises FrameError where the size is none, or the colour is not three numbers 0..255.
+    """
+    try:
+        levels = np.array(color, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        levels = np.empty(0)
+    if levels.shape != (3,) or not ((levels >= 0) & (levels <= 255)).all():
+        raise FrameError(
+            f"wanted a colour of three numbers 0..255, found {color!r:.60}; correct it"
+        )
+    picture = np.empty((*_checked_size(size), 3), dtype=np.uint8)
+    picture[:] = levels.astype(np.uint8)
     return picture
 
 
 def cover(picture: Picture, size: tuple[int, int]) -> Picture:
     """Enlarge or reduce a picture until it covers (height, width), and cut what hangs over.
 
-    Proportions are kept; the cut is centred.
+    picture: uint8, (H, W, 3) or a mask (H, W). Proportions are kept; the cut is centred. Raises
+    FrameError.
     """
-    height, width = size
+    height, width = _checked_size(size)
+    wanted = "wanted a picture of uint8 (H, W, 3), or a mask of uint8 (H, W)"
+    if not isinstance(picture, np.ndarray):
+        raise FrameError(f"{wanted}, found {type(picture).__name__}; could its file not be read?")
+    if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.size == 0:
+        raise FrameError(f"{wanted}, found {picture.dtype} {picture.shape}; pass pixels 0..255")
     scale = max(height / picture.shape[0], width / picture.shape[1])
     # Cut first: a strip of 3x6000 enlarged whole would be gigabytes.
     high = min(picture.shape[0], max(1, round(height / scale)))
@@ -117,31 +163,82 @@ def cover(picture: Picture, size: tuple[int, int]) -> Picture:
 
 
 def cut_out(frame: Picture, mask: Mask) -> Picture:
-    """Return uint8 (H, W, 4): the frame with the mask as its alpha."""
-    _check(frame, mask)
-    return cv2.merge((frame, _as_bytes(mask)))
+    """Return uint8 (H, W, 4): the frame with the mask as its alpha. Raises FrameError."""
+    alpha = _as_bytes(_share_of(frame, mask))
+    return cv2.merge((frame, alpha))
 
 
 def overlay(
     frame: Picture, mask: Mask, *, color: tuple[int, int, int] = (0, 200, 0), share: float = 0.5
 ) -> Picture:
-    """Return the frame with the person tinted, for reports. share: 0..1 of the colour."""
-    _check(frame, mask)
-    tinted = np.clip(_as_bytes(mask) * share + 0.5, 0, 255).astype(np.uint8)
-    return blend(plain(frame.shape[:2], color), frame, tinted)
+    """Return the frame with the person tinted, for reports. share: 0..1 of the colour.
+
+    Raises FrameError.
+    """
+    alpha = _as_bytes(_share_of(frame, mask))
+    tinted = np.clip(alpha * share + 0.5, 0, 255).astype(np.uint8)
+    return _blend(plain(frame.shape[:2], color), frame, tinted)
 
 
-def _as_bytes(mask: Mask) -> NDArray[np.uint8]:
+def _as_bytes(mask: Share) -> NDArray[np.uint8]:
     if mask.dtype == np.uint8:
         return mask  # type: ignore[return-value]
     return np.clip(np.floor(mask * 255.0 + 0.5), 0, 255).astype(np.uint8)
 
 
-def _check(frame: Picture, mask: Mask) -> None:
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        raise FrameError(f"wanted a frame of uint8 (H, W, 3), found {frame.dtype} {frame.shape}")
-    if mask.shape != frame.shape[:2] or mask.dtype not in (np.uint8, np.float32):
+def _share_of(frame: Picture, mask: Mask) -> Share:
+    """Return the mask as `_checked` does, where the frame is one and the mask has its size."""
+    wanted = "wanted a frame of uint8 (H, W, 3)"
+    if not isinstance(frame, np.ndarray):
+        raise FrameError(f"{wanted}, found {type(frame).__name__}; pass a numpy array")
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
+        raise FrameError(f"{wanted}, found {frame.dtype} {frame.shape}; pass pixels 0..255")
+    if isinstance(mask, np.ndarray) and mask.shape != frame.shape[:2]:
         raise FrameError(
-            f"wanted a mask of uint8 or float32 {frame.shape[:2]}, found {mask.dtype} "
-            f"{mask.shape}; segment() gives one of the frame's size"
+            f"wanted a mask of the frame's size {frame.shape[:2]}, found {mask.dtype} "
+            f"{mask.shape}; segment() gives one"
         )
+    return _checked(mask)
+
+
+def _checked(mask: Mask) -> Share:
+    """Return a mask that can be composited with; a bool one becomes 0 and 255."""
+    wanted = "wanted a mask of uint8 0..255, float32 0..1 or bool, (H, W)"
+    if not isinstance(mask, np.ndarray):
+        raise FrameError(f"{wanted}, found {type(mask).__name__}; segment() gives one")
+    if mask.ndim != 2 or mask.size == 0 or mask.dtype not in (np.uint8, np.float32, np.bool_):
+        raise FrameError(f"{wanted}, found {mask.dtype} {mask.shape}; segment() gives one")
+    if mask.dtype == np.bool_:
+        return mask.view(np.uint8) * np.uint8(255)
+    if mask.dtype == np.uint8:
+        if mask.max() == 1 and cv2.countNonZero(mask) > ONES * mask.size:
+            _say_ones()
+        return mask  # type: ignore[return-value]
+    low, high = float(mask.min()), float(mask.max())  # NaN where there is one in the mask
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+        raise FrameError(
+            f"wanted a float32 mask of 0..1, found values from {low:.3g} to {high:.3g}; divide a "
+            "mask of 0..255 by 255, use np.nan_to_num for NaN, np.clip for what a filter overshot"
+        )
+    return mask  # type: ignore[return-value]
+
+
+@functools.cache  # once: a camera gives thirty masks a second
+def _say_ones() -> None:
+    log.warning(
+        "wanted a uint8 mask of 0..255, found one of 0 and 1 alone, which is nobody anywhere; if 1 "
+        "means the person, pass a bool mask or multiply by 255"
+    )
+
+
+def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
+    try:
+        height, width = (operator.index(side) for side in size)
+    except (TypeError, ValueError):
+        height = width = 0
+    if height < 1 or width < 1:
+        raise FrameError(
+            f"wanted size as (height, width), whole pixels from 1, found {size!r:.60}; "
+            "frame.shape[:2] is a frame's"
+        )
+    return height, width

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 import pytest
 
 from edge_seg import compositing
-from edge_seg.errors import FrameError
+from edge_seg.errors import EdgeSegError, FrameError
 
 
 def _pictures(height: int = 90, width: int = 120) -> tuple[np.ndarray, np.ndarray]:
@@ -162,3 +164,91 @@ def test_wrong_forms_name_both_sides() -> None:
         compositing.blend(frame, background, np.zeros(frame.shape[:2]))
     with pytest.raises(FrameError, match="cover"):
         compositing.blend(frame, background[:10], np.zeros(frame.shape[:2], dtype=np.uint8))
+
+
+def test_a_bool_mask_is_all_or_nothing() -> None:
+    frame, background = _pictures()
+    person = np.zeros(frame.shape[:2], dtype=bool)
+    person[20:50, 30:] = True
+    as_bytes = np.where(person, 255, 0).astype(np.uint8)
+    result = compositing.blend(frame, background, person)
+    np.testing.assert_array_equal(result, np.where(person[:, :, None], frame, background))
+    np.testing.assert_array_equal(compositing.firm(person), as_bytes)
+    for put in (compositing.blur, compositing.cut_out, compositing.overlay):
+        np.testing.assert_array_equal(put(frame, person), put(frame, as_bytes))
+
+
+HALF = np.full((90, 120), 0.5, np.float32)
+NAN = HALF.copy()
+NAN[3, 4] = np.nan
+BAD_MASKS = {
+    "0 to 255 as float": (HALF * 400, "divide"),
+    "below zero": (HALF - 0.6, "clip"),
+    "NaN": (NAN, "nan_to_num"),
+    "infinite": (HALF * np.inf, "inf"),
+    "integers": (np.ones((90, 120), np.int64), "int64"),
+    "a channel": (HALF[:, :, None], "(90, 120, 1)"),
+    "nothing": (None, "NoneType"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_MASKS)
+@pytest.mark.parametrize("use", ["blend", "blur", "cut_out", "overlay", "firm"])
+def test_a_mask_that_is_none_is_refused_with_advice(kind: str, use: str) -> None:
+    mask, advice = BAD_MASKS[kind]
+    frame, background = _pictures()
+    given = {"blend": (frame, background), "firm": ()}.get(use, (frame,))
+    with pytest.raises(FrameError) as caught:
+        getattr(compositing, use)(*given, mask)
+    text = str(caught.value)
+    assert advice in text and "wanted" in text and "found" in text and ";" in text
+
+
+def test_a_mask_beyond_the_range_by_rounding_alone_is_taken() -> None:
+    frame, background = _pictures()
+    above = np.full(frame.shape[:2], 1.002, np.float32)
+    assert np.abs(compositing.blend(frame, background, above).astype(int) - frame).max() <= 1
+    below = np.full(frame.shape[:2], -0.002, np.float32)
+    assert np.abs(compositing.blend(frame, background, below).astype(int) - background).max() <= 1
+
+
+@pytest.mark.parametrize("share,lines", [(0.037, 0), (0.3, 1)])
+def test_a_uint8_mask_of_0_and_1_is_nobody_and_said_once(
+    share: float, lines: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No error: the network gives such masks of an empty room, and the kiosk must not end there."""
+    compositing._say_ones.cache_clear()
+    frame, background = _pictures()
+    mask = np.zeros(frame.shape[:2], dtype=np.uint8)
+    mask.ravel()[: int(share * mask.size)] = 1
+    with caplog.at_level(logging.WARNING, logger="edge_seg"):
+        for _ in range(3):
+            result = compositing.blend(frame, background, mask)
+    assert np.abs(result.astype(int) - background).max() <= 2
+    said = [line.getMessage() for line in caplog.records]
+    assert len(said) == lines and all("multiply by 255" in line for line in said)
+
+
+BAD_CALLS: dict[str, Callable[[np.ndarray], object]] = {
+    "a colour over 255": lambda frame: compositing.plain((4, 4), (300, 0, 0)),
+    "a colour below 0": lambda frame: compositing.plain((4, 4), (0, -1, 0)),
+    "a colour of two": lambda frame: compositing.plain((4, 4), (0, 1)),  # type: ignore[arg-type]
+    "a name": lambda frame: compositing.plain((4, 4), "red"),  # type: ignore[arg-type]
+    "a tint over 255": lambda frame: compositing.overlay(frame, HALF, color=(0, 256, 0)),
+    "no size": lambda frame: compositing.plain((0, 4), (0, 0, 0)),
+    "a size of floats": lambda frame: compositing.plain((4.0, 4), (0, 0, 0)),  # type: ignore
+    "a frame's whole shape": lambda frame: compositing.cover(frame, frame.shape),
+    "no rows": lambda frame: compositing.cover(frame, (0, 10)),
+    "no picture": lambda frame: compositing.cover(None, (4, 4)),  # type: ignore[arg-type]
+    "an empty picture": lambda frame: compositing.cover(frame[:0], (4, 4)),
+    "a float mask to cover with": lambda frame: compositing.cover(HALF, (4, 4)),  # type: ignore
+    "no frame": lambda frame: compositing.blend(None, frame, HALF),  # type: ignore[arg-type]
+    "an empty frame": lambda frame: compositing.cut_out(frame[:0], HALF[:0]),
+    "no background": lambda frame: compositing.blend(frame, None, HALF),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CALLS)
+def test_what_cannot_be_put_together_is_one_sentence(kind: str) -> None:
+    with pytest.raises(EdgeSegError, match=r"wanted .*, found .*; "):
+        BAD_CALLS[kind](_pictures()[0])
