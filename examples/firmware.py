@@ -11,6 +11,7 @@ import sys
 
 from edge_seg import EdgeSegmenter
 from edge_seg.camera import open_source
+from edge_seg.errors import EdgeSegError
 
 PERSON, FRAMES = 0.01, 5  # of the frame; in so many frames running
 
@@ -23,18 +24,27 @@ def notify(state):
             systemd.sendto(state.encode(), address)
 
 
+def watch(name):
+    """Say who comes and goes, for ever. lores: made by the Pi's image processor."""
+    there, changed = False, 0
+    with EdgeSegmenter.open() as segmenter:
+        with open_source(name, format="yuv420", lores=segmenter.spec.squeezed) as source:
+            notify("READY=1")
+            while True:
+                shot = source.read(seconds=2.0)
+                notify("WATCHDOG=1" if shot else "STATUS=no camera")  # long without: a restart
+                mask = None if shot is None else segmenter.segment_shot(shot, source)
+                person = there if mask is None else (mask > 0.5).mean() > PERSON
+                changed = changed + 1 if person != there else 0
+                if changed == FRAMES:
+                    there, changed = not there, 0
+                    print(json.dumps({"person": there}), flush=True)
+
+
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-there, changed = False, 0
-with EdgeSegmenter.open() as segmenter:
-    lores = segmenter.spec.squeezed  # made by the Pi's image processor
-    with open_source(sys.argv[1], format="yuv420", lores=lores) as source:
-        notify("READY=1")
-        while True:
-            shot = source.read(seconds=2.0)
-            notify("WATCHDOG=1" if shot else "STATUS=no camera")  # long without one: a restart
-            mask = None if shot is None else segmenter.segment_shot(shot, source)
-            person = there if mask is None else (mask > 0.5).mean() > PERSON
-            changed = changed + 1 if person != there else 0
-            if changed == FRAMES:
-                there, changed = not there, 0
-                print(json.dumps({"person": there}), flush=True)
+try:
+    watch(sys.argv[1])
+except KeyboardInterrupt:
+    sys.exit(print("firmware: interrupted", file=sys.stderr) or 130)
+except EdgeSegError as error:
+    sys.exit(f"firmware: {error}")

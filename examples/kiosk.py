@@ -4,13 +4,15 @@
         width=640 height=480 framerate=15/1 ! videoconvert ! autovideosink sync=false
 """
 
+import contextlib
 import sys
 import time
 from pathlib import Path
 
 from edge_seg import EdgeSegmenter
 from edge_seg.camera import open_source
-from edge_seg.compositing import blend, cover
+from edge_seg.compositing import blend, cover, firm
+from edge_seg.errors import EdgeSegError
 from edge_seg.pictures import read_picture
 
 SIZE, FPS = (480, 640), 15
@@ -21,7 +23,7 @@ def kiosk(name, picture):
     """Yield frames to show, uint8 (480, 640, 3) BGR. A screen on its side: rotate=90."""
     background, seen = cover(picture, SIZE), 0.0
     source = open_source(name, size=SIZE, fps=FPS, mirror=True)
-    with EdgeSegmenter.open() as segmenter, source:
+    with source, EdgeSegmenter.open() as segmenter:
         while not source.ended:
             shot = source.read(seconds=1.0)
             if shot is None:  # the camera is away and being opened again
@@ -30,11 +32,19 @@ def kiosk(name, picture):
             mask = segmenter.segment_shot(shot, source, dtype="uint8")
             seen = shot.timestamp if (mask > 127).mean() > PERSON else seen
             if shot.timestamp - seen < IDLE_AFTER:
-                yield blend(cover(shot.frame, SIZE), background, cover(mask, SIZE))
+                yield blend(cover(shot.frame, SIZE), background, firm(cover(mask, SIZE)))
             else:  # nobody there: look twice a second, the processor cools
                 yield time.sleep(LOOK_EVERY) or background
 
 
 if __name__ == "__main__":
-    for frame in kiosk(sys.argv[1], read_picture(Path(sys.argv[2]))):
-        sys.stdout.buffer.write(frame.tobytes())
+    try:
+        with contextlib.closing(kiosk(sys.argv[1], read_picture(Path(sys.argv[2])))) as frames:
+            for frame in frames:
+                sys.stdout.buffer.write(frame.tobytes())
+    except KeyboardInterrupt:
+        sys.exit(print("kiosk: interrupted", file=sys.stderr) or 130)
+    except BrokenPipeError:
+        print("kiosk: the window is closed", file=sys.stderr)
+    except EdgeSegError as error:
+        sys.exit(f"kiosk: {error}")

@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import cv2
 
 from edge_seg import EdgeSegmenter
-from edge_seg.compositing import blur
+from edge_seg.compositing import blur, firm
+from edge_seg.errors import EdgeSegError
 
 HEAD = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
 newest, changed = b"", threading.Condition()
@@ -30,10 +31,16 @@ class Page(BaseHTTPRequestHandler):
                 self.wfile.write(part + b"\r\n")
 
 
-server = ThreadingHTTPServer(("127.0.0.1", int((*sys.argv, 8080)[2])), Page)
-threading.Thread(target=server.serve_forever, daemon=True).start()
-print(f"http://127.0.0.1:{server.server_port}/", flush=True)
-for frame, mask in EdgeSegmenter.open().stream(sys.argv[1], dtype="uint8"):
-    with changed:
-        newest = cv2.imencode(".jpg", blur(frame, mask))[1].tobytes()
-        changed.notify_all()
+try:
+    server = ThreadingHTTPServer(("127.0.0.1", int((*sys.argv, 8080)[2])), Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(f"http://127.0.0.1:{server.server_port}/", flush=True)
+    with EdgeSegmenter.open() as segmenter:
+        for frame, mask in segmenter.stream(sys.argv[1], dtype="uint8"):
+            with changed:
+                newest = cv2.imencode(".jpg", blur(frame, firm(mask)))[1].tobytes()
+                changed.notify_all()
+except KeyboardInterrupt:
+    sys.exit(print("mjpeg: interrupted", file=sys.stderr) or 130)
+except (EdgeSegError, OSError) as error:  # no camera; the port is another program's
+    sys.exit(f"mjpeg: {error}")
