@@ -83,9 +83,12 @@ def _root(named: str | None) -> Path:
 
 def _machine(root: Path) -> str:
     from edge_seg import machine
+    from edge_seg.installation import Installation
 
     if root == Path("/"):
         return machine.measured_on()
+    if Installation.under(root).absent:
+        return f"{root}, in which no system was found"
     return f"{machine.model(root)}, {machine.distribution(root)}, as its files in {root} tell"
 
 
