@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
 import sys
 import tempfile
 import zlib
@@ -14,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_seg import pictures
+from edge_seg import pictures, pixels
 from edge_seg.camera import disk, open_source, orient, v4l2
 from edge_seg.camera.live import LivePolicy, LiveSource, Request
 from edge_seg.errors import CameraError, CameraLost, DatasetError, FrameError
@@ -377,6 +378,61 @@ def test_a_rate_that_is_none_is_refused_whatever_the_source(
     for source in ("fake:size=32x16,fps=30", tmp_path / "p", tmp_path / "p" / "a.png", video):
         with pytest.raises(CameraError, match=f"wanted fps= from 0.001 to 1000.*found {fps!r};"):
             open_source(source, fps=fps)
+
+
+def test_a_video_of_huge_frames_is_refused_before_one_takes_memory(tmp_path: Path) -> None:
+    path = tmp_path / "huge.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 8.0, (12000, 6000))
+    writer.write(np.zeros((6000, 12000, 3), np.uint8))
+    writer.release()
+    script = (
+        "import sys, resource\n"
+        "from edge_seg.camera import open_source\n"
+        "from edge_seg.errors import CameraError\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try:\n"
+        "    open_source(sys.argv[1])\n"
+        "except CameraError as error:\n"
+        "    print(error)\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=60
+    )
+    said, grown = done.stdout.splitlines()
+    assert "huge.avi: wanted a video of at most 67108864 pixels" in said and "12000x6000" in said
+    assert int(grown) < 150, "MB; one frame alone has 206"
+
+
+def test_frames_larger_than_the_header_says_are_refused(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "MAX_PIXELS", 63 * 48)
+    monkeypatch.setattr(disk, "MAX_SIDE", 63)
+    opened = cv2.VideoCapture
+
+    class Silent:
+        """A container that states no size."""
+
+        def __init__(self, path: str) -> None:
+            self.capture = opened(path)
+
+        def get(self, what: int) -> float:
+            sizes = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+            return 0.0 if what in sizes else float(self.capture.get(what))
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.capture, name)
+
+    with pytest.raises(CameraError, match="64x48"):
+        open_source(video)
+    monkeypatch.setattr(cv2, "VideoCapture", Silent)
+    with open_source(video) as source, pytest.raises(CameraError, match="64x48"):
+        next(source)
+
+
+def test_what_may_be_read_is_what_the_segmenter_takes() -> None:
+    assert (disk.MAX_PIXELS, disk.MAX_SIDE) == (pixels.MAX_FRAME_PIXELS, pixels.MAX_FRAME_SIDE)
 
 
 @pytest.mark.parametrize("source", ["/dev/video63", "clip.mkv"])

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from edge_seg import yuv
 from edge_seg.camera.shots import Shot, Source, known_fps
 from edge_seg.errors import CameraError, DatasetError, FrameError
-from edge_seg.pictures import PICTURE_SUFFIXES, in_natural_order, read_list, read_picture
+from edge_seg.pictures import (
+    MAX_PIXELS,
+    PICTURE_SUFFIXES,
+    in_natural_order,
+    read_list,
+    read_picture,
+)
 
 log = logging.getLogger("edge_seg")
 Picture = NDArray[np.uint8]
@@ -30,6 +36,7 @@ FEW = 3  # names that a line about several files holds
 CLIP_FPS = 30.0  # frames/ of a clip carry no time
 PICTURE_FPS = 1.0  # unrelated pictures shown as a video: one a second
 CUT_SHORT = 0.9  # of the frames a header announces; headers of whole files are wrong by one or two
+MAX_SIDE = (1 << 15) - 2  # pixels.MAX_FRAME_SIDE: what the segmenter takes
 VIDEO_FPS = 30.0  # where a container states none
 ON_DISK = (
     "a video file, a picture, a folder of pictures, a clip folder with frames/, or a list file "
@@ -128,13 +135,11 @@ def _ordered(frame: Picture, format: str) -> Picture:
 
 def _video(path: Path, format: str) -> Source:
     capture = cv2.VideoCapture(str(path))
-    ok, first = capture.read() if capture.isOpened() else (False, None)
-    if not ok or first is None:
+    try:
+        first = _first(capture, path)
+    except CameraError:
         capture.release()
-        raise CameraError(
-            f"{path}: wanted {ON_DISK}, found a file that holds no video this OpenCV can read; "
-            "check it with a player, or copy it again"
-        )
+        raise
     fps = known_fps(capture.get(cv2.CAP_PROP_FPS))
     rate = fps or VIDEO_FPS
     stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -149,10 +154,34 @@ def _video(path: Path, format: str) -> Source:
     )
 
 
+def _first(capture: cv2.VideoCapture, path: Path) -> Picture:
+    """Return the first frame; the size is looked at before it takes memory."""
+    if capture.isOpened():
+        sides = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        _check_size(path, *sides)
+    ok, first = capture.read() if capture.isOpened() else (False, None)
+    if not ok or first is None:
+        raise CameraError(
+            f"{path}: wanted {ON_DISK}, found a file that holds no video this OpenCV can read; "
+            "check it with a player, or copy it again"
+        )
+    return first
+
+
+def _check_size(path: Path, width: float, height: float) -> None:
+    """Raise CameraError for frames the segmenter would refuse; a header may hold no size."""
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise CameraError(
+            f"{path}: wanted a video of at most {MAX_PIXELS} pixels and {MAX_SIDE} a side, found "
+            f"{width:.0f}x{height:.0f}; reduce it"
+        )
+
+
 def _counted(shots: Iterator[Shot], path: Path, count: int | None) -> Iterator[Shot]:
     """Pass frames on; say so where a video ends well before its header's number of them."""
     read = 0
     for read, shot in enumerate(shots, 1):  # noqa: B007 - counted, used after the loop
+        _check_size(path, *shot.frame.shape[1::-1])  # a header may say less than frames have
         yield shot
     if count is not None and read < CUT_SHORT * count:
         log.warning(
