@@ -531,7 +531,7 @@ def _checked_threads(threads: object) -> int | None:
             f"wanted threads as a whole number of 1 to {MAX_THREADS}, found {threads!r:.60}; None "
             "leaves the number to the board"
         )
-    return int(threads)  # type: ignore[call-overload,no-any-return]
+    return int(threads)  # type: ignore[call-overload]
 
 
 def _check_policy(policy: object) -> None:

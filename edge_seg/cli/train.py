@@ -154,16 +154,13 @@ class _Stop:
     ) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
-        if self._came is None or (kind is None and self._is_done()):
-            return
+        # Also where another process was told to stop, and this one with it.
+        stopped = kind is None and self._training.step < self._training.recipe.steps
         # A signal to all processes may have ended a worker before that could leave it to us.
-        if kind is None or (
-            isinstance(error, RuntimeError) and not isinstance(error, EdgeSegError)
-        ):
-            raise Terminated if self._came[0] == signal.SIGTERM else KeyboardInterrupt
-
-    def _is_done(self) -> bool:
-        return self._training.step >= self._training.recipe.steps
+        foreign = isinstance(error, RuntimeError) and not isinstance(error, EdgeSegError)
+        if stopped or (foreign and self._came is not None):
+            interrupt = self._came is not None and self._came[0] == signal.SIGINT
+            raise KeyboardInterrupt if interrupt else Terminated
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         place = self._training.place
