@@ -6,16 +6,22 @@
 
 A call gives an answer or raises: never zeros, never the last answer again. With a deadline, it
 does either in time, but for the rare call in which a runtime is examined (up to two calls more).
-One log line per change of runtime; `counters` say how often what happened.
+One log line per change of runtime; `counters` say how often what happened. A runtime that cannot
+be freed stops nothing: that is said, and the next one takes over.
+
+With a deadline, calls run in a thread of ours. None may be in a vendor's library when the process
+ends, which would abort it: they are waited for at exit, two seconds at most.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
@@ -150,6 +156,9 @@ class Supervisor(Generic[E]):
         self.reason = ""
         self._choices, self._clock, self._sleep = list(choices), clock, sleep
         self._closed = False
+        # Held while the fields below change, never while a vendor's library is called. Reentrant:
+        # a signal's handler may close in the middle of it.
+        self._lock = threading.RLock()
         self._index = -1
         self._left_behind: list[_Seat[E]] = []
         self._pauses = 0
@@ -180,7 +189,7 @@ class Supervisor(Generic[E]):
 
         tick: told the stages "encode" and "infer" as they end; with a deadline "infer" is both.
         Raises MaskLate (no answer to this picture in time; the next may have one),
-        BackendFailure (every runtime failed; attempts go on with later calls).
+        BackendFailure (every runtime failed; attempts go on with later calls; or closed meanwhile).
         """
         limit = None if self.policy.deadline is None else self._clock() + self.policy.deadline
         try:
@@ -208,21 +217,28 @@ class Supervisor(Generic[E]):
                 seat.failed = seat.missed = 0
                 frozen = seat.watch.suspects(picture, answer) and self._is_stuck(seat, answer)
             except _Hung as hung:
+                self._check_open()
                 self._miss(seat, hung.seconds)
                 return None
             except BackendFailure as failure:
+                self._check_open()
                 self.counters.failures += 1
                 seat.failed += 1  # also across frames: a deadline may leave no time to try again
                 if seat.failed > self.policy.retries:
-                    self._leave(str(failure))
+                    self._leave(seat, str(failure))
                     return None
                 self._rest(self._pause(seat.failed - 1), limit)
                 continue
             if frozen:
                 self.counters.stuck += 1
-                self._leave(f"the same answer to {self.policy.stuck} changed pictures")
+                self._leave(seat, f"the same answer to {self.policy.stuck} changed pictures")
                 return None
             return answer
+
+    def _check_open(self) -> None:
+        """Raise BackendFailure where another thread has closed this one."""
+        if self._closed:
+            raise BackendFailure("wanted an open segmenter, found it closed; open again")
 
     def _miss(self, seat: _Seat[E], seconds: float) -> None:
         """Count a missed deadline; give the runtime up where there were too many in a row.
@@ -235,25 +251,26 @@ class Supervisor(Generic[E]):
         if seat.missed < self.policy.misses:
             raise MaskLate(
                 f"wanted a mask within {1e3 * deadline:.0f} ms, found that "
-                f"{self._choices[seat.index].name} takes longer; try the next frame"
+                f"{seat.name} takes longer; try the next frame"
             )
         self.counters.hangs += 1
-        self._leave(f"no answer in {1e3 * seconds:.0f} ms", hung=True)
+        self._leave(seat, f"no answer in {1e3 * seconds:.0f} ms", hung=True)
 
     def _ready(self, limit: float | None) -> _Seat[E]:
         """Return the runtime to use: one that returned, the present one, or a newly opened one."""
-        if self._closed:
-            raise BackendFailure("wanted an open segmenter, found it closed; open again")
+        self._check_open()
         self._look_back()
-        if self._seat is not None:
-            return self._seat
+        seat = self._seat
+        if seat is not None:
+            return seat
         self._left_behind = [left for left in self._left_behind if left.busy]
         if len(self._left_behind) >= self.policy.abandoned:
             raise BackendFailure(
                 f"wanted a runtime that answers, found {len(self._left_behind)} calls that hang: "
                 f"{self.reason}; restart the process"
             )
-        if self._opening is None:
+        opening = self._opening
+        if opening is None:
             if self._clock() < self._not_before:
                 raise BackendFailure(
                     f"wanted a runtime that works, found none: {self.reason}; the next attempt "
@@ -261,8 +278,16 @@ class Supervisor(Generic[E]):
                 )
             if self._order.start == 0:
                 self.reason = ""  # a new round: what failed before may work again
-            self._opening = _Opening(self._choices, self._order)
-        return self._next(self._opening, limit)
+            opening = self._begin(self._order)
+        return self._next(opening, limit)
+
+    def _begin(self, order: range) -> _Opening[E]:
+        """Return an opening that `close` knows of. Raises BackendFailure where it came first."""
+        opening: _Opening[E] = _Opening(self._choices, order)
+        with self._lock:
+            self._check_open()
+            self._opening = opening
+        return opening
 
     def _next(self, opening: _Opening[E], limit: float | None) -> _Seat[E]:
         """Wait for runtimes to open, no longer than the limit; sit on the first that does."""
@@ -273,8 +298,9 @@ class Supervisor(Generic[E]):
                 f"wanted a mask within {1e3 * (self.policy.deadline or 0):.0f} ms, found the next "
                 f"runtime still opening ({self.reason}); try the next frame"
             )
-        self._opening = None
         if opening.opened is None:
+            self._check_open()
+            self._opening = None
             self._pauses += 1
             self._not_before = self._clock() + self._pause(self._pauses)
             self._order = range(len(self._choices))
@@ -283,53 +309,57 @@ class Supervisor(Generic[E]):
                 f"wanted a runtime that works, found none: {self.reason}"
                 f"{'' if opening.refusals else '; no other runtime'}"
             )
-        self._sit(opening, "; ".join(filter(None, (self.reason, *opening.refusals))))
+        seat = self._sit(opening, "; ".join(filter(None, (self.reason, *opening.refusals))))
         self.counters.switches += 1
         why = f", because {self.reason}" if self.reason else " again"
-        log.warning("running on %s%s", self._choices[self._index].name, why)
-        assert self._seat is not None
-        return self._seat
+        log.warning("running on %s%s", seat.name, why)
+        return seat
 
-    def _sit(self, opening: _Opening[E], reason: str) -> None:
+    def _sit(self, opening: _Opening[E], reason: str) -> _Seat[E]:
+        """Use what was opened. Raises BackendFailure where `close` came first, and freed it."""
         assert opening.opened is not None
-        index, threaded = opening.opened.index, self.policy.deadline is not None
-        self._seat = _Seat(opening.opened, Watch(self.policy.stuck), threaded=threaded)
-        self._index, self._since = index, self._clock()
-        self.reason = reason if index > 0 else ""
-
-    def _leave(self, why: str, *, hung: bool = False) -> None:
-        """Give the present runtime up; the ones after it come next."""
-        assert self._seat is not None
-        seat, self._seat = self._seat, None
-        seat.end()
-        if hung:
-            self._left_behind.append(seat)
-        if self._opening is not None:  # an earlier choice looked at again: it starts over
-            self._opening.cancel()
+        threaded = self.policy.deadline is not None
+        with self._lock:
+            self._check_open()
             self._opening = None
-        said = f"{self._choices[seat.index].name}: {why}"
-        self.reason = "; ".join(filter(None, (self.reason, said)))
+            seat = _Seat(opening.opened, Watch(self.policy.stuck), threaded=threaded)
+            self._seat, self._index, self._since = seat, seat.index, self._clock()
+        self.reason = reason if seat.index > 0 else ""
+        return seat
+
+    def _leave(self, seat: _Seat[E], why: str, *, hung: bool = False) -> None:
+        """Give the present runtime up; the ones after it come next."""
+        with self._lock:
+            self._check_open()
+            self._seat = None
+            opening, self._opening = self._opening, None
+            if hung:
+                self._left_behind.append(seat)
+        self.reason = "; ".join(filter(None, (self.reason, f"{seat.name}: {why}")))
         self._order = range(seat.index + 1, len(self._choices))
+        if opening is not None:  # an earlier choice looked at again: it starts over
+            opening.cancel()
+        seat.end()
 
     def _look_back(self) -> None:
         """Try the runtimes before the present one again, beside it, when their time has come."""
         seat, after = self._seat, self.policy.return_after
         if seat is None or seat.index == 0 or after is None:
             return
-        if self._opening is None:
+        opening = self._opening
+        if opening is None:
             if self._clock() - self._since >= after:
                 self._since = self._clock()
-                self._opening = _Opening(self._choices, range(seat.index))
-                self._opening.start()
-            return
-        if not self._opening.wait(0):
-            return
-        opening, self._opening = self._opening, None
-        if opening.opened is not None:
-            seat.end()
-            self._sit(opening, "; ".join(opening.refusals))
+                self._begin(range(seat.index)).start()
+        elif not opening.wait(0):
+            pass
+        elif opening.opened is None:
+            self._opening = None
+        else:
+            back = self._sit(opening, "; ".join(opening.refusals))
             self.counters.returns += 1
-            log.warning("back on %s", self._choices[self._index].name)
+            log.warning("back on %s", back.name)
+            seat.end()
 
     def _is_stuck(self, seat: _Seat[E], answer: Answer) -> bool:
         """Ask the runtime about two pictures it told apart when it was opened.
@@ -353,25 +383,26 @@ class Supervisor(Generic[E]):
         self._sleep(seconds if left is None else min(seconds, left))
 
     def close(self) -> None:
-        """Close the runtime and whatever is being opened; may be called twice.
+        """Close the runtime and whatever is being opened; may be called twice, from any thread.
 
         The device is free when this returns, unless a call hangs in it or it is being opened: that
-        is waited for for two seconds at most.
+        is waited for for two seconds at most, and freed when it comes back. A call that another
+        thread is in ends with its answer or BackendFailure.
         """
         until = time.monotonic() + GRACE
-        self._closed = True
-        opening, self._opening = self._opening, None
+        with self._lock:
+            self._closed = True
+            opening, self._opening = self._opening, None
+            seat, self._seat = self._seat, None
+            ended, self._left_behind = self._left_behind, []
         if opening is not None:
             opening.cancel()
-        seat, self._seat = self._seat, None
         if seat is not None:
             seat.end()
-            self._left_behind.append(seat)
-        for left in self._left_behind:
+            ended.append(seat)
+        for left in ended:
             if not left.wait(max(0.0, until - time.monotonic())):
-                name = self._choices[left.index].name
-                log.warning("%s: did not let go in %g s; left behind", name, GRACE)
-        self._left_behind.clear()
+                log.warning("%s: did not let go in %g s; left behind", left.name, GRACE)
         if opening is not None and not opening.ended(max(0.0, until - time.monotonic())):
             log.warning("a runtime was still opening after %g s; left behind", GRACE)
 
@@ -381,6 +412,7 @@ class _Opened(Generic[E]):
     """An engine that answered its first calls. tells_apart: two silhouettes, by their answers."""
 
     index: int
+    name: str
     engine: E
     tells_apart: bool
 
@@ -389,36 +421,37 @@ class _Seat(Generic[E]):
     """The runtime in use: its engine, and the thread its calls run in where they may hang."""
 
     def __init__(self, opened: _Opened[E], watch: Watch, *, threaded: bool) -> None:
-        self.index, self.engine, self.watch = opened.index, opened.engine, watch
+        self.index, self.name = opened.index, opened.name
+        self.engine, self.watch = opened.engine, watch
         self.tells_apart = opened.tells_apart
         self.failed = 0  # calls in a row
         self.missed = 0  # deadlines in a row
         self.answered = False
-        self._worker = _Worker(opened.engine) if threaded else None
+        self._line: _Here | _Worker
+        if threaded:
+            self._line = _Worker(opened.engine, opened.name)
+            # Who drops a segmenter without closing it must not keep its thread and its memory.
+            weakref.finalize(self, self._line.end)
+        else:
+            self._line = _Here(opened.engine, opened.name)
 
     def call(self, picture: Picture, seconds: float | None, tick: Tick | None = None) -> Answer:
-        if self._worker is None:
-            return self.engine.run(picture, tick)
-        answer = self._worker.call(picture, seconds)
+        answer = self._line.call(picture, seconds, tick)
         self.answered = True
-        if tick is not None:
-            tick("infer")
         return answer
 
     @property
     def busy(self) -> bool:
         """True while a call runs on in its thread."""
-        return self._worker is not None and self._worker.alive
+        return self._line.busy
 
     def end(self) -> None:
-        if self._worker is None:
-            self.engine.close()
-        else:
-            self._worker.end()
+        """Close the engine; where a call runs in it, when that ends."""
+        self._line.end()
 
     def wait(self, seconds: float) -> bool:
         """True once the engine is closed, after `end`."""
-        return self._worker is None or self._worker.wait(seconds)
+        return self._line.wait(seconds)
 
 
 class Watch:
@@ -464,23 +497,91 @@ def silhouettes(shape: tuple[int, ...]) -> list[Picture]:
     return pictures
 
 
+def _free(engine: Engine, name: str) -> None:
+    """Close an engine. What a vendor's library raises then is said, and is in nobody's way."""
+    try:
+        engine.close()
+    except Exception as error:
+        log.warning("%s: closing it failed: %s: %s", name, type(error).__name__, error)
+
+
+class _Thread(threading.Thread):
+    """A thread that calls a vendor's library. stop: asks it to end, and does not wait."""
+
+    def __init__(self, work: Callable[[], None], stop: Callable[[], None], name: str) -> None:
+        super().__init__(target=work, name=name, daemon=True)  # a hang must not keep the process
+        self.stop = stop
+
+
+@atexit.register
+def _let_go() -> None:
+    """Wait for our threads: a process that ends while one is in a C++ library aborts."""
+    until = time.monotonic() + GRACE
+    ours = [thread for thread in threading.enumerate() if isinstance(thread, _Thread)]
+    for thread in ours:
+        thread.stop()
+    for thread in ours:
+        thread.join(max(0.0, until - time.monotonic()))
+
+
+class _Here:
+    """Runs one engine's calls in the caller's thread."""
+
+    busy = False  # what hangs here, hangs the caller
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._engine, self._name = engine, name
+        self._turn = threading.Lock()  # held by who uses the engine
+        self._ended = self._closed = False
+
+    def call(self, picture: Picture, seconds: float | None, tick: Tick | None) -> Answer:
+        with self._turn:
+            try:
+                if self._ended:
+                    raise BackendFailure("wanted an open runtime, found it closed; open again")
+                return self._engine.run(picture, tick)
+            finally:
+                if self._ended:  # by another thread, which may have given up waiting
+                    self._close()
+
+    def end(self) -> None:
+        """Close the engine; where another thread is in it, that one does."""
+        self._ended = True
+        self.wait(0.0)
+
+    def wait(self, seconds: float) -> bool:
+        """True once the engine is closed."""
+        if not self._turn.acquire(timeout=seconds):
+            return False
+        try:
+            self._close()
+        finally:
+            self._turn.release()
+        return True
+
+    def _close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            _free(self._engine, self._name)
+
+
 class _Worker:
     """A thread that runs one engine's calls; left behind, it closes the engine when it can."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._engine, self._name = engine, name
         self._asked: queue.SimpleQueue[tuple[int, Picture] | None] = queue.SimpleQueue()
         self._said: queue.SimpleQueue[tuple[int, Answer | Exception]] = queue.SimpleQueue()
         self._number = 0
-        self._thread = threading.Thread(target=self._work, name="edge_seg-backend", daemon=True)
+        self._thread = _Thread(self._work, self.end, "edge_seg-backend")
         self._thread.start()
 
     @property
-    def alive(self) -> bool:
+    def busy(self) -> bool:
         """True until the thread has closed the engine."""
         return self._thread.is_alive()
 
-    def call(self, picture: Picture, seconds: float | None) -> Answer:
+    def call(self, picture: Picture, seconds: float | None, tick: Tick | None) -> Answer:
         self._number += 1
         self._asked.put((self._number, picture))
         until = None if seconds is None else time.monotonic() + seconds
@@ -493,6 +594,8 @@ class _Worker:
                 raise _Hung(seconds or 0.0) from None
         if isinstance(said, Exception):
             raise said
+        if tick is not None:
+            tick("infer")
         return said
 
     def end(self) -> None:
@@ -515,7 +618,7 @@ class _Worker:
         while True:
             asked = self._newest()
             if asked is None:
-                self._engine.close()
+                _free(self._engine, self._name)
                 return
             number, picture = asked
             try:
@@ -539,6 +642,7 @@ class _Opening(Generic[E]):
 
     def walk(self) -> None:
         """Open the first that works; refusals are kept as sentences."""
+        self._begun = True
         try:
             for index in self.order:
                 if self._cancelled or self._open(index):
@@ -553,20 +657,21 @@ class _Opening(Generic[E]):
             one, other = (engine.run(picture) for picture in silhouettes(engine.shape))
         except Exception as refusal:  # a vendor's library may raise anything while it loads
             if engine is not None:
-                engine.close()
+                _free(engine, choice.name)
             kind = "" if isinstance(refusal, EdgeSegError) else f"{type(refusal).__name__}: "
             self.refusals.append(f"{choice.name}: {kind}{refusal}")
             return False
         with self._lock:
-            self.opened = _Opened(index, engine, one.tobytes() != other.tobytes())
-            if self._cancelled:
-                engine.close()
+            self.opened = _Opened(index, choice.name, engine, one.tobytes() != other.tobytes())
+            unwanted = self._cancelled
+        if unwanted:
+            _free(engine, choice.name)
         return True
 
     def start(self) -> None:
         if not self._begun:
             self._begun = True
-            threading.Thread(target=self.walk, name="edge_seg-opening", daemon=True).start()
+            _Thread(self.walk, self.cancel, "edge_seg-opening").start()
 
     def wait(self, seconds: float | None) -> bool:
         """True once every runtime was tried or one opened."""
@@ -580,6 +685,7 @@ class _Opening(Generic[E]):
     def cancel(self) -> None:
         """Close what was or will be opened."""
         with self._lock:
+            opened = None if self._cancelled else self.opened
             self._cancelled = True
-            if self.opened is not None:
-                self.opened.engine.close()
+        if opened is not None:
+            _free(opened.engine, opened.name)

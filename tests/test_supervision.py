@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_seg import supervision
 from edge_seg.counters import Counters
 from edge_seg.errors import BackendFailure, BackendUnavailable, FrameError, MaskLate
 from edge_seg.supervision import Choice, Policy, Supervisor, Watch, silhouettes
@@ -29,6 +32,7 @@ class Device:
     hanging: bool = False
     frozen: bool = False
     saturated: bool = False
+    stubborn: bool = False  # closing it raises
     slow_to_open: float = 0.0
     slow: float = 0.0  # seconds a call takes
     opened: int = 0
@@ -76,6 +80,8 @@ class Bright:
 
     def close(self) -> None:
         self.device.closed += 1
+        if self.device.stubborn:
+            raise RuntimeError("device lost while freeing")
 
 
 def truth(picture: NDArray[np.uint8]) -> NDArray[np.generic]:
@@ -199,6 +205,31 @@ def test_a_device_that_opens_and_fails_its_first_call_is_no_choice(
     npu: Device, cpu: Device
 ) -> None:
     npu.failing = 1
+    boss = supervised(npu, cpu)
+    assert boss.engine.device is cpu and boss.reason == "npu int8: device lost"
+
+
+@pytest.mark.parametrize("deadline", [None, 10.0])
+def test_a_device_that_cannot_be_freed_gives_way_all_the_same(
+    deadline: float | None, npu: Device, cpu: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    boss = supervised(npu, cpu, deadline=deadline)
+    npu.there, npu.stubborn = False, True
+    picture = pictures(1)[0]
+    engine, answer = boss.run(picture)
+    assert engine.device is cpu and np.array_equal(answer, truth(picture))
+    assert boss.reason == "npu int8: device lost" and npu.closed == 1
+    said = "npu int8: closing it failed: RuntimeError: device lost while freeing"
+    _until(lambda: said in caplog.messages)
+    cpu.stubborn = True
+    boss.close()
+    assert cpu.closed == 1
+
+
+def test_a_device_that_opens_fails_and_cannot_be_freed_is_no_choice(
+    npu: Device, cpu: Device
+) -> None:
+    npu.failing, npu.stubborn = 1, True
     boss = supervised(npu, cpu)
     assert boss.engine.device is cpu and boss.reason == "npu int8: device lost"
 
@@ -363,7 +394,7 @@ def test_a_policy_that_could_not_be_kept_is_refused(wrong: dict[str, object]) ->
 
 
 def test_hangs_have_a_limit(npu: Device, cpu: Device) -> None:
-    boss = supervised(npu, cpu, deadline=0.05, abandoned=2, misses=1)
+    boss = supervised(npu, cpu, deadline=0.3, abandoned=2, misses=1)
     npu.hanging = cpu.hanging = False
     picture = pictures(1)[0]
     boss.run(picture)
@@ -383,7 +414,7 @@ def test_hangs_have_a_limit(npu: Device, cpu: Device) -> None:
 def test_an_interrupted_call_does_not_answer_the_next_one(npu: Device) -> None:
     boss = supervised(npu, deadline=5.0)
     one, other = pictures(2)
-    boss._seat._worker._asked.put((0, one))  # type: ignore[union-attr]  # as Ctrl-C leaves it
+    boss._seat._line._asked.put((0, one))  # type: ignore[union-attr]  # as Ctrl-C leaves it
     time.sleep(0.05)
     assert np.array_equal(boss.run(other)[1], truth(other))
 
@@ -409,6 +440,147 @@ def test_closing_waits_until_the_device_is_free(npu: Device) -> None:
     boss.run(pictures(1)[0])
     boss.close()
     assert npu.closed == 1, "who opens the device next would find it taken"
+
+
+# --- closing from elsewhere, and ending without it ------------------------------------------------
+
+
+def _in_a_thread(boss: Supervisor[Bright]) -> tuple[threading.Thread, list[BaseException]]:
+    """Run pictures in another thread until one fails; how it failed."""
+    ends: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while True:
+                boss.run(pictures(1)[0])
+        except BaseException as error:
+            ends.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread, ends
+
+
+@pytest.mark.parametrize("deadline", [None, 10.0])
+def test_a_call_that_another_thread_closes_ends_in_a_sentence(
+    deadline: float | None, npu: Device, cpu: Device
+) -> None:
+    npu.slow = 0.02
+    boss = supervised(npu, cpu, deadline=deadline)
+    thread, ends = _in_a_thread(boss)
+    _until(lambda: npu.calls > PROBES + 2)
+    boss.close()
+    assert npu.closed == 1, "the device is free"
+    thread.join(15)
+    assert [type(error) for error in ends] == [BackendFailure], ends
+    assert "found it closed; open again" in str(ends[0])
+    assert cpu.opened == 0 and npu.closed == 1 and boss.counters.failures == 0
+
+
+@pytest.mark.parametrize("deadline", [None, 60.0])
+def test_closing_waits_for_a_call_that_hangs_no_longer_than_it_says(
+    deadline: float | None,
+    npu: Device,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(supervision, "GRACE", 0.2)
+    boss = supervised(npu, deadline=deadline)
+    npu.hanging = True
+    thread, ends = _in_a_thread(boss)
+    _until(lambda: npu.calls > PROBES)
+    began = time.monotonic()
+    boss.close()
+    assert 0.2 <= time.monotonic() - began < 5.0
+    assert "npu int8: did not let go in 0.2 s; left behind" in caplog.messages
+    assert npu.closed == 0, "closing what still runs would crash"
+    npu.free.set()
+    thread.join(15)
+    _until(lambda: npu.closed == 1)
+    assert [type(error) for error in ends] == [BackendFailure], ends
+    assert "found it closed" in str(ends[0])
+
+
+def test_a_runtime_that_opens_while_another_thread_closes_is_freed(
+    npu: Device, cpu: Device
+) -> None:
+    boss = supervised(npu, cpu)
+    npu.there, cpu.slow_to_open = False, 0.3
+    thread, ends = _in_a_thread(boss)
+    _until(lambda: npu.closed == 1)  # so the next one is being opened
+    time.sleep(0.05)
+    boss.close()
+    assert cpu.opened == cpu.closed == 1, "the device is free"
+    thread.join(15)
+    assert "found it closed" in str(ends[0])
+
+
+def test_a_segmenter_that_is_dropped_takes_its_thread_with_it(npu: Device) -> None:
+    before = threading.active_count()
+    for _ in range(5):
+        boss = supervised(npu, deadline=10.0)
+        boss.run(pictures(1)[0])
+        del boss
+    _until(lambda: threading.active_count() == before)
+    assert npu.opened == npu.closed == 5
+
+
+# A program that does not close: `late` is a call that goes on when its caller has gone on.
+PROGRAM = """
+import sys, time
+import numpy as np
+from edge_seg.errors import BackendFailure, MaskLate
+from edge_seg.supervision import Choice, Policy, Supervisor
+
+how, seconds = sys.argv[1], float(sys.argv[2])
+
+class Slow:
+    shape, calls = (32, 32, 3), 0
+    def run(self, picture, tick=None):
+        self.calls += 1
+        if self.calls > 2:
+            time.sleep(seconds)
+            if how == "opening":
+                raise BackendFailure("lost")
+        return picture[::4, ::4].astype(np.float32)
+    def close(self):
+        print("freed", flush=True)
+
+class Next(Slow):
+    def __init__(self):
+        time.sleep(1.0)
+
+def late():
+    choices = [Choice("npu", Slow), Choice("cpu", Next)]
+    boss = Supervisor(choices, Policy(deadline=0.05, misses=1000, retries=0))
+    while True:
+        boss.run(np.zeros((32, 32, 3), np.uint8))
+
+try:
+    late()
+except MaskLate:
+    if how == "uncaught":
+        raise
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "seconds", "code", "freed"),
+    [
+        ("uncaught", 1.0, 1, 1),  # the traceback keeps the segmenter
+        ("dropped", 1.0, 0, 1),
+        ("opening", 0.0, 0, 2),
+        ("uncaught", 600.0, 1, 0),  # what hangs for ever does not keep the process
+    ],
+)
+def test_a_program_that_ends_waits_for_a_late_call(
+    how: str, seconds: float, code: int, freed: int
+) -> None:
+    words = [sys.executable, "-c", PROGRAM, how, str(seconds)]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == code, ended.stderr
+    assert ended.stdout.split() == ["freed"] * freed, "nobody was in it when the process ended"
+    assert ("MaskLate" in ended.stderr) == (how == "uncaught")
 
 
 # --- a device that is stuck -----------------------------------------------------------------------
