@@ -7,6 +7,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -160,6 +161,120 @@ def test_times_are_the_camera_s_on_our_clock(drift: float) -> None:
     np.testing.assert_allclose(spacing, 1 / 30, rtol=1e-3)
 
 
+@pytest.mark.parametrize("drift", [-1000.0, 1000.0])
+def test_a_camera_whose_stamps_are_far_too_slow_or_fast_is_never_lost(drift: float) -> None:
+    # 29.97 frames/s stamped as 30 are 1000 ppm: 0.2 s in 200 s.
+    made = camera(SimulatedClock(), fps=5.0, drift=drift)
+    began = made.clock.now()
+    with live(made, deadline=0.2) as source:
+        seen = watch(source, made, seconds=600)
+    assert source.counters.reconnects == 0 and source.counters.stale <= 1
+    assert max(np.diff(seen.times)) < 0.21
+    assert np.abs(np.array(seen.stamps) - began - np.array(seen.numbers) / 5).max() < 0.03
+
+
+def test_frames_held_back_longer_than_delays_are_remembered_are_old_all_the_same() -> None:
+    made = camera(SimulatedClock(), Event("clog", 5.0, 45.0))
+    with live(made, deadline=0.2, stall=100.0) as source:
+        seen = watch(source, made, seconds=60)
+    assert max(seen.ages) <= 0.2 + 0.002, "the queue's frames are 45 s old"
+    assert source.counters.reconnects == 0 and source.counters.stale >= 2
+
+
+STRANGE: dict[str, Callable[[int], float]] = {
+    "constant": lambda i: 5.0,
+    "whole seconds": lambda i: 1.0 + i // 30,
+    "alternating": lambda i: 10 + i / 30 + (0.1 if i % 2 else -0.1),
+    "the order of decoding": lambda i: 10 + (i + (0, 2, -1, -1)[i % 4]) / 30,
+    "counted to three": lambda i: 1 + (i % 3) / 30,
+}
+
+
+@dataclass
+class Stamping:
+    """A camera of 30 frames/s that stamps as it likes, by a frame's number. lost_at: once."""
+
+    clock: SimulatedClock
+    stamp: Callable[[int], float]
+    lost_at: int = 10**9  # a frame
+    opened: int = 0
+    number: int = 0
+    describe: str = "stamping"
+    fps: float | None = 30.0
+    blocks: float = 0.0
+
+    def connect(self) -> Stream:
+        self.opened += 1
+        return self
+
+    def read(self, seconds: float) -> Taken | None:
+        self.clock.sleep(1 / 30)
+        self.number += 1
+        if self.number == self.lost_at:
+            raise CameraLost("gone")
+        return Taken(np.zeros((2, 2, 3), np.uint8), self.stamp(self.number))
+
+    def pattern(self) -> None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+    def live(self, **policy: object) -> LiveSource:
+        return LiveSource(
+            self.connect,
+            name="stamping:",
+            policy=LivePolicy(**policy),  # type: ignore[arg-type]
+            clock=self.clock,
+        )
+
+
+def frames_of(source: LiveSource, clock: SimulatedClock, *, seconds: float) -> list[float]:
+    """Return the times of the frames that come within so many seconds."""
+    stamps, until = [], clock.now() + seconds
+    while clock.now() < until:
+        shot = source.read(0.5)
+        if shot is not None:
+            stamps.append(shot.timestamp)
+    return stamps
+
+
+@pytest.mark.parametrize("how", STRANGE)
+def test_stamps_that_say_nothing_give_way_to_the_time_of_arrival(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = SimulatedClock()
+    made = Stamping(clock, STRANGE[how], lost_at=600)
+    with caplog.at_level(logging.WARNING, "edge_seg"), made.live(deadline=0.2) as source:
+        stamps = frames_of(source, clock, seconds=60)
+        assert abs(stamps[-1] - clock.now()) < 0.04
+    assert len(stamps) >= 60 * 30 - 30, "all but the first, and those of half a second's loss"
+    assert source.counters.reconnects == 1 and source.counters.stalls == 0
+    np.testing.assert_allclose(np.diff(stamps[30:500]), 1 / 30, atol=1e-3)
+    assert sum("time stamps repeat or go back" in m for m in caplog.messages) == 1, "once"
+
+
+def test_a_clock_set_back_now_and_then_is_believed_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # By 100 s once a minute: a frame is lost each time, and ages are known all the same.
+    clock = SimulatedClock()
+    made = Stamping(clock, lambda i: 10_000 + i / 30 - 100 * (i // 1800))
+    with caplog.at_level(logging.WARNING, "edge_seg"), made.live(deadline=0.2) as source:
+        stamps = frames_of(source, clock, seconds=600)
+    assert len(stamps) >= 600 * 30 - 12 and not caplog.messages
+    assert source.counters.stale <= 11
+
+
+@pytest.mark.parametrize("fps", [2.0, 12.0])
+def test_a_rate_asked_for_is_kept_when_the_camera_s_clock_is_set_back(fps: float) -> None:
+    clock = SimulatedClock()
+    made = Stamping(clock, lambda i: 10_000 + i / 30 - (500 if i > 300 else 0))
+    with made.live(fps=fps) as source:
+        stamps = frames_of(source, clock, seconds=30)
+    assert abs(len(stamps) - 30 * fps) <= 2 and np.diff(stamps).max() < 1.6 / fps
+
+
 def test_a_late_arrival_does_not_move_its_time() -> None:
     rng = np.random.default_rng(4)
     times = CameraClock()
@@ -184,6 +299,17 @@ def test_what_a_camera_kept_before_anybody_looked_is_not_settled() -> None:
     assert times.settled
     times.forget()
     assert not times.settled
+
+
+def test_another_connection_s_stamps_may_be_believed() -> None:
+    times = CameraClock()
+    for i in range(10):
+        times.ours(7.0, 50.0 + i)
+    assert times.odd and times.ours(7.0, 60.0) == 60.0
+    times.forget()
+    assert not times.odd
+    times.ours(8.0, 61.0)
+    assert times.ours(9.0, 62.5) == 62.0
 
 
 def test_a_camera_clock_set_back_begins_anew() -> None:
@@ -231,12 +357,13 @@ def test_another_size_passes_through() -> None:
 @pytest.mark.parametrize("native", ["bgr", "rgb", "bgrx", "rgbx", "nv12", "yuv420"])
 def test_whatever_the_camera_gives_the_frame_is_what_was_asked_for(native: str) -> None:
     made = camera(SimulatedClock(), native=native)
-    wanted = fake.scene(*SMALL, 0.0)
+    began = made.clock.now()
     with live(made) as source:
         shot = next(source)
+    number = round(30 * (shot.timestamp - began))
+    wanted = fake.scene(*SMALL, number % fake.LOOP / fake.LOOP)
     assert shot.frame.shape == (48, 64, 3)
-    brightness = np.abs(shot.frame[4:].astype(int).mean() - wanted[4:].mean())
-    assert brightness < 3
+    assert np.abs(shot.frame[4:].astype(int) - wanted[4:]).mean() < 4, "per pixel and colour"
 
 
 def test_a_camera_that_never_gives_a_frame_is_an_error_after_ten_seconds() -> None:
@@ -268,6 +395,43 @@ def test_giving_up_is_a_policy() -> None:
             pass
     assert 34 < made.clock.now() - began < 37
     source.close()
+
+
+def test_a_camera_that_gives_more_than_is_asked_for_is_not_given_up() -> None:
+    made = camera(SimulatedClock(), fps=10.0)
+    with live(made, fps=0.1, give_up=5.0) as source:
+        seen = watch(source, made, seconds=100)
+    assert 9 <= len(seen.numbers) <= 11
+
+
+@pytest.mark.parametrize("drop", ["oldest", "none"])
+def test_a_slow_camera_is_not_given_up_because_nobody_looked(drop: str) -> None:
+    made = camera(SimulatedClock(), fps=0.5)
+    with live(made, give_up=10.0, stall=5.0, drop=drop) as source:
+        assert watch(source, made, seconds=6).numbers
+        made.sleep(13.3)
+        for _ in range(6):
+            source.read(0)  # what lies there is too old, or the only one
+        assert len(watch(source, made, seconds=6).numbers) >= 2
+        assert source.counters.stalls == 0
+
+
+def test_a_camera_that_ended_while_nobody_looked_is_given_up() -> None:
+    made = camera(SimulatedClock(), Event("unplug", 5.0, 1000.0))
+    source = live(made, give_up=10.0)
+    made.sleep(20.0)
+    with pytest.raises(CameraLost, match="10 s"):
+        source.read(1.0)
+
+
+def test_a_camera_whose_every_frame_is_old_is_given_up() -> None:
+    # Its clock all but stops: each frame seems older than the one before.
+    clock = SimulatedClock()
+    source = Stamping(clock, lambda i: 10 + min(i, 60) / 30 + i / 1e6).live(
+        give_up=2.0, deadline=0.2
+    )
+    with pytest.raises(CameraLost, match="found none for 2 s"):
+        frames_of(source, clock, seconds=60)
 
 
 @dataclass

@@ -183,7 +183,7 @@ class LiveSource(Source):
         self.counters = LiveCounters()
         self._clock = clock or RealClock()
         self._connect = connect
-        self._mail = _Mailbox(self.policy, self.counters, self._clock)
+        self._mail = _Mailbox(name, self.policy, self.counters, self._clock)
         self._last = -math.inf
         self._behind: list[_Reader] = []
         self._reader = self._begin()
@@ -211,7 +211,6 @@ class LiveSource(Source):
         assert self._mail.stream is not None
         self.describe = self._mail.stream.describe
         self.fps = self.policy.fps or self._mail.stream.fps
-        self._seen = self._clock.now()
 
     def read(self, seconds: float | None = None) -> Shot | None:
         """Return the newest frame, waiting for it; None where none came within `seconds`.
@@ -239,7 +238,6 @@ class LiveSource(Source):
         return None if self._mail.stream is None else self._mail.stream.pattern()
 
     def _shot(self, taken: Taken, at: float) -> Shot:
-        self._seen = self._clock.now()
         self._last = max(at, math.nextafter(self._last, math.inf))
         name = f"{self.counters.delivered:06d}"
         self.counters.delivered += 1
@@ -249,7 +247,7 @@ class LiveSource(Source):
     def _look_after_reader(self) -> None:
         """Leave a thread behind that hangs in the driver; give up where that is the policy."""
         now, policy = self._clock.now(), self.policy
-        if policy.give_up is not None and now - self._seen > policy.give_up:
+        if policy.give_up is not None and now - self._mail.alive > policy.give_up:
             self.close()
             raise CameraLost(
                 f"{self.name}: wanted a frame, found none for {policy.give_up:g} s; "
@@ -282,14 +280,19 @@ class LiveSource(Source):
 
 
 class _Mailbox:
-    """One frame on its way from the thread to the reader of frames, and what both must know."""
+    """One frame on its way from the thread to the reader of frames, and what both must know.
 
-    def __init__(self, policy: LivePolicy, counters: LiveCounters, clock: Clock) -> None:
+    alive: when the camera last gave a frame that was not too old, whoever wanted it or not.
+    """
+
+    def __init__(self, name: str, policy: LivePolicy, counters: LiveCounters, clock: Clock) -> None:
         self.changed = clock.condition()
         self.began = False
+        self.alive = -math.inf
         self.stream: Stream | None = None
-        self._policy, self._counters, self._clock = policy, counters, clock
+        self._name, self._policy, self._counters, self._clock = name, policy, counters, clock
         self._times = CameraClock()
+        self._told = False
         self._slot: tuple[Taken, float] | None = None
         self._failure: CameraError | None = None
         self._due = -math.inf
@@ -308,9 +311,11 @@ class _Mailbox:
                 return False
             now = self._clock.now()
             at = now if taken.at is None else self._times.ours(taken.at, now)
+            self._tell_of_odd_stamps()
             if self._policy.drop == "oldest" and self._is_old(taken, now - at):
                 self._counters.stale += 1
                 return False
+            self.alive = now
             if self._early(at):
                 self._counters.skipped += 1
                 return True
@@ -327,18 +332,29 @@ class _Mailbox:
             self.changed.notify_all()
         return True
 
+    def _tell_of_odd_stamps(self) -> None:
+        if self._times.odd and not self._told:
+            self._told = True
+            log.warning(
+                "%s: the camera's time stamps repeat or go back; frames count from their arrival",
+                self._name,
+            )
+
     def _is_old(self, taken: Taken, age: float) -> bool:
         unknown = taken.at is not None and not self._times.settled
         return unknown or age > self._policy.deadline
 
     def _early(self, at: float) -> bool:
-        """True for a frame beyond the rate asked for: those nearest to its beat are kept."""
+        """True for a frame beyond the rate asked for: those nearest to its beat are kept.
+
+        at: on our clock and never ahead of it, so no frame is due later than one and a half beats
+        from now, whatever the camera's clock does.
+        """
         if self._policy.fps is None:
             return False
         beat = 1.0 / self._policy.fps
         if at < self._due - 0.5 * beat:
-            # A camera clock that was set back must not silence the camera.
-            return self._due - at < 2 * beat
+            return True
         self._due = at + beat if at > self._due + beat else self._due + beat
         return False
 
@@ -348,9 +364,11 @@ class _Mailbox:
         if slot is None:
             return None
         self.changed.notify_all()
-        if self._clock.now() - slot[1] > self._policy.deadline and self._policy.drop == "oldest":
+        now = self._clock.now()
+        if now - slot[1] > self._policy.deadline and self._policy.drop == "oldest":
             self._counters.stale += 1
             return None
+        self.alive = now  # with drop="none" the camera had to wait for this
         return slot
 
     def fail(self, error: CameraError) -> None:
