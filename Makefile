@@ -52,9 +52,9 @@ CONVERT = $(PY) -m edge_seg convert --int8 --to all --calibration $(RUN)/train.t
 network: $(VENV)/.all ## from pictures to the bundles OUT/portrait and OUT/portrait-lite (hours)
 	$(PY) -m edge_seg teach $(FOLDER) --teachers training/teachers.json --models $(MODELS) -o $(OUT)/masks
 	$(TRAIN) --from training/tuned.safetensors --recipe training/portrait.json -o $(RUN)
-	$(TRAIN) --from $(RUN) --recipe training/portrait-lite.json -o $(RUN)-lite
 	$(CONVERT) $(RUN) -o $(OUT)/portrait
-	$(CONVERT) $(RUN)-lite -o $(OUT)/portrait-lite
+	$(PY) -m edge_seg export $(RUN) --side 160 -o $(OUT)/portrait-lite.onnx
+	$(CONVERT) $(OUT)/portrait-lite.onnx --spec $(OUT)/portrait-lite.toml -o $(OUT)/portrait-lite
 
 install: $(VENV)/.all ## everything the targets above need
 

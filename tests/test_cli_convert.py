@@ -205,9 +205,6 @@ def test_a_network_that_ships_is_named_as_elsewhere(folder: Path, convert: Say) 
     source = sources.read(Path("portrait"), None, folder, lambda *told: None)
     assert source.network.model.is_relative_to(DEFAULT_BUNDLE) and source.name == "portrait"
     assert "the bundle portrait, which has its own; leave --spec out" in convert("portrait")
-    said = convert("portrait-lite", spec=None)
-    assert "edge-seg export portrait --side 192 -o lite.onnx" in said
-    assert "edge-seg convert lite.onnx --spec lite.toml --int8" in said
     (folder / "portrait-int8").write_text("in the way")
     assert "portrait-int8: wanted a new folder" in convert("portrait", spec=None, output=None)
     (folder / "portrait").mkdir()  # one's own comes first

@@ -82,7 +82,7 @@ def test_the_network_that_ships_is_exported_by_its_name(
     answers = [run(onnx.load(name), picture) for name in ("small.onnx", "same.onnx")]
     np.testing.assert_array_equal(*answers)
     assert main(["export", "portrait-lite", "-o", "lite.onnx"]) == 2
-    assert "edge-seg export portrait --side 192 -o lite.onnx" in capsys.readouterr().err
+    assert "edge-seg export portrait --side 160 -o lite.onnx" in capsys.readouterr().err
     assert not Path("lite.onnx").exists()
     Path("portrait").mkdir()  # one's own comes first
     assert main(["export", "portrait", "-o", "own.onnx"]) == 2

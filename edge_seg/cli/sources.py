@@ -90,20 +90,10 @@ def _bundle(model: Path | None) -> Source:
     if not kept:
         raise ConversionError(
             f"{bundle.path}: wanted a bundle that keeps its float ONNX (onnx-fp32), found "
-            f"{', '.join(a.name for a in bundle.artifacts)}; {_how_to_get_onnx(bundle)}"
+            f"{', '.join(a.name for a in bundle.artifacts)}; name the .onnx file it was made from, "
+            "or convert that with --keep-onnx first"
         )
     return Source(Network(bundle.file(kept[0]), bundle.input, bundle.output), bundle.name)
-
-
-def _how_to_get_onnx(bundle: ModelBundle) -> str:
-    from edge_seg.bundle import SHIPPED
-
-    if bundle.path.resolve().parent == SHIPPED.resolve():
-        return (
-            f"make it from portrait's weights, which are the same: {export_of(bundle)}, and "
-            "convert that: edge-seg convert lite.onnx --spec lite.toml --int8 ..."
-        )
-    return "name the .onnx file it was made from, or convert that with --keep-onnx first"
 
 
 def export_of(bundle: ModelBundle) -> str:
