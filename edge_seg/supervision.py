@@ -330,7 +330,6 @@ class Supervisor(Generic[E]):
     def _leave(self, seat: _Seat[E], why: str, *, hung: bool = False) -> None:
         """Give the present runtime up; the ones after it come next."""
         with self._lock:
-            self._check_open()
             self._seat = None
             opening, self._opening = self._opening, None
             if hung:
@@ -685,7 +684,6 @@ class _Opening(Generic[E]):
     def cancel(self) -> None:
         """Close what was or will be opened."""
         with self._lock:
-            opened = None if self._cancelled else self.opened
-            self._cancelled = True
+            self._cancelled, opened = True, self.opened
         if opened is not None:
             _free(opened.engine, opened.name)

@@ -409,7 +409,7 @@ def test_a_slow_camera_is_not_given_up_because_nobody_looked(drop: str) -> None:
     made = camera(SimulatedClock(), fps=0.5)
     with live(made, give_up=10.0, stall=5.0, drop=drop) as source:
         assert watch(source, made, seconds=6).numbers
-        made.sleep(13.3)
+        made.sleep(20.3)
         for _ in range(6):
             source.read(0)  # what lies there is too old, or the only one
         assert len(watch(source, made, seconds=6).numbers) >= 2

@@ -477,7 +477,7 @@ def test_a_call_that_another_thread_closes_ends_in_a_sentence(
     assert cpu.opened == 0 and npu.closed == 1 and boss.counters.failures == 0
 
 
-@pytest.mark.parametrize("deadline", [None, 60.0])
+@pytest.mark.parametrize("deadline", [None, 3.0])
 def test_closing_waits_for_a_call_that_hangs_no_longer_than_it_says(
     deadline: float | None,
     npu: Device,
@@ -491,11 +491,13 @@ def test_closing_waits_for_a_call_that_hangs_no_longer_than_it_says(
     _until(lambda: npu.calls > PROBES)
     began = time.monotonic()
     boss.close()
-    assert 0.2 <= time.monotonic() - began < 5.0
+    assert 0.2 <= time.monotonic() - began < 2.5
     assert "npu int8: did not let go in 0.2 s; left behind" in caplog.messages
     assert npu.closed == 0, "closing what still runs would crash"
-    npu.free.set()
+    if deadline is None:
+        npu.free.set()
     thread.join(15)
+    npu.free.set()
     _until(lambda: npu.closed == 1)
     assert [type(error) for error in ends] == [BackendFailure], ends
     assert "found it closed" in str(ends[0])
@@ -512,7 +514,7 @@ def test_a_runtime_that_opens_while_another_thread_closes_is_freed(
     boss.close()
     assert cpu.opened == cpu.closed == 1, "the device is free"
     thread.join(15)
-    assert "found it closed" in str(ends[0])
+    assert "found it closed" in str(ends[0]) and cpu.calls == PROBES
 
 
 def test_a_segmenter_that_is_dropped_takes_its_thread_with_it(npu: Device) -> None:
