@@ -97,7 +97,15 @@ class CameraClock:
     """
 
     def __init__(self) -> None:
-        self.forget()
+        self.odd = False
+        self._strange = self._good = 0
+        self._begin()
+
+    def forget(self) -> None:
+        """Begin anew: another connection, another origin, stamps that may be believed."""
+        self._begin()
+        self._strange = self._good = 0
+        self.odd = False
 
     def _begin(self) -> None:
         """Forget what was seen of delays."""
@@ -133,9 +141,3 @@ class CameraClock:
             self._good += 1
             if self._good >= FORGIVEN:
                 self._strange = 0
-
-    def forget(self) -> None:
-        """Begin anew: another connection, another origin, stamps that may be believed."""
-        self._begin()
-        self._strange = self._good = 0
-        self.odd = False
