@@ -422,10 +422,8 @@ def _account(out: Written, segmenter: EdgeSegmenter) -> None:
     latency = segmenter.latency
     if latency.count:
         milliseconds = 1e3 * latency.total / latency.count
-        print(
-            f"{milliseconds:.1f} ms from a frame to its mask (mean of {latency.count}), on "
-            f"{segmenter.runtime}"
-        )
+        of = f"mean of {latency.count}{', late ones included' if out.late else ''}"
+        print(f"{milliseconds:.1f} ms from a frame to its mask ({of}), on {segmenter.runtime}")
     if out.late:
         said = f"{out.late} masks were left out, which came later than --deadline"
         if 2 * out.late > out.frames:
