@@ -271,7 +271,7 @@ def restore(
     """
     height, width = size
     if out is not None:
-        _check_out(out, mask.dtype, size)
+        check_out(out, mask.dtype, size)
     ratio_y, ratio_x = mask.shape[0] / spec.height, mask.shape[1] / spec.width
     edges = (placement.top, placement.left, placement.height, placement.width)
     top, left = edges[0] * ratio_y, edges[1] * ratio_x
@@ -316,7 +316,8 @@ def _whole(start: float, length: float) -> slice:
     return slice(first, end) if first < end else slice(math.floor(start), math.floor(start) + 1)
 
 
-def _check_out(out: object, dtype: np.dtype[np.generic], size: tuple[int, int]) -> None:
+def check_out(out: object, dtype: np.dtype[np.generic], size: tuple[int, int]) -> None:
+    """Raise FrameError where `out` is no buffer for a mask of that dtype and (height, width)."""
     wanted = f"wanted out= as a contiguous array of {dtype} {size}"
     if not isinstance(out, np.ndarray):
         raise FrameError(f"{wanted}, found {type(out).__name__}; pass np.empty({size}, '{dtype}')")

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edge_seg")
 DTYPES = ("float32", "uint8")
+Soft = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class EdgeSegmenter:
@@ -290,6 +291,8 @@ class EdgeSegmenter:
         tick = clock or _no_clock
         format = self.format if format is None else format
         wanted = pixels.frame_size(frame, format) if size is None else _check_size(size)
+        if out is not None:
+            pixels.check_out(out, np.dtype(dtype), wanted)
         picture, placement = pixels.prepare(frame, self.spec, format=format)
         tick("prepare")
         self._follow(frame, timestamp)
@@ -349,7 +352,7 @@ class EdgeSegmenter:
         tick("decode")
         guide = picture
         if self.smoother is not None and timestamp is not None:
-            soft = self.smoother.update(soft, picture, timestamp)
+            soft = _checked_soft(self.smoother.update(soft, picture, timestamp), soft)
             guide = self._guide("steadied", soft.shape, picture)
             tick("smooth")
         if cadence is not None and timestamp is not None:
@@ -366,7 +369,7 @@ class EdgeSegmenter:
 
     def _refined(
         self,
-        soft: np.ndarray[Any, np.dtype[np.float32]],
+        soft: Soft,
         guided: tuple[Picture, pixels.Placement],
         dtype: str,
         tick: Callable[[str], None],
@@ -552,13 +555,23 @@ def _choice(bundle: ModelBundle, runtime: Runtime, cache: str | Path | None) -> 
     return Choice(str(runtime), open)
 
 
+def _checked_soft(found: Soft, given: Soft) -> Soft:
+    """Return a smoother's mask within 0..1; a smoother of somebody else's may go beyond."""
+    if not isinstance(found, np.ndarray) or found.shape != given.shape or found.dtype != np.float32:
+        form = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found)
+        raise FrameError(
+            f"wanted a smoother's mask as float32 {given.shape}, as it was given, found {form}; "
+            "correct its update()"
+        )
+    return np.clip(found, 0, 1)
+
+
 def _check_size(size: tuple[int, int]) -> tuple[int, int]:
-    try:
-        height, width = (int(side) for side in size)
-    except (TypeError, ValueError, OverflowError):
-        height = width = 0
     most, side = pixels.MAX_FRAME_PIXELS, pixels.MAX_FRAME_SIDE
-    if height < 1 or width < 1 or height * width > most or max(height, width) > side:
+    pair = tuple(size) if isinstance(size, (tuple, list, np.ndarray)) else ()
+    whole = len(pair) == 2 and all(within(n, 1, side, whole=True) for n in pair)
+    height, width = (int(n) for n in pair) if whole else (0, 0)
+    if not 1 <= height * width <= most:
         raise FrameError(
             f"wanted size= as (height, width) of 1 to {most} pixels and at most {side} a side, "
             f"found {size}; correct it"

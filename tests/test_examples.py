@@ -108,12 +108,13 @@ def test_the_kiosk_starts_from_the_command_line(tmp_path: Path) -> None:
     assert np.abs(corner.astype(int) - (200, 30, 200)).max() < 3, "the beach"
 
 
-def run_example(*words: str | Path) -> subprocess.Popen[bytes]:
+def run_example(*words: str | Path, **more: str) -> subprocess.Popen[bytes]:
     """Start an example in which Ctrl-C works, whatever this suite was started with."""
     return subprocess.Popen(
         [sys.executable, EXAMPLES / words[0], *words[1:]],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        env={**os.environ, **more},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
@@ -134,14 +135,26 @@ def beach(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["kiosk", "mjpeg", "firmware"])
+@pytest.mark.parametrize("name", ["kiosk", "mjpeg"])
 def test_ctrl_c_ends_an_example_in_one_sentence(name: str, beach: Path) -> None:
-    more = {"kiosk": [beach], "mjpeg": ["0"]}.get(name, [])
-    running = run_example(f"{name}.py", FAKE, *more)
+    running = run_example(f"{name}.py", FAKE, beach if name == "kiosk" else "0")
     assert running.stdout is not None
-    running.stdout.read(1)  # a frame, the address, somebody came
+    running.stdout.read(1)  # a frame, the address
     running.send_signal(signal.SIGINT)
     assert last_words(running) == f"{name}: interrupted"
+    assert running.returncode == 130
+
+
+def test_ctrl_c_ends_the_firmware_in_one_sentence(tmp_path: Path) -> None:
+    """Nobody comes before the fake camera, so it is ready when it tells systemd so."""
+    address = str(tmp_path / "systemd")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        systemd.settimeout(60)
+        running = run_example("firmware.py", FAKE, NOTIFY_SOCKET=address)
+        assert systemd.recv(100) == b"READY=1"
+        running.send_signal(signal.SIGINT)
+        assert last_words(running) == "firmware: interrupted"
     assert running.returncode == 130
 
 

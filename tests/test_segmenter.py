@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,11 @@ def test_the_mask_has_the_size_asked_for(segmenter: EdgeSegmenter) -> None:
     assert small[:, :17].max() < 0.05 and small[:, 23:].min() > 0.95
 
 
-@pytest.mark.parametrize("size", [(0, 5), (5, -1), (60_000, 60_000), (2, 40_000)])
-def test_a_size_that_cannot_be_is_refused(segmenter: EdgeSegmenter, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    "size",
+    [(0, 5), (5, -1), (60_000, 60_000), (2, 40_000), "99", (10.9, 20.2), (9,), (1, 2, 3), 7],
+)
+def test_a_size_that_cannot_be_is_refused(segmenter: EdgeSegmenter, size: Any) -> None:
     with pytest.raises(FrameError, match="size="):
         segmenter.segment(half_bright(), size=size)
 
@@ -418,6 +422,47 @@ def test_a_smoother_works_at_the_network_s_size_before_enlarging(
     assert recorder.calls == [((16, 24), (64, 96, 3), 1.25)]
     assert mask.dtype == dtype and mask.shape == (480, 640)
     assert mask.max() / (255 if dtype == "uint8" else 1) == pytest.approx(0.5, abs=0.01)
+
+
+class Beyond:
+    """A smoother that goes too far, as filters that extrapolate do."""
+
+    def __init__(self, answer: Callable[[Any], Any]) -> None:
+        self.answer = answer
+
+    def update(self, mask: Any, picture: Any, timestamp: float | None) -> Any:
+        return self.answer(mask)
+
+    def reset(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_a_smoother_that_overshoots_stays_a_mask(segmenter: EdgeSegmenter, dtype: str) -> None:
+    """1.02 in bytes would be 260, which is 4: a person would become background."""
+    segmenter.smoother = Beyond(lambda mask: 1.3 * mask - np.float32(0.15))
+    mask = segmenter.segment(half_bright(), 0.0, dtype=dtype)
+    most = 255 if dtype == "uint8" else 1.0
+    assert mask.min() == 0 and mask.max() == most
+    assert float((mask > 0.5 * most).mean()) == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda m: m[:3, :3], lambda m: m.astype(np.float64), lambda m: None]
+)
+def test_a_smoother_that_returns_no_mask_is_refused(
+    segmenter: EdgeSegmenter, answer: Callable[[Any], Any]
+) -> None:
+    segmenter.smoother = Beyond(answer)
+    with pytest.raises(FrameError, match="smoother's mask"):
+        segmenter.segment(half_bright(), 0.0)
+
+
+def test_a_wrong_buffer_is_refused_before_anything_has_run(segmenter: EdgeSegmenter) -> None:
+    segmenter.cadence = cadence = Cadence(2)
+    with pytest.raises(FrameError, match="out="):
+        segmenter.segment(half_bright(), 0.0, out=np.empty((3, 3), np.float32))
+    assert cadence.seen == 0 and segmenter.latency.count == 0
 
 
 def test_a_smoother_is_asked_for_frames_with_a_time_alone(
