@@ -19,7 +19,6 @@ import logging
 import os
 import stat
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -165,10 +164,11 @@ def _tidy(path: Path, facts: dict[str, Any], versions: tuple[str, ...]) -> None:
     """Remove entries of older versions, and what writers left that were cut off."""
     same = {key: value for key, value in facts.items() if key not in versions}
     others: list[tuple[float, Path]] = []
+    now = path.stat().st_mtime  # just written: no clock is asked, which may have been set since
     for file in path.parent.iterdir():
         written = file.stat().st_mtime
         if file.name.startswith(".") and file.suffix == ".part":
-            if time.time() - written > ABANDONED:
+            if now - written > ABANDONED:
                 file.unlink()
         elif file != path and _but_for(file, versions) == same:
             others.append((written, file))
