@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_seg.backends import BACKENDS, entry, load_class, open_backend
+from edge_seg.backends import BACKENDS, Backend, entry, load_class, open_backend
 from edge_seg.errors import BackendUnavailable
 from tests import tiny_networks
 from tests.backend_contract import BackendContract
