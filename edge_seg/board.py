@@ -7,7 +7,6 @@ is a file of the same form, named by its path.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,12 +14,7 @@ from typing import Any
 
 from edge_seg.bundle import PRECISIONS
 from edge_seg.errors import BundleError, UnknownBoard
-from edge_seg.spec import take, take_choice
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover - exercised on Python 3.10
-    import tomli as tomllib
+from edge_seg.spec import read_toml, take, take_choice
 
 GENERIC = "generic"
 MAX_BOARD_BYTES = 64 * 1024
@@ -112,17 +106,7 @@ def detect(root: Path = Path("/")) -> Board:
 
 def _parse(path: Path) -> Board:
     where = str(path)
-    try:
-        if path.stat().st_size > MAX_BOARD_BYTES:
-            raise BundleError(f"{where}: wanted a board file of a page, found a larger file")
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-        repr(data)  # as a message may: it fails for integers of thousands of digits, too
-    except BundleError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(
-            f"{where}: wanted a board file in TOML, found: {error}; correct it"
-        ) from error
+    data = read_toml(path, what="a board file", length="a page", most=MAX_BOARD_BYTES)
     runtimes = [_runtime(r, where) for r in take(data, "runtime", list, where)]
     if not runtimes:
         raise BundleError(f"{where}: wanted at least one [[runtime]], found none")

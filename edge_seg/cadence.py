@@ -11,7 +11,6 @@ add up. Off by default: docs/cadence.md has what it saves and what it loses.
 from __future__ import annotations
 
 import math
-import sys
 from collections import deque
 from statistics import median
 
@@ -130,7 +129,7 @@ class Budget(Cadence):
     """
 
     def __init__(self, seconds: float) -> None:
-        if not (within(seconds, 0, sys.float_info.max) and seconds):
+        if not within(seconds, 0, math.inf) or seconds in (0, math.inf):
             raise FrameError(
                 f"wanted a budget in seconds, more than 0, found {seconds!r}; give the time a "
                 "frame may take"

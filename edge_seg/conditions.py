@@ -129,6 +129,13 @@ def _another_python(
     return _anew(python, packages) if here.machine in there else ""
 
 
+def _installed(
+    why: str, package: str, there: dict[str, tuple[int, int]], here: Installation
+) -> str:
+    """Return how a package gets here; why: what `_wheels` says against it."""
+    return _another_python("python3.12", package, there, here) if why else f"pip install {package}"
+
+
 def _tflite(
     board: Board, root: Path, here: Installation, names: frozenset[str]
 ) -> Iterator[Condition]:
@@ -168,9 +175,7 @@ def _openvino(
     else:
         why = _wheels("openvino", OPENVINO, here)
         text = f"it is not installed{'; ' + why if why else ''}"
-        wanted = '"edge-seg[openvino]"'
-        mend = _another_python("python3.12", wanted, OPENVINO, here)
-        mend = mend if why else f"pip install {wanted}"
+        mend = _installed(why, '"edge-seg[openvino]"', OPENVINO, here)
         yield Condition("OpenVINO", MISSING, text, mend, names)
     for device, look in (("NPU", _npu), ("GPU", _gpu)):
         blocked = frozenset(n for n in names if n.split()[-1].split(".")[0] == device)
@@ -255,9 +260,7 @@ def _onnxruntime(
     else:
         why = _wheels("onnxruntime", ONNXRUNTIME, here)
         text = f"it is not installed{'; ' + why if why else ''}"
-        wanted = '"edge-seg[onnxruntime]"'
-        mend = _another_python("python3.12", wanted, ONNXRUNTIME, here)
-        mend = mend if why else f"pip install {wanted}"
+        mend = _installed(why, '"edge-seg[onnxruntime]"', ONNXRUNTIME, here)
         mend = JETPACK_WHEEL if gpu and jetson else mend
         yield Condition("ONNX Runtime", MISSING, text, mend, names)
 

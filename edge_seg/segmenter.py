@@ -135,18 +135,10 @@ class EdgeSegmenter:
         _check_policy(policy)
         loaded = bundle if isinstance(bundle, ModelBundle) else _load(bundle)
         chosen = _board(board)
-        runtimes = [runtime.with_threads(threads) for runtime in chosen.runtimes]
-        try:
-            choices = [_choice(loaded, runtime, cache) for runtime in runtimes]
-            engines = Supervisor(choices, policy)
-        except BackendUnavailable as refusals:
-            raise BackendUnavailable(
-                f"wanted a runtime of board {chosen.name!r} for bundle {loaded.name!r}, "
-                f"found none that works here:\n{refusals}\n"
-                f"see `edge-seg doctor --board {chosen.name}`"
-            ) from refusals
-        about: dict[str, Any] = {"edges": edges, "board": chosen, "bundle": loaded}
-        segmenter = cls(engines, format=format, smoother=smoother, **about)
+        engines = _supervised(loaded, chosen, threads=threads, policy=policy, cache=cache)
+        segmenter = cls(
+            engines, format=format, smoother=smoother, edges=edges, board=chosen, bundle=loaded
+        )
         if segmenter.degraded:
             told = (chosen.name, segmenter.runtime, segmenter.reason)
             log.warning("%s: running on %s, because %s", *told)
@@ -543,6 +535,26 @@ def _check_policy(policy: object) -> None:
             f"wanted policy= as a Policy or None, found {policy!r:.60}; "
             "edge_seg.supervision.Policy(deadline=0.2) gives a call up after 0.2 s"
         )
+
+
+def _supervised(
+    bundle: ModelBundle,
+    board: Board,
+    *,
+    threads: int | None,
+    policy: Policy | None,
+    cache: str | Path | None,
+) -> Supervisor[Engine]:
+    """Open the first of a board's runtimes that works. Raises BackendUnavailable: every refusal."""
+    runtimes = [runtime.with_threads(threads) for runtime in board.runtimes]
+    try:
+        return Supervisor([_choice(bundle, runtime, cache) for runtime in runtimes], policy)
+    except BackendUnavailable as refusals:
+        raise BackendUnavailable(
+            f"wanted a runtime of board {board.name!r} for bundle {bundle.name!r}, "
+            f"found none that works here:\n{refusals}\n"
+            f"see `edge-seg doctor --board {board.name}`"
+        ) from refusals
 
 
 def _choice(bundle: ModelBundle, runtime: Runtime, cache: str | Path | None) -> Choice[Engine]:

@@ -213,20 +213,29 @@ class TensorSpec:
         return self.shape[3] if self.layout == "nhwc" else self.shape[1]
 
 
-def load_spec(path: Path) -> tuple[InputSpec, OutputSpec]:
-    """Read a `--spec` file: TOML with an [input] and an [output] table (fields as above).
+def read_toml(path: Path, *, what: str, length: str, most: int) -> dict[str, Any]:
+    """Read a TOML file that somebody wrote, of at most `most` bytes.
 
-    Raises BundleError naming the file and the entry that is wrong.
+    what, length: what it should be and how long that is, for the sentences. Raises BundleError.
     """
     try:
-        if path.stat().st_size > MAX_SPEC_BYTES:
-            raise BundleError(f"{path}: wanted a spec of a few lines, found a larger file")
+        if path.stat().st_size > most:
+            raise BundleError(f"{path}: wanted {what} of {length}, found a larger file")
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         repr(data)  # as a message may: it fails for integers of thousands of digits, too
     except BundleError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: wanted a spec in TOML, found: {error}") from error
+        raise BundleError(f"{path}: wanted {what} in TOML, found: {error}; correct it") from error
+    return data
+
+
+def load_spec(path: Path) -> tuple[InputSpec, OutputSpec]:
+    """Read a `--spec` file: TOML with an [input] and an [output] table (fields as above).
+
+    Raises BundleError naming the file and the entry that is wrong.
+    """
+    data = read_toml(path, what="a spec", length="a few lines", most=MAX_SPEC_BYTES)
     return (
         InputSpec.from_dict(take(data, "input", dict, str(path)), f"{path} [input]"),
         OutputSpec.from_dict(take(data, "output", dict, str(path)), f"{path} [output]"),

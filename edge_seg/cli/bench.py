@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_seg.cli import arguments, clips
-from edge_seg.cli.eval import say_of_delay
 from edge_seg.cli.figures import FIGURES, draws, print_times, with_what
 from edge_seg.cli.progress import frames_bar
 
@@ -145,4 +144,4 @@ def _print(report: Report) -> None:
         print(f"quality on {on} ({n} pictures), {how}: {figures}")
         if "clip" in report.quality:
             clips.show(report.quality["clip"], f"stability on {on}, {how}")
-            say_of_delay([report.quality["clip"]])
+            clips.say_of_delay([report.quality["clip"]])

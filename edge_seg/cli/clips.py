@@ -35,6 +35,10 @@ ROWS: dict[str, tuple[str, float, int, str]] = {
     "delay": ("delay behind the truth, ms", 1, 0, "nothing changes after a rest of 200 ms"),
     "lag": ("lag added to raw, ms", 1, 0, "nothing changes after a rest of 200 ms"),
 }
+ABOUT_DELAY = (
+    "of the delay: raw masks have none of their own, each is made from its frame alone; what they "
+    "show there is how coarsely their contours follow. Smoothed less raw is what smoothing delays."
+)
 
 
 def add_fps(parser: argparse.ArgumentParser) -> None:
@@ -134,3 +138,9 @@ def show(found: dict[str, Any], title: str) -> None:
         print(f"{name} masks: {verdict}")
     if not found[RAW]["doubts"]:
         print(f"smoothing against raw: {found['smoothing']['summary']}")
+
+
+def say_of_delay(found: list[dict[str, Any]]) -> None:
+    """Explain the delay of raw masks under the tables of clips, where one shows it."""
+    if any(clip["raw"]["delay"] is not None for clip in found):
+        print(ABOUT_DELAY)

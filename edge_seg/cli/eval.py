@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from edge_seg.bundle import Artifact, ModelBundle
     from edge_seg.segmenter import EdgeSegmenter
 
-ABOUT_DELAY = (
-    "of the delay: raw masks have none of their own, each is made from its frame alone; what they "
-    "show there is how coarsely their contours follow. Smoothed less raw is what smoothing delays."
-)
-
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb to the command line."""
@@ -178,10 +173,4 @@ def _print(rows: list[dict[str, Any]], name: str) -> None:
     for row in rows:
         if "clip" in row:
             clips.show(row["clip"], f"stability of {row['artifact']} on {name}, {how}")
-    say_of_delay([row["clip"] for row in rows if "clip" in row])
-
-
-def say_of_delay(found: list[dict[str, Any]]) -> None:
-    """Explain the delay of raw masks under the tables of clips, where one shows it."""
-    if any(clip["raw"]["delay"] is not None for clip in found):
-        print(ABOUT_DELAY)
+    clips.say_of_delay([row["clip"] for row in rows if "clip" in row])
