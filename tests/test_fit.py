@@ -858,7 +858,7 @@ def test_bad_data_ends_with_a_sentence_and_code_2(
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
-        (["--shape", "huge"], "lite, base, fine, wide"),
+        (["--shape", "huge"], "lite, base, fine, slim, wide"),
         (["--lr", "nan"], "setting lr"),
         (["--batch", "0"], "setting batch"),
         (["--batch", "1", "--side", "32"], "more than one sample"),
@@ -919,7 +919,23 @@ def test_a_larger_shape_grows_from_a_smaller_run(
     assert network.shape.fine and facts["recipe"]["shape"] == "fine"
     capsys.readouterr()
     assert main([*line[:-1], str(tmp_path / "no"), *more[:2], "--shape", "lite"]) == 2
-    assert "fits into" in capsys.readouterr().err
+    assert "is a part" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_narrower_shape_begins_with_a_part_of_a_wider_run(toys: Path, tmp_path: Path) -> None:
+    """--from default --shape slim: `slim` is `fine` with fewer channels."""
+    line = ["train", "--data", str(toys), "-o", str(tmp_path / "narrow")]
+    more = ["--from", "default", "--shape", "slim", "--steps", "1", "--batch", "2"]
+    assert main([*line, *more, "--lr", "1e-9", "--side", "64"]) == 0
+    narrow, facts = checkpoint.load_network(tmp_path / "narrow" / fit.WARM)
+    from edge_seg.cli.train import _checkpoint
+
+    wide, _ = checkpoint.load_network(_checkpoint("default"))
+    assert facts["recipe"]["shape"] == "slim"
+    known = wide.state_dict()["stem.1.0.weight"]
+    for row in narrow.state_dict()["stem.1.0.weight"]:  # it reads all of the stem's channels
+        assert any(torch.allclose(row, one, atol=1e-3) for one in known)
 
 
 @pytest.mark.slow

@@ -30,10 +30,12 @@ from torch.utils.data import DataLoader, Dataset
 from edge_seg import machine
 from edge_seg.bundle import write_whole
 from edge_seg.errors import DatasetError, EdgeSegError
-from edge_seg.training import checkpoint, curves, growth
+from edge_seg.training import checkpoint, curves
 from edge_seg.training.augment import Renderer
+from edge_seg.training.growth import grown
 from edge_seg.training.loss import sample_losses, to_grid
 from edge_seg.training.network import PortraitNet, to_input
+from edge_seg.training.pruning import pruned
 from edge_seg.training.recipe import Recipe
 
 Row = dict[str, float]
@@ -285,7 +287,8 @@ class Run:
         return {n: {name: found[f"{n}.{name}"] for name in MOMENTS} for n in numbers}
 
     def start_from(self, path: Path) -> None:
-        """Warm start: take the weights of a checkpoint, grown where the recipe's shape is larger.
+        """Warm start: take the weights of a checkpoint, grown where the recipe's shape is larger,
+        pruned where it is narrower.
 
         Raises DatasetError where the checkpoint's network does not fit into this one.
         """
@@ -293,7 +296,8 @@ class Run:
         if facts["recipe"]["shape"] == self.recipe.shape:
             tensors = begun.state_dict()
         else:
-            tensors = growth.grown(begun, self.network, where=str(path))
+            inherited = pruned if self.network.shape.widths < begun.shape.widths else grown
+            tensors = inherited(begun, self.network, where=str(path))
         checkpoint.fill(self.network, tensors, str(path))
         checkpoint.fill(self.averaged, tensors, str(path))
         self.tuning = True

@@ -46,6 +46,8 @@ SHAPES: dict[str, Shape] = {
     "base": Shape(),  # under a million parameters: a float file of 4 MB
     # As many parameters as base; what it adds is width at 1/4 and logits at 1/2, for the contour.
     "fine": Shape(widths=(24, 48, 96, 128), decoder=(24, 32, 48, 64), fine=True),
+    # Two thirds of fine's channels, less than half of its multiply-adds.
+    "slim": Shape(widths=(16, 32, 64, 96), decoder=(16, 24, 32, 48), fine=True),
     "wide": Shape(widths=(16, 48, 112, 192), depths=(1, 3, 6, 3), decoder=(16, 32, 64, 128)),
 }
 

@@ -71,7 +71,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--recipe", type=Path, metavar="FILE.json", help="settings; flags win")
     parser.add_argument(
         "--shape",
-        help="network shape: lite, base, fine or wide; with --from, a larger one grows from it",
+        help="network shape: lite, base, slim, fine or wide; with --from, a larger one grows from "
+        "it, a narrower one takes its most used channels",
     )
     parser.add_argument("--side", type=int, metavar="PX", help="input side, a multiple of 32")
     parser.add_argument(
