@@ -10,6 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from edge_seg.camera import disk, open_source, orient, v4l2
 from edge_seg.camera.live import LivePolicy, LiveSource, Request
 from edge_seg.errors import CameraError, CameraLost, DatasetError, FrameError
 from edge_seg.segmenter import EdgeSegmenter
+from edge_seg.supervision import Policy
 
 RED_BGR = (0, 0, 255)
 
@@ -50,6 +52,7 @@ def video(tmp_path: Path) -> Path:
 def test_a_video_gives_every_frame_in_order_with_its_time(video: Path) -> None:
     with open_source(video) as source:
         assert (source.live, source.moving, source.fps, source.count) == (False, True, 8.0, 12)
+        assert source.counters is None, "a file loses nothing"
         shots = list(source)
     assert [s.name for s in shots] == [f"{i:06d}" for i in range(12)]
     assert [round(float(s.frame.mean()) / 20) for s in shots] == list(range(12))
@@ -378,6 +381,47 @@ def test_a_rate_that_is_none_is_refused_whatever_the_source(
     for source in ("fake:size=32x16,fps=30", tmp_path / "p", tmp_path / "p" / "a.png", video):
         with pytest.raises(CameraError, match=f"wanted fps= from 0.001 to 1000.*found {fps!r};"):
             open_source(source, fps=fps)
+
+
+@pytest.mark.parametrize("source", [None, True, -1, 1.0, [np.zeros((2, 2, 3), np.uint8)]])
+def test_what_names_no_source_is_refused_in_a_sentence(source: Any) -> None:
+    with pytest.raises(CameraError, match="wanted a camera index.*call segment"):
+        open_source(source)
+
+
+@pytest.mark.parametrize(
+    "size", [640, "640x480", (0, 4), (480,), (480.0, 640.0), (-1, 2), (1, 1e9)]
+)
+@pytest.mark.parametrize("name", ["size", "lores"])
+def test_a_size_that_is_none_is_refused_whatever_the_source(
+    video: Path, name: str, size: Any
+) -> None:
+    for source in (video, "fake:"):
+        with pytest.raises(CameraError, match=f"{name}= as .height, width."):
+            open_source(source, **{name: size})
+
+
+@pytest.mark.parametrize("policy", [Policy(), 3, {"deadline": 1}])
+def test_a_policy_that_is_none_is_refused_whatever_the_source(video: Path, policy: Any) -> None:
+    for source in (video, "fake:"):
+        with pytest.raises(CameraError, match="wanted policy= as a LivePolicy or None"):
+            open_source(source, policy=policy)
+
+
+@pytest.mark.parametrize(
+    "turn", [{"rotate": "90"}, {"rotate": 45}, {"mirror": "no"}, {"mirror": 1}]
+)
+def test_a_turn_that_is_none_is_refused_whatever_the_source(
+    video: Path, turn: dict[str, Any]
+) -> None:
+    for source in (video, "fake:"):
+        with pytest.raises(FrameError, match=f"found {next(iter(turn.values()))!r}"):
+            open_source(source, **turn)
+
+
+def test_a_path_the_system_will_not_look_at_is_a_camera_error() -> None:
+    with pytest.raises(CameraError, match="check the path and its permissions"):
+        open_source("a" * 300)
 
 
 def test_a_video_of_huge_frames_is_refused_before_one_takes_memory(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ counted (`source.counters`).
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +21,7 @@ from edge_seg import yuv
 from edge_seg.camera import disk
 from edge_seg.camera.disk import ON_DISK
 from edge_seg.camera.live import LIMITS, LiveCounters, LivePolicy, LiveSource, Request, Stream
-from edge_seg.camera.orientation import check_rotation, orient
+from edge_seg.camera.orientation import check_turn, orient
 from edge_seg.camera.shots import Shot, Source, shown
 from edge_seg.errors import CameraError, FrameError
 from edge_seg.ranges import within
@@ -64,8 +66,9 @@ def open_source(
     width) of a second, small stream where the camera has one (picamera2), in `Shot.lores`. policy:
     what a live source does when frames come too fast, too late or not at all.
 
-    Raises CameraError: what was wanted, what was found, what to do. CameraLost, while reading,
-    where a camera that worked is given up.
+    Raises CameraError: what was wanted, what was found, what to do; FrameError for a format,
+    rotation or mirror that is none. CameraLost, while reading, where a camera that worked is given
+    up.
 
     >>> with open_source("clip.mkv") as source:                         # doctest: +SKIP
     ...     for shot in source:
@@ -73,10 +76,13 @@ def open_source(
     """
     if format not in FORMATS:
         raise FrameError(f"wanted a frame format in {FORMATS}, found {format!r}")
-    check_rotation(rotate)
+    check_turn(rotate, mirror)
     if fps is not None:
         _check_rate(fps)
-    text = str(source)
+    _check_size("size", size)
+    _check_size("lores", lores)
+    _check_policy(policy)
+    text = _named(source)
     connect = _driver(text, Request(format=format, size=size, fps=fps, lores=lores))
     opened: Source
     if connect is None:
@@ -98,6 +104,33 @@ def _check_rate(fps: Any) -> None:
             f"wanted fps= from {least:g} to {most:g} frames per second, found {fps!r:.40}; correct "
             "it, or leave it out for the source's own rate"
         )
+
+
+def _check_size(name: str, size: Any) -> None:
+    if size is None:
+        return
+    pair = size if isinstance(size, (tuple, list)) else ()
+    if len(pair) != 2 or not all(within(side, 1, disk.MAX_SIDE, whole=True) for side in pair):
+        raise CameraError(
+            f"wanted {name}= as (height, width), whole pixels from 1 to {disk.MAX_SIDE}, found "
+            f"{size!r:.60}; correct it, or leave it out for the camera's own"
+        )
+
+
+def _check_policy(policy: Any) -> None:
+    if policy is not None and not isinstance(policy, LivePolicy):
+        raise CameraError(
+            f"wanted policy= as a LivePolicy or None, found {policy!r:.60}; a Policy, which says "
+            "when a runtime is given up, is for EdgeSegmenter.open"
+        )
+
+
+def _named(source: Any) -> str:
+    """Return a source as text. Raises CameraError for what names none, a list of frames too."""
+    if isinstance(source, (str, os.PathLike)) or within(source, 0, math.inf, whole=True):
+        return str(source)
+    found = " ".join(f"{source!r:.60}".split())  # an array's lines in one
+    raise CameraError(f"wanted {ACCEPTED}, found {found}; for frames of your own call segment()")
 
 
 def _driver(text: str, request: Request) -> Callable[[], Stream] | None:

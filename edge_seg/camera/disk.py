@@ -51,9 +51,16 @@ def open_path(path: Path, *, format: str, fps: float | None) -> Source:
             f"{path}: wanted frames as {format!r}, found a source that is decoded to colours; "
             "ask for bgr or rgb"
         )
-    if path.is_dir():
+    try:
+        is_folder, is_there = path.is_dir(), path.is_file()
+    except OSError as error:  # a folder above it one may not enter, a name too long for the disk
+        raise CameraError(
+            f"{path}: wanted a camera, {ON_DISK}, found: {error.strerror or error}; check the path "
+            "and its permissions"
+        ) from error
+    if is_folder:
         return _folder(path, format, fps)
-    if not path.is_file():
+    if not is_there:
         raise CameraError(
             f"{path}: wanted a camera, {ON_DISK}, found no such file or folder; check the path"
         )

@@ -169,6 +169,8 @@ class LiveSource(Source):
     frame within `policy.start`.
     """
 
+    counters: LiveCounters
+
     def __init__(
         self,
         connect: Callable[[], Stream],

@@ -14,10 +14,14 @@ Picture = NDArray[np.uint8]
 TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
-def check_rotation(rotate: int) -> None:
-    """Raise FrameError unless `rotate` is 0, 90, 180 or 270."""
+def check_turn(rotate: int, mirror: bool) -> None:
+    """Raise FrameError unless `rotate` is 0, 90, 180 or 270, and `mirror` True or False."""
     if rotate not in (0, *TURNS):
-        raise FrameError(f"wanted a rotation of 0, 90, 180 or 270 degrees, found {rotate}")
+        raise FrameError(
+            f"wanted a rotation of 0, 90, 180 or 270 degrees, found {rotate!r:.60}; correct it"
+        )
+    if not isinstance(mirror, (bool, np.bool_)):
+        raise FrameError(f"wanted mirror as True or False, found {mirror!r:.60}; correct it")
 
 
 def orient(
@@ -25,9 +29,10 @@ def orient(
 ) -> Picture:
     """Turn a frame clockwise by 0, 90, 180 or 270 degrees, then mirror it left to right.
 
-    The frame itself where nothing is to be done. Planes ("nv12", "yuv420") stay planes.
+    The frame itself where nothing is to be done. Planes ("nv12", "yuv420") stay planes. Raises
+    FrameError.
     """
-    check_rotation(rotate)
+    check_turn(rotate, mirror)
     if not rotate and not mirror:
         return frame
     if format in yuv.PLANAR:

@@ -14,11 +14,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.camera.orientation import check_rotation, orient
+from edge_seg.camera.orientation import check_turn, orient
+
+if TYPE_CHECKING:
+    from edge_seg.camera.live import LiveCounters
 
 Picture = NDArray[np.uint8]
 MAX_FPS = 240.0  # above that a header or a driver counts ticks, not frames
@@ -52,9 +56,11 @@ class Source:
     together (video, clip, camera), so a smoother may be used. fps: nominal rate, None where
     unknown. count: number of frames, None where unknown (a video's header may be wrong by one).
     files: the pictures read, where they are files. labels: the files a list names beside them.
-    describe: for people. format, lores_format:
-    of the frames. ended: True once no frame will come any more.
+    describe: for people. format, lores_format: of the frames. ended: True once no frame will come
+    any more. counters: of a camera what was dropped, missed and mended; None for what lies on disk.
     """
+
+    counters: LiveCounters | None = None
 
     def __init__(
         self,
@@ -84,7 +90,7 @@ class Source:
 
     def turn(self, rotate: int, mirror: bool) -> None:
         """Turn every frame from now on, as `orient` does. Raises FrameError."""
-        check_rotation(rotate)
+        check_turn(rotate, mirror)
         self._rotate, self._mirror = rotate, mirror
 
     def read(self, seconds: float | None = None) -> Shot | None:

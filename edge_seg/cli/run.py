@@ -73,21 +73,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="what stands behind the person in what -o writes: the blurred background (default), "
         "the background as it is, a colour, or a picture",
     )
-    parser.add_argument(
-        "--rotate",
-        type=int,
-        default=0,
-        choices=(0, 90, 180, 270),
-        help="turn every frame clockwise by so many degrees first",
-    )
-    parser.add_argument("--mirror", action="store_true", help="then swap left and right")
-    parser.add_argument(
-        "--fps",
-        type=arguments.frame_rate,
-        metavar="N",
-        help="frames per second of the video written (default: the source's; 1 for a folder or "
-        "list, 30 for a clip folder); of a camera, no more are asked for and taken",
-    )
+    _add_frames(parser)
     arguments.add_edges(parser)
     arguments.add_cadence(parser)
     arguments.add_smoothing(
@@ -103,6 +89,24 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "a HOST to listen at is given",
     )
     parser.set_defaults(run=run, parser=parser)
+
+
+def _add_frames(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rotate",
+        type=int,
+        default=0,
+        choices=(0, 90, 180, 270),
+        help="turn every frame clockwise by so many degrees first",
+    )
+    parser.add_argument("--mirror", action="store_true", help="then swap left and right")
+    parser.add_argument(
+        "--fps",
+        type=arguments.frame_rate,
+        metavar="N",
+        help="frames per second of the video written (default: the source's; 1 for a folder or "
+        "list, 30 for a clip folder); of a camera, no more are asked for and taken",
+    )
 
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:
@@ -385,9 +389,9 @@ def _pictures(written: PictureFolder | PictureFile, so_far: str = "") -> str:
 
 def _missed(source: Source | None) -> str:
     """Say what a camera's reader counted: frames that came and were not used, and new starts."""
-    counters = getattr(source, "counters", None)
-    if counters is None:
+    if source is None or source.counters is None:
         return ""
+    counters = source.counters
     said = ""
     if counters.dropped or counters.stale:
         said += f"; {counters.dropped} frames gave way to newer ones, {counters.stale} came too old"
