@@ -35,6 +35,8 @@ TRANSPARENT = {"Identity", "Dropout", "Cast"}
 SELECTIONS = {"Slice", "Gather", "Split"}
 LAYOUT = TRANSPARENT | SELECTIONS | {"Transpose"}
 ACTIVATIONS = {"Softmax", "Sigmoid"}
+# What leaves classes instead of how sure the network is of them.
+HARD = {"ArgMax", "ArgMin", "Round", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"}
 
 
 @dataclass
@@ -140,15 +142,16 @@ def _start(graph: Graph, output: OutputSpec) -> _Head:
 
 
 def _refuse_hard_labels(graph: Graph, name: str) -> None:
-    """Refuse an ArgMax at the end, whatever the rank and type of the labels it was cast to."""
+    """Refuse an ArgMax or a threshold at the end, whatever the labels were cast to."""
     node = graph.producer(name)
     while node is not None and node.op_type in TRANSPARENT:
         node = graph.producer(node.input[0])
-    if node is not None and node.op_type == "ArgMax":
+    if node is not None and node.op_type in HARD:
+        kind = node.op_type
         raise ConversionError(
-            f"node {node.name or node.output[0]!r}: wanted probabilities or logits, found ArgMax, "
+            f"node {node.name or node.output[0]!r}: wanted probabilities or logits, found {kind}, "
             "which leaves hard labels without a soft edge; export the model without its last "
-            "ArgMax (PaddleSeg: export.py --output_op softmax)"
+            f"{kind} (PaddleSeg: export.py --output_op softmax)"
         )
 
 
@@ -231,10 +234,15 @@ def _combination(graph: Graph, head: _Head, output: OutputSpec) -> Array:
     if (output.activation == "probability") != bool(head.activation):
         node = graph.producer(head.name)
         last = head.activation or (node.op_type if node is not None else "its input")
-        other = "logit" if output.activation == "probability" else "probability"
+        remedy = "set activation = 'probability' in the spec, or export the model again"
+        if output.activation == "probability":  # what it ends in may well follow a Softmax
+            remedy = (
+                "if it returns logits, set activation = 'logit' in the spec; if probabilities, "
+                "export it with its Softmax or Sigmoid as the last operator"
+            )
         raise ConversionError(
             f"output: wanted a network that ends in {_ending(output)}, found that it ends in "
-            f"{last}; set activation = {other!r} in the spec, or export the model again"
+            f"{last}; {remedy}"
         )
     channels = graph.shapes[head.name][head.axes[1]]
     rivals = [c for c in _rivals(head, channels) if c != head.channel]

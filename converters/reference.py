@@ -16,10 +16,13 @@ from edge_seg.errors import ConversionError
 from edge_seg.pixels import Codec, sigmoid
 from edge_seg.spec import InputSpec, OutputSpec
 
+SUM = 1e-3  # how far from 1 the probabilities of a pixel may add up
+
 
 class Reference:
     """The original ONNX in ONNX Runtime; `probability(picture)` is the person's, as it says it.
 
+    mislabelled: true while all that it returned as logits could only be probabilities.
     Raises ConversionError (not a network we read), BackendUnavailable (ONNX Runtime's refusal).
     """
 
@@ -31,6 +34,7 @@ class Reference:
             onnx.save(model, file)
             self._backend = OnnxRuntimeBackend(file, threads=2)
         self._channel, self._logit = output.channel, output.activation == "logit"
+        self.mislabelled = self._logit
         self._independent = last_activation(model) == "Sigmoid"
         self._codec = Codec(
             input, OutputSpec("logit", 0), eats=self._backend.input, returns=self._backend.output
@@ -44,6 +48,7 @@ class Reference:
         person = answer[self._channel]
         others = np.delete(answer, self._channel, axis=0)
         if self._logit:
+            self.mislabelled = self.mislabelled and _are_probabilities(answer)
             lead = person - others.max(axis=0) if len(others) else person
             return np.asarray(sigmoid(lead), dtype=np.float32)
         if self._independent or len(others) < 2:
@@ -54,6 +59,13 @@ class Reference:
     def close(self) -> None:
         """Free the session."""
         self._backend.close()
+
+
+def _are_probabilities(answer: NDArray[np.float32]) -> bool:
+    """Tell whether (classes, h, w) lie in 0..1 and, of several classes, add up to 1."""
+    if not (answer.min() >= 0 and answer.max() <= 1):  # NaN is neither
+        return False
+    return len(answer) == 1 or bool(np.abs(answer.sum(axis=0) - 1).max() <= SUM)
 
 
 def largest_difference(

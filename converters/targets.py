@@ -116,7 +116,10 @@ class Workpiece:
         }
 
     def worst_difference(self, format: str, path: Path) -> float:
-        """Return the largest difference of probability from the network as it came."""
+        """Return the largest difference of probability from the network as it came.
+
+        Raises ConversionError where what the spec calls logits are probabilities.
+        """
         network = self.network
         reference = Reference(network.model, network.input, network.output)
         backend = open_backend(BACKEND_OF.get(format, format), path, {"threads": 2})
@@ -128,6 +131,12 @@ class Workpiece:
             self.progress(f"checking float {format} against the ONNX", done, len(pictures))
         backend.close()
         reference.close()
+        if reference.mislabelled and pictures:
+            raise ConversionError(
+                f"{network.model}: wanted logits, as the spec says, found that it returns "
+                "probabilities on every calibration frame; set activation = 'probability' in the "
+                "spec, and export it with its Softmax or Sigmoid as the last operator"
+            )
         return worst
 
     def checked_difference(self, format: str, path: Path) -> float:

@@ -405,6 +405,17 @@ def test_hard_labels_are_refused_with_the_reason() -> None:
         single_logit(model, OutputSpec("probability", 0))
 
 
+@pytest.mark.parametrize("kind", ["Greater", "Round"])
+def test_a_threshold_is_refused_as_hard_labels_are(kind: str) -> None:
+    b = Builder()
+    person = b.op("Sigmoid", b.conv("picture", 3, 1, 3))
+    given = [person, b.constant(0.5)] if kind == "Greater" else [person]
+    model = b.model(b.op("Cast", b.op(kind, *given), to=TensorProto.FLOAT))
+    for activation in ("probability", "logit"):
+        with pytest.raises(ConversionError, match=f"found {kind}, which leaves hard labels"):
+            single_logit(model, OutputSpec(activation, 0))
+
+
 def test_a_spec_that_contradicts_the_graph_is_refused() -> None:
     b = Builder()
     soft = b.model(softmax_on_conv(b))
@@ -420,8 +431,12 @@ def test_probabilities_resized_after_the_softmax_are_refused() -> None:
     """sigmoid and bilinear do not commute: what looks like the same head is not."""
     b = Builder()
     small = b.op("Softmax", b.conv("picture", 3, 2, 3, strides=[2, 2]), axis=1)
-    with pytest.raises(ConversionError, match="found that it ends in Resize"):
+    with pytest.raises(ConversionError, match="found that it ends in Resize") as refused:
         single_logit(b.model(b.upsample(small, 12, 16, 2)), PROBABILITY)
+    # Called logits it would pass, with masks between 0.27 and 0.73.
+    assert "if probabilities, export it with its Softmax or Sigmoid as the last" in str(
+        refused.value
+    )
 
 
 def test_a_channel_that_is_not_there_is_refused() -> None:

@@ -11,7 +11,9 @@ import pytest
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from edge_seg.calibration.frames import CalibrationSet  # noqa: E402
 from edge_seg.converters.reference import Reference, largest_difference  # noqa: E402
+from edge_seg.converters.targets import Network, Workpiece, float_onnx  # noqa: E402
 from edge_seg.errors import ConversionError  # noqa: E402
 from edge_seg.spec import InputSpec, OutputSpec  # noqa: E402
 from tests.bright_network import HEIGHT, INPUT, OUTPUT, WIDTH, bright_is_person, save  # noqa: E402
@@ -101,3 +103,27 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(kernel, "c0"))
     with pytest.raises(ConversionError, match=r"'c0': wanted numbers, found 9"):
         Reference(save(tmp_path, model), INPUT, OUTPUT)
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("Softmax", 2), ("Softmax", 3), ("Sigmoid", 1)])
+def test_it_tells_probabilities_that_are_called_logits(
+    tmp_path: Path, kind: str, channels: int
+) -> None:
+    for last, told in ((kind, True), ("Identity", False)):
+        b = Builder((1, 3, HEIGHT, WIDTH))
+        settings = {"axis": 1} if last == "Softmax" else {}
+        model = b.model(b.op(last, b.conv("picture", 3, channels, 3), **settings))
+        reference = Reference(save(tmp_path, model), INPUT, OutputSpec("logit", channels - 1))
+        reference.probability(PICTURE)
+        assert reference.mislabelled is told
+        reference.close()
+
+
+def test_a_network_whose_spec_calls_probabilities_logits_is_not_converted(tmp_path: Path) -> None:
+    b = Builder((1, 3, HEIGHT, WIDTH))
+    small = b.op("Softmax", b.conv("picture", 3, 2, 3, strides=[2, 2]), axis=1)
+    model = b.model(b.upsample(small, HEIGHT, WIDTH, 2))
+    network = Network(save(tmp_path, model), INPUT, OutputSpec("logit", 1))
+    work = Workpiece(network, CalibrationSet([PICTURE]), tmp_path, lambda *told: None)
+    with pytest.raises(ConversionError, match="wanted logits.*returns probabilities"):
+        float_onnx(work)
