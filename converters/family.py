@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from onnx import ModelProto, ValueInfoProto
 
+from edge_seg.converters.head import last_activation
 from edge_seg.errors import ConversionError
 from edge_seg.spec import InputSpec, OutputSpec
 
@@ -19,16 +20,16 @@ PP_HUMANSEG_SIZES = frozenset({(224, 398), (144, 256), (256, 144), (192, 192), (
 
 EXAMPLE = """\
 [input]
-height = 320
-width = 320
+height = {height}
+width = {width}
 mean = [0.5, 0.5, 0.5]      # tensor = (pixel / 255 - mean) / std, in the network's colour order
 std = [0.5, 0.5, 0.5]
 color = "rgb"               # or "bgr"
 fit = "letterbox"           # or "stretch"
 pad = 127                   # pixel value of a letterbox's bars
 [output]
-activation = "probability"  # or "logit"
-channel = 1                 # which channel is the person
+activation = "{activation}"  # "probability" (it ends in a Softmax or Sigmoid) or "logit"
+channel = {channel}                 # which channel is the person
 """
 
 
@@ -36,7 +37,8 @@ def known_spec(model: ModelProto) -> tuple[InputSpec, OutputSpec]:
     """Return the contract of a network of a known family, told by the form of its graph.
 
     model: what `converters.onnx.load` returns (one input, NCHW, static shapes).
-    Raises ConversionError with an example of a spec file where the network is not known.
+    Raises ConversionError where the network is not known, with a spec file to correct: its size and
+    ending are the network's, the rest nobody can read in it.
     """
     eats, returns = _shape(model.graph.input[0]), _shape(model.graph.output[0])
     size = eats[2:]
@@ -46,8 +48,21 @@ def known_spec(model: ModelProto) -> tuple[InputSpec, OutputSpec]:
         return InputSpec(*size), OutputSpec(activation, channel=1)
     raise ConversionError(
         f"wanted a network whose input contract is known (PP-HumanSeg), found input {eats} and "
-        f"output {returns}; write its contract in a file and pass --spec FILE.toml, "
-        f"for example:\n\n{EXAMPLE}"
+        f"output {returns}; write its contract in a file and pass --spec FILE.toml. This one has "
+        "the network's size and ending; put in how it was trained (mean, std, color, fit, pad, "
+        f"channel):\n\n{example(model)}"
+    )
+
+
+def example(model: ModelProto) -> str:
+    """Return a spec file of a network, with PP-HumanSeg's pictures where the graph says nothing."""
+    height, width = _shape(model.graph.input[0])[2:]
+    returns = _shape(model.graph.output[0])
+    return EXAMPLE.format(
+        height=height,
+        width=width,
+        activation="probability" if last_activation(model) else "logit",
+        channel=0 if 1 in returns[1:] or len(returns) < 4 else 1,
     )
 
 

@@ -27,6 +27,9 @@ ACTIVATIONS = ("logit", "probability")
 LAYOUTS = ("nhwc", "nchw")
 MAX_SIDE = 4096  # of a network's input: far above any network for small boards
 MAX_NUMBER = 1e6  # of a mean or std: far above any, and safe to divide by
+MAX_MEAN = (
+    2.0  # in a spec file: pixels are 0..1 there, and what is far outside was meant for 0..255
+)
 MAX_SPEC_BYTES = 64 * 1024
 
 
@@ -233,10 +236,27 @@ def read_toml(path: Path, *, what: str, length: str, most: int) -> dict[str, Any
 def load_spec(path: Path) -> tuple[InputSpec, OutputSpec]:
     """Read a `--spec` file: TOML with an [input] and an [output] table (fields as above).
 
-    Raises BundleError naming the file and the entry that is wrong.
+    Raises BundleError naming the file and the entry that is wrong, unknown, or of another scale.
     """
     data = read_toml(path, what="a spec", length="a few lines", most=MAX_SPEC_BYTES)
-    return (
-        InputSpec.from_dict(take(data, "input", dict, str(path)), f"{path} [input]"),
-        OutputSpec.from_dict(take(data, "output", dict, str(path)), f"{path} [output]"),
-    )
+    eats, returns = (take(data, end, dict, str(path)) for end in ("input", "output"))
+    input = InputSpec.from_dict(eats, f"{path} [input]")
+    output = OutputSpec.from_dict(returns, f"{path} [output]")
+    _refuse_unknown(eats, input.to_dict(), f"{path} [input]")
+    _refuse_unknown(returns, output.to_dict(), f"{path} [output]")
+    if max(input.mean) > MAX_MEAN:
+        raise BundleError(
+            f"{path} [input]: wanted mean and std of pixels of 0..1, found a mean of "
+            f"{max(input.mean):g}, as of pixels of 0..255; divide mean and std by 255"
+        )
+    return input, output
+
+
+def _refuse_unknown(data: dict[str, Any], known: dict[str, Any], where: str) -> None:
+    """Refuse an entry that would be ignored: a misspelt `pad` is a pad of 127."""
+    unknown = [key for key in data if key not in known]
+    if unknown:
+        raise BundleError(
+            f"{where}: wanted entries of {', '.join(known)}, found {unknown[0]!r:.60}; correct or "
+            "remove it"
+        )

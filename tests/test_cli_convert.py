@@ -485,6 +485,9 @@ def test_eval_s_user_mistakes(folder: Path, fake_bundle: Path, measure: Callable
     bundle = str(fake_bundle)
     assert "wanted an ONNX file, found no such file" in measure("gone.onnx", code=2)
     assert "--spec FILE.toml" in measure("bright.onnx", code=2)
+    Path("large.toml").write_text(bright_network.SPEC.replace("height = 48", "height = 64"))
+    said = measure("bright.onnx", "--spec", "large.toml", code=2)
+    assert "wanted the spec's 64x64" in said and "correct the spec" in said
     assert "found a bundle" in measure(bundle, "--spec", "bright.toml", code=2)
     assert "fake-fp32 or fake-int8" in measure(bundle, "--artifact", "fake-int4", code=2)
     assert "gone.txt" in measure(bundle, code=2, labels="gone.txt")

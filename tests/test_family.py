@@ -52,11 +52,21 @@ def test_any_other_network_needs_a_spec_and_is_shown_one(other: onnx.ModelProto)
     assert str(tuple(d.dim_value for d in other.graph.input[0].type.tensor_type.shape.dim)) in str(
         refused.value
     )
-    assert family.EXAMPLE in str(refused.value)
+    assert family.example(other) in str(refused.value)
 
 
-def test_the_example_that_is_shown_is_a_spec(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("other", "output"),
+    [
+        (network(320, 256), OutputSpec("probability", 1)),
+        (network(320, 256, softmax=False), OutputSpec("logit", 1)),
+        (network(320, 256, outs=1, softmax=False), OutputSpec("logit", 0)),
+    ],
+    ids=["softmax", "logits", "one logit"],
+)
+def test_the_example_that_is_shown_is_a_spec_of_that_network(
+    other: onnx.ModelProto, output: OutputSpec, tmp_path: Path
+) -> None:
     path = tmp_path / "spec.toml"
-    path.write_text(family.EXAMPLE, encoding="utf-8")
-    spec, output = load_spec(path)
-    assert spec == InputSpec(320, 320) and output == OutputSpec("probability", 1)
+    path.write_text(family.example(other), encoding="utf-8")
+    assert load_spec(path) == (InputSpec(320, 256), output)

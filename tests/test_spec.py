@@ -161,6 +161,23 @@ def test_a_spec_file_that_is_wrong_names_the_file(tmp_path: Path, text: str) -> 
         load_spec(path)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("channel = 1", "chanel = 1\nchannel = 1", r"\[output\]: wanted entries .* found 'chanel'"),
+        ('fit = "letterbox"', 'fit = "letterbox"\npadding = 0', "found 'padding'"),
+        ("mean = [0.5, 0.5, 0.5]", "mean = [104, 117, 123]", "a mean of 123.*std by 255"),
+    ],
+)
+def test_a_spec_file_is_not_half_understood(tmp_path: Path, old: str, new: str, told: str) -> None:
+    """A misspelt entry would be ignored, and a mean of pixels is a nearly constant input."""
+    assert old in GOOD
+    path = tmp_path / "net.toml"
+    path.write_text(GOOD.replace(old, new), encoding="utf-8")
+    with pytest.raises(BundleError, match=told):
+        load_spec(path)
+
+
 def test_bytes_that_are_no_text_and_a_missing_file_name_the_file(tmp_path: Path) -> None:
     path = tmp_path / "net.toml"
     with pytest.raises(BundleError, match=r"net\.toml"):

@@ -148,8 +148,9 @@ def _wrap(model: Path, spec: Path | None, folder: Path) -> ModelBundle:
     from edge_seg.converters import family, head, onnx
     from edge_seg.spec import OutputSpec, load_spec
 
-    graph = onnx.load(model)
-    input_spec, output_spec = load_spec(spec) if spec else family.known_spec(graph)
+    given = load_spec(spec) if spec else None
+    graph = onnx.load(model, given[0] if given else None)
+    input_spec, output_spec = given or family.known_spec(graph)
     path = folder / "model-fp32.onnx"
     with onnx.naming(model):
         reduced = head.single_logit(graph, output_spec)
