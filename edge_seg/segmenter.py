@@ -100,7 +100,7 @@ class EdgeSegmenter:
         cls,
         bundle: str | Path | ModelBundle | None = None,
         *,
-        board: str | Board = "auto",
+        board: str | Path | Board = "auto",
         format: str = "bgr",
         threads: int | None = None,
         smoother: Smoother | str | None = DEFAULT,
@@ -243,7 +243,7 @@ class EdgeSegmenter:
         clock: Callable[[str], None] | None = None,
         format: str | None = None,
     ) -> Mask:
-        """Return the mask of a frame: the probability of "person" per pixel.
+        """Return the mask of a frame: the probability of "person" per pixel, in a new array.
 
         frame: uint8 (H, W, 3), or (3H/2, W) where the format is "nv12" or "yuv420". timestamp:
         seconds, any origin; without one the frame stands alone and is not smoothed. size: (height,
@@ -253,8 +253,8 @@ class EdgeSegmenter:
         `bench`). format: of this frame, where it is not the segmenter's.
 
         Raises FrameError (a frame or time that is not one; a call from another thread goes on),
-        BackendFailure (no runtime of the board works; the next call may try again), MaskLate (with
-        a deadline: go on with the next frame).
+        BackendFailure (no runtime of the board works, and the next call may try again; or the
+        segmenter is closed), MaskLate (with a deadline: go on with the next frame).
         """
         if not self._turn.acquire(False):  # at once, never waiting
             raise FrameError(
@@ -279,7 +279,9 @@ class EdgeSegmenter:
         """Make the mask, and tell those who count how long it took."""
         began = time.perf_counter()
         if dtype not in DTYPES:
-            raise FrameError(f"wanted a mask dtype in {DTYPES}, found {dtype!r}")
+            raise FrameError(
+                f"wanted a mask dtype in {DTYPES}, found {dtype!r:.60}; give its name as text"
+            )
         tick = clock or _no_clock
         format = self.format if format is None else format
         wanted = pixels.frame_size(frame, format) if size is None else _check_size(size)
@@ -380,12 +382,13 @@ class EdgeSegmenter:
         """Yield (frame, mask) for every frame of a source, in the segmenter's format.
 
         source: anything `edge_seg.camera.open_source` takes, or what it returned, which stays open
-        (so rotate=, mirror=, fps= and policies are said there). drop: of a camera's frames, while
-        the network works: "oldest" keeps the newest only, "none" makes the camera wait. Where the
-        camera gives a second, small stream, that is what the network sees, and the mask has the
-        frame's size. A folder or list of unrelated pictures is not smoothed. With a deadline
-        (Policy), frames whose mask was late are left out; `counters.lost` has them. Raises
-        CameraError where the source cannot be opened, CameraLost, BackendFailure.
+        (so rotate=, mirror=, fps= and policies are said there, and drop= is not looked at here).
+        drop: of a camera's frames, while the network works: "oldest" keeps the newest only, "none"
+        makes the camera wait. Where the camera gives a second, small stream, that is what the
+        network sees, and the mask has the frame's size. A folder or list of unrelated pictures is
+        not smoothed. With a deadline (Policy), frames whose mask was late are left out;
+        `counters.lost` has them. Raises, with the first frame: CameraError where the source cannot
+        be opened; then CameraLost, BackendFailure.
         """
         from edge_seg.camera import LivePolicy, Source, open_source
 
@@ -409,8 +412,13 @@ class EdgeSegmenter:
 
         timed: whether consecutive shots belong together; None: what the source says (`moving`).
         Its small twin is what the network sees, unless that is squeezed and the network wants
-        proportions kept ("letterbox").
+        proportions kept ("letterbox"). Raises FrameError for no shot, else what `segment` raises.
         """
+        if shot is None:
+            raise FrameError(
+                "wanted a shot that the source handed out, found None: no frame came in time; "
+                "read again, until source.ended"
+            )
         when = shot.timestamp if (source.moving if timed is None else timed) else None
         size = pixels.frame_size(shot.frame, source.format)
         if shot.lores is None or not self._accepts(shot.lores, size, source.lores_format):

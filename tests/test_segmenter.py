@@ -18,6 +18,7 @@ from edge_seg import EdgeSegmenter, ModelBundle
 from edge_seg.board import Board, Runtime
 from edge_seg.bundle import describe, save_manifest
 from edge_seg.cadence import Cadence
+from edge_seg.camera import open_source
 from edge_seg.errors import (
     BackendFailure,
     BackendUnavailable,
@@ -138,13 +139,15 @@ def test_the_frame_is_not_changed_and_masks_are_new(segmenter: EdgeSegmenter) ->
     assert np.array_equal(first, before)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "bool", "int8", ""])
-def test_a_dtype_that_is_none_is_refused(segmenter: EdgeSegmenter, dtype: str) -> None:
-    with pytest.raises(FrameError, match="float32"):
+@pytest.mark.parametrize("dtype", ["float64", "bool", "int8", "", np.uint8])
+def test_a_dtype_that_is_none_is_refused(segmenter: EdgeSegmenter, dtype: Any) -> None:
+    with pytest.raises(FrameError, match="float32.*as text"):
         segmenter.segment(half_bright(), dtype=dtype)
 
 
 def test_a_frame_that_is_none_is_refused_and_the_next_one_works(segmenter: EdgeSegmenter) -> None:
+    with open_source("fake:size=64x48") as source, pytest.raises(FrameError, match="read again"):
+        segmenter.segment_shot(None, source)  # type: ignore[arg-type]
     for frame in (np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3)), None):
         with pytest.raises(FrameError):
             segmenter.segment(frame)  # type: ignore[arg-type]
