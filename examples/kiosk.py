@@ -9,10 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from edge_seg import EdgeSegmenter
+from edge_seg import EdgeSegError, EdgeSegmenter
 from edge_seg.camera import open_source
 from edge_seg.compositing import blend, cover, firm
-from edge_seg.errors import EdgeSegError
 from edge_seg.pictures import read_picture
 
 SIZE, FPS = (480, 640), 15
@@ -22,19 +21,20 @@ PERSON, IDLE_AFTER, LOOK_EVERY = 0.01, 3.0, 0.5  # of the frame, less is nobody;
 def kiosk(name, picture):
     """Yield frames to show, uint8 (480, 640, 3) BGR. A screen on its side: rotate=90."""
     background, seen = cover(picture, SIZE), 0.0
-    source = open_source(name, size=SIZE, fps=FPS, mirror=True)
-    with source, EdgeSegmenter.open() as segmenter:
-        while not source.ended:
-            shot = source.read(seconds=1.0)
-            if shot is None:  # the camera is away and being opened again
-                yield background
-                continue
-            mask = segmenter.segment_shot(shot, source, dtype="uint8")
-            seen = shot.timestamp if (mask > 127).mean() > PERSON else seen
-            if shot.timestamp - seen < IDLE_AFTER:
-                yield blend(cover(shot.frame, SIZE), background, firm(cover(mask, SIZE)))
-            else:  # nobody there: look twice a second, the processor cools
-                yield time.sleep(LOOK_EVERY) or background
+    with EdgeSegmenter.open() as segmenter:
+        source = open_source(name, size=SIZE, fps=FPS, mirror=True, lores=segmenter.spec.squeezed)
+        with source:
+            while not source.ended:
+                shot = source.read(seconds=1.0)
+                if shot is None:  # the camera is away and being opened again
+                    yield background
+                    continue
+                mask = segmenter.segment_shot(shot, source, dtype="uint8")
+                seen = shot.timestamp if (mask > 127).mean() > PERSON else seen
+                if shot.timestamp - seen < IDLE_AFTER:
+                    yield blend(cover(shot.frame, SIZE), background, firm(cover(mask, SIZE)))
+                else:  # nobody there: look twice a second, the processor cools
+                    yield time.sleep(LOOK_EVERY) or background
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from edge_seg import EdgeSegmenter, Policy
 from edge_seg.bundle import DEFAULT_BUNDLE
 from edge_seg.camera import Source, fake
 from edge_seg.camera.shots import Shot
+from edge_seg.spec import InputSpec
 from tests.dockerfile import steps
 
 ROOT = Path(__file__).parent.parent
@@ -192,6 +193,8 @@ def test_the_virtual_camera_without_a_loopback_device_says_so() -> None:
 class Unsure:
     """A segmenter that is sure of the left half, and gives the right one a probability of 0.2."""
 
+    spec = InputSpec(160, 192, fit="stretch")
+
     def __enter__(self) -> Unsure:
         return self
 
@@ -223,6 +226,25 @@ def test_the_old_room_does_not_shine_through_where_the_network_is_unsure(
     frames.close()
     # A blurred picture is enlarged from an eighth and less: neighbours hardly differ.
     assert np.abs(np.diff(smooth, axis=1)).max() <= 12
+
+
+def test_the_kiosk_asks_a_camera_for_the_small_stream_the_network_wants(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kiosk = load("kiosk")
+    asked: list[object] = []
+    real = kiosk.open_source
+
+    def open_source(name: str, **how: object) -> Source:
+        asked.append(how["lores"])
+        return real(name, **how)
+
+    monkeypatch.setattr(kiosk, "open_source", open_source)
+    monkeypatch.setattr(kiosk.EdgeSegmenter, "open", lambda **how: Unsure())
+    frames = kiosk.kiosk(FAKE, np.full((60, 80, 3), (200, 30, 200), np.uint8))
+    next(frames)
+    frames.close()
+    assert asked == [(160, 192)]
 
 
 def test_the_firmware_speaks_to_systemd_and_ends_on_sigterm(tmp_path: Path) -> None:
