@@ -3,8 +3,8 @@
     python benchmarks/budgets.py BUNDLE [BUNDLE ...] [--mediapipe FILE.tflite]
 
 Per bundle and artifact, whatever its library (TFLite, ONNX Runtime, OpenVINO): segment() at the
-network's size over the bare library call (budget 1.10x), from
-1280x720 over bare call + the two OpenCV resizes that cannot be avoided (1.20x), int8 over float.
+network's size over the bare library call (budget 1.10x), from 1280x720 over bare call + the two
+OpenCV resizes that cannot be avoided (1.20x), int8 over float.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edge_seg import pixels
 from edge_seg.backends import open_backend
 from edge_seg.bundle import ModelBundle
 from edge_seg.errors import BackendUnavailable
-from edge_seg.segmenter import open_artifact
+from edge_seg.segmenter import EdgeSegmenter, open_artifact
 
 FULL = (720, 1280)
 SMALL_BUDGET, FULL_BUDGET = 1.10, 1.20
@@ -59,11 +59,9 @@ def bare_call(backend: Any) -> Callable[[], object]:
     return openvino
 
 
-def bundle_rows(path: Path) -> tuple[list[list[str]], bool]:
-    """Measure one bundle; return table rows and whether its int8 artifact is within budget."""
-    bundle = ModelBundle.load(path)
-    random = np.random.default_rng(0)
-    spec = bundle.input
+def artifact_times(segmenter: EdgeSegmenter) -> dict[str, float]:
+    """Time segment() and the floors under it, in milliseconds: the medians of calls in turn."""
+    random, spec = np.random.default_rng(0), segmenter.spec
     # Frames that differ, as a camera's do: what repeats is examined (supervision.Watch).
     small = itertools.cycle(
         random.integers(0, 256, (4, spec.height, spec.width, 3), dtype=np.uint8)
@@ -71,7 +69,27 @@ def bundle_rows(path: Path) -> tuple[list[list[str]], bool]:
     large = random.integers(0, 256, (*FULL, 3), dtype=np.uint8)
     larges = itertools.cycle((large, large[::-1].copy()))
     placement = pixels.place(*FULL, spec)
-    inner = (placement.height, placement.width)
+    bare = bare_call(segmenter.backend)
+    mask = np.zeros(segmenter.backend.output.size, np.float32)
+
+    def bare_with_resizes() -> None:
+        pixels.shrink(large, (placement.height, placement.width))
+        bare()
+        cv2.resize(mask, FULL[::-1], interpolation=cv2.INTER_LINEAR)
+
+    return side_by_side(
+        {
+            "bare": bare,
+            "small": lambda: segmenter.segment(next(small)),
+            "bare+resizes": bare_with_resizes,
+            "large": lambda: segmenter.segment(next(larges)),
+        }
+    )
+
+
+def bundle_rows(path: Path) -> tuple[list[list[str]], bool]:
+    """Measure one bundle; return table rows and whether its int8 artifact is within budget."""
+    bundle = ModelBundle.load(path)
     rows, good, floor = [], True, {}
     for artifact in bundle.artifacts:
         try:
@@ -80,22 +98,7 @@ def bundle_rows(path: Path) -> tuple[list[list[str]], bool]:
             print(f"not measured: {refusal}")
             continue
         with segmenter:
-            bare = bare_call(segmenter.backend)
-            mask = np.zeros(segmenter.backend.output.size, np.float32)
-
-            def bare_with_resizes(bare=bare, mask=mask) -> None:  # noqa: ANN001
-                pixels.shrink(large, inner)
-                bare()
-                cv2.resize(mask, FULL[::-1], interpolation=cv2.INTER_LINEAR)
-
-            times = side_by_side(
-                {
-                    "bare": bare,
-                    "small": lambda s=segmenter: s.segment(next(small)),
-                    "bare+resizes": bare_with_resizes,
-                    "large": lambda s=segmenter: s.segment(next(larges)),
-                }
-            )
+            times = artifact_times(segmenter)
         floor[artifact.name] = times["bare"]
         small_ratio = times["small"] / times["bare"]
         large_ratio = times["large"] / times["bare+resizes"]

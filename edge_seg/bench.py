@@ -165,10 +165,7 @@ def measure(
             init_ms=1e3 * (opened - began),
             first_ms=1e3 * (first - opened),
             stages={stage: percentiles(times) for stage, times in clock.times.items()},
-            end_to_end={
-                **percentiles(clock.totals),
-                "fps": len(clock.totals) / sum(clock.totals),
-            },
+            end_to_end=percentiles(clock.totals) | {"fps": len(clock.totals) / sum(clock.totals)},
             peak_memory=machine.peak_memory(),
             temperature=_heat(heat, machine.temperature()),
             throttled=machine.throttled() or UNAVAILABLE,

@@ -12,7 +12,7 @@ import pytest
 from edge_seg.camera import open_source
 from edge_seg.cli import main
 from edge_seg.errors import CameraError
-from edge_seg.recording import frames_in
+from edge_seg.recording import PICTURE_ENDS, frames_in
 
 GREEN = ("--background", "#00ff00")
 
@@ -48,7 +48,9 @@ def run(fake_bundle: Path, fake_board: Path) -> Callable[..., int]:
     return call
 
 
-@pytest.mark.parametrize("name", ["out.png", "new/out.jpg", "out.JPEG"])
+@pytest.mark.parametrize(
+    "name", ["new/out.jpg", "out.JPEG", *(f"out{end}" for end in PICTURE_ENDS)]
+)
 def test_one_picture_becomes_one_picture(
     name: str, run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
