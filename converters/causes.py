@@ -58,9 +58,18 @@ class Suspect:
 
 def causes(suspect: Suspect) -> list[str]:
     """Return the causes that were found, one sentence each, the likeliest first."""
-    shown = list(islice(_with_people(suspect.exam), PICTURES))
+    shown = _shown(suspect)
     found = [_input_codes(suspect), _other_contract(suspect, shown), _dead_layer(suspect, shown)]
     return [sentence for sentence in found if sentence]
+
+
+def other_contract(suspect: Suspect) -> str:
+    """Return the scale or colour order under which it reaches MUCH more mIoU, in words, or ""."""
+    return _other_contract(suspect, _shown(suspect))
+
+
+def _shown(suspect: Suspect) -> list[Labelled]:
+    return list(islice(_with_people(suspect.exam), PICTURES))
 
 
 def _with_people(exam: Exam) -> Iterator[Labelled]:

@@ -76,6 +76,9 @@ def judge(
             progress(f"looking for what is wrong with {artifact.name}", 0, 0)
             suspect = Suspect(bundle, artifact, bundle.artifacts[0] if rows else None, exam)
             reasons += _causes(suspect, collapsed=bool(gate.collapse(figures)))
+        elif not rows and _may_be_fed_wrongly(figures):
+            progress(f"trying other scales and colours on {artifact.name}", 0, 0)
+            reasons = _wrong_spec(Suspect(bundle, artifact, None, exam))
         rows.append(Row(artifact.name, artifact.total_size, figures, tuple(reasons)))
         judged.append(replace(artifact, quality=gate.recorded(figures)))
     return judged, rows
@@ -84,6 +87,20 @@ def judge(
 def _is_broken(before: dict[str, Any], after: dict[str, Any]) -> bool:
     """Tell a mistake from the usual price of int8."""
     return bool(gate.collapse(after)) or before["miou"] - after["miou"] > BROKEN
+
+
+def _may_be_fed_wrongly(figures: dict[str, Any]) -> bool:
+    """Tell whether a float network could gain much; without labels its own masks are the truth."""
+    return figures["kind"] == gate.LABELS and figures["miou"] < 1 - causes.MUCH
+
+
+def _wrong_spec(suspect: Suspect) -> list[str]:
+    """Return that a float network works far better when fed otherwise: no collapse, yet wrong."""
+    try:
+        found = causes.other_contract(suspect)
+    except EdgeSegError:  # the artifact itself was measured, and is sound
+        return []
+    return [f"is not fed as it was trained: {found}"] if found else []
 
 
 def _causes(suspect: Suspect, *, collapsed: bool) -> list[str]:

@@ -25,7 +25,7 @@ from edge_seg.calibration.dataset import labelled_pairs  # noqa: E402
 from edge_seg.converters import family, openvino, qdq, tflite  # noqa: E402
 from edge_seg.converters import onnx as reader  # noqa: E402
 from edge_seg.converters.causes import Suspect, causes  # noqa: E402
-from edge_seg.converters.gate import LABELS, Exam  # noqa: E402
+from edge_seg.converters.gate import AGREEMENT, LABELS, Exam  # noqa: E402
 from edge_seg.converters.head import single_logit  # noqa: E402
 from edge_seg.converters.judging import NO_CAUSE, Row, judge  # noqa: E402
 from edge_seg.converters.rewrites import simplify  # noqa: E402
@@ -216,6 +216,18 @@ def test_a_wrong_colour_order_in_the_spec(tmp_path: Path) -> None:
     said = verdict(replace(made, input=replace(SPEC, color="bgr")), 0, on).reasons
     assert said[0].startswith("collapsed: ")
     assert said[1].startswith("likely cause: wrong colour order: fed as rgb it reaches ")
+
+
+def test_a_wrong_normalisation_that_is_no_collapse_is_refused_too(tmp_path: Path) -> None:
+    """People are brighter than 0.18 of -1..1; of 0..1, so is the half of what is behind them."""
+    made = bundle(tmp_path, model=conv(GRAY, BIAS - 12 * np.float32(0.18)))
+    assert verdict(made).reasons == ()
+    wrong = replace(made, input=replace(SPEC, mean=(0.0,) * 3, std=(1.0,) * 3))
+    row = verdict(wrong)
+    assert 0.5 < row.figures["miou"] < 0.6 and len(row.reasons) == 1
+    assert row.reasons[0].startswith("is not fed as it was trained: wrong normalisation: fed as ")
+    own = replace(exam(), kind=AGREEMENT)
+    assert verdict(wrong, on=own).reasons == (), "of its own masks nothing can be told"
 
 
 def test_colour_order_and_scale_together(tmp_path: Path) -> None:
