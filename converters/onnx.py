@@ -34,6 +34,9 @@ OPSET = 13  # the oldest the rewrites know: Softmax per axis, Split and Pad by i
 RESIZE_MODES = 11  # the opset since which Resize says how it samples; before, it was so:
 OLD_RESIZE = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 STANDARD = ("", "ai.onnx")
+HALF = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
+CODES = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+CODES |= {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
 CONTROL = {"If", "Loop", "Scan", "SequenceMap"}
 # Element types whose size is not whole bytes are given one byte: a bound, not a size.
 FLOAT_BYTES = 4
@@ -73,6 +76,7 @@ def _settle(model: ModelProto) -> None:
     """Refuse what cannot be read safely; leave one input of static shape."""
     _check_sizes(model)
     _check_operators(model)
+    _check_precision(model)
     _drop_redundant(model)
     _fix_input(model)
     onnx.checker.check_model(model)
@@ -107,16 +111,20 @@ def _read(path: Path) -> ModelProto:
         raise ConversionError(f"{path}: wanted an ONNX file, found no such file; check the path")
     try:
         size = path.stat().st_size
-        if not 0 < size <= MAX_FILE:
+        if not size:
             raise ConversionError(
-                f"{path}: wanted an ONNX file of 1..{MAX_FILE >> 20} MB, found {size} bytes; "
+                f"{path}: wanted an ONNX file, found an empty one; export or copy the model again"
+            )
+        if size > MAX_FILE:
+            raise ConversionError(
+                f"{path}: wanted an ONNX file of up to {MAX_FILE >> 20} MB, found {size} bytes; "
                 "networks for small boards are far below that"
             )
         model = onnx.load_model(str(path), load_external_data=False)
     except DecodeError as error:
         raise ConversionError(
-            f"{path}: wanted an ONNX file, found something else; "
-            "export the network to ONNX (torch.onnx.export, paddle2onnx, tf2onnx)"
+            f"{path}: wanted an ONNX file, found something else, or a part of one; copy it again, "
+            "or export the network to ONNX (torch.onnx.export, paddle2onnx, tf2onnx)"
         ) from error
     except OSError as error:
         raise ConversionError(
@@ -136,8 +144,8 @@ def _check_sizes(model: ModelProto) -> None:
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             raise ConversionError(
                 f"constant {tensor.name!r}: wanted all weights inside the file, found them in "
-                "another file; save the model again as one file (onnx.save with "
-                "save_as_external_data=False)"
+                "another file; save the model again as one file (torch.onnx.export(..., "
+                "external_data=False), or onnx.save(onnx.load(FILE), ANOTHER))"
             )
         count = 1
         for dim in tensor.dims:
@@ -214,6 +222,31 @@ def _check_operators(model: ModelProto) -> None:
             raise _unsupported(node, f"{node.op_type}, which runs a graph of its own")
         if not onnx.defs.has(node.op_type, version, ""):
             raise _unsupported(node, f"{node.op_type}, which opset {version} does not have")
+
+
+def _check_precision(model: ModelProto) -> None:
+    """Refuse a network that computes in half precision: its rounding would be calibrated on.
+
+    Constants that are only kept so, and cast to float32, are no matter.
+    """
+    halves = {t.name: HALF[t.data_type] for t in model.graph.initializer if t.data_type in HALF}
+    for node in model.graph.node:
+        for name in node.input:
+            if name in halves and node.op_type != "Cast":
+                raise ConversionError(
+                    f"constant {name!r}: wanted weights in float32, found {halves[name]}; export "
+                    "the model in float32 (without model.half(), convert_float_to_float16)"
+                )
+
+
+def refuse_quantized(model: ModelProto) -> None:
+    """Raise ConversionError where a network is in integers already; `load` takes it, to measure."""
+    for node in model.graph.node:
+        if node.op_type in CODES:
+            raise ConversionError(
+                f"node {node.name or node.output[0]!r}: wanted a float network, found one that is "
+                f"quantized already ({node.op_type}); name the float ONNX it was made from"
+            )
 
 
 def _unsupported(node: NodeProto, what: str) -> ConversionError:

@@ -73,6 +73,7 @@ class Workpiece:
         progress("reading the network", 0, 0)
         loaded = onnx.load(network.model, network.input)
         with onnx.naming(network.model):
+            onnx.refuse_quantized(loaded)
             self.dead_layers = guards.dead_layers(loaded)
             self.reduced = head.single_logit(loaded, network.output)
 

@@ -171,6 +171,16 @@ def test_an_operator_of_a_vendor(folder: Path, convert: Say) -> None:
     assert "com.example.Conv" in convert()
 
 
+def test_a_network_that_is_quantized_already(folder: Path, convert: Say) -> None:
+    b = Builder((1, 3, 48, 64))
+    ends = [b.constant(0.02), b.constant(0, np.int8)]
+    codes = b.op("QuantizeLinear", b.conv("picture", 3, 2), *ends)
+    model = b.model(b.op("Softmax", b.op("DequantizeLinear", codes, *ends), axis=1))
+    onnx.save(model, folder / "bright.onnx")
+    said = convert()
+    assert "bright.onnx: node" in said and "quantized already (QuantizeLinear)" in said
+
+
 def test_a_head_of_many_classes_that_cannot_be_reduced_says_why(folder: Path, convert: Say) -> None:
     """One that can be is converted by the channel its spec names: test_conversion.py."""
     spec = (folder / "bright.toml").read_text()

@@ -11,7 +11,7 @@ import pytest
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from onnx import ModelProto, TensorProto, helper  # noqa: E402
+from onnx import ModelProto, TensorProto, helper, numpy_helper  # noqa: E402
 
 from edge_seg.converters import onnx as reader  # noqa: E402
 from edge_seg.converters.head import single_logit  # noqa: E402
@@ -49,6 +49,34 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.onnx", tmp_path):
         with pytest.raises(ConversionError, match="found no such file"):
             reader.load(path)
+
+
+def test_an_empty_file_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").touch()
+    with pytest.raises(ConversionError, match="found an empty one"):
+        reader.load(tmp_path / "net.onnx")
+
+
+def test_a_network_of_half_precision_is_refused(tmp_path: Path) -> None:
+    """Unsorted, as ONNX Runtime's converter to float16 leaves it behind its casts."""
+    b = Builder()
+    half = b.op("Cast", "picture", to=TensorProto.FLOAT16)
+    model = b.model(b.op("Cast", b.conv(half, 3, 2), to=TensorProto.FLOAT))
+    for tensor in model.graph.initializer:
+        value = numpy_helper.to_array(tensor).astype(np.float16)
+        tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([nodes[1], nodes[2], nodes[0]])
+    with pytest.raises(ConversionError, match="'c0': wanted weights in float32, found float16"):
+        reader.load(save(model, tmp_path))
+
+
+def test_weights_that_are_only_kept_in_half_precision_are_taken(tmp_path: Path) -> None:
+    b = Builder()
+    weight = b.constant(b.random.normal(size=(2, 3, 1, 1)), np.float16)
+    wide = b.op("Cast", weight, to=TensorProto.FLOAT)
+    reader.load(save(b.model(b.op("Conv", "picture", wide)), tmp_path))
 
 
 def test_a_giant_file_is_refused_unread(tmp_path: Path) -> None:
