@@ -143,6 +143,11 @@ def test_empty_and_missing_lists_are_refused(tmp_path: Path) -> None:
             dataset.read_list(tmp_path / name)
 
 
+def test_a_list_that_may_never_end_is_not_begun() -> None:
+    with pytest.raises(DatasetError, match="/dev/null: .* found a folder, a device or a pipe"):
+        dataset.read_list(Path("/dev/null"))
+
+
 def test_a_label_of_another_size_names_both_sizes(tmp_path: Path) -> None:
     write_pair(tmp_path, "x")
     cv2.imwrite(str(tmp_path / "masks/x.png"), np.zeros((5, 4), np.uint8))
