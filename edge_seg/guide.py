@@ -51,13 +51,31 @@ class Guide:
         moving: None for a first frame. seconds: since the last picture. A picture of another size
         is a first one.
         """
-        known = self._mean is not None and self._mean.shape == picture.shape
-        if moving is None or not known or float((moving > GOES).mean()) > BUSY:
+        busy = 0.0 if moving is None else share_of(moving > GOES)
+        if moving is None or self._mean is None or self._mean.shape != picture.shape or busy > BUSY:
             self._mean = picture.astype(np.float32)
             return picture
-        goes = cv2.resize(moving, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR) > GOES
-        mask = goes.view(np.uint8)
-        cv2.accumulateWeighted(picture, self._mean, 1.0, mask=mask)
         share = 1 - 2 ** (-seconds / self.half_life)
-        cv2.accumulateWeighted(picture, self._mean, share, mask=1 - mask)
+        cv2.accumulateWeighted(picture, self._mean, share)
+        if busy:
+            _take(self._mean, picture, moving)
         return np.asarray(cv2.convertScaleAbs(self._mean), dtype=np.uint8)
+
+
+def _take(mean: Soft, picture: Picture, moving: Soft) -> None:
+    """Set the mean to the picture where that moves.
+
+    A mask makes `accumulateWeighted` three times slower, so it gets the rectangle that moves alone.
+    """
+    goes = cv2.resize(moving, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR) > GOES
+    mask = goes.view(np.uint8)
+    left, top, width, height = cv2.boundingRect(mask)
+    if not width:  # a cell just above GOES has no pixel that is
+        return
+    part = np.s_[top : top + height, left : left + width]
+    cv2.accumulateWeighted(picture[part], mean[part], 1.0, mask=mask[part])
+
+
+def share_of(where: NDArray[np.bool_]) -> float:
+    """Return how much of it is True, 0..1: `mean` in a third of its time."""
+    return np.count_nonzero(where) / where.size

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg.errors import FrameError
-from edge_seg.guide import GOES, Guide
+from edge_seg.guide import GOES, Guide, share_of
 
 log = logging.getLogger("edge_seg")
 Soft = NDArray[np.float32]
@@ -44,7 +44,8 @@ GRID = 64  # most cells a side on which the picture is compared
 STILL, MOVING = 0.5, 2.0
 STILL_NOISE, MOVING_NOISE = 3.0, 5.5
 CROWD = 2.0  # of 9 cells around, so many moving ones move the middle one: noise is alone
-REACH = 5  # cells: the network sees beyond a pixel, so its mask changes beside what moves
+# Cells around one: the network sees beyond a pixel, so its mask changes beside what moves.
+AROUND = np.ones((5, 5), np.uint8)
 # Of probability. Up to the first a difference in what moves is averaged, from the second it is not.
 SLIGHT, PLAIN = 0.02, 0.15
 CONTRADICTION = 0.3  # of probability: what differs less in a still picture is averaged, not judged
@@ -269,7 +270,7 @@ class Steady:
         self._mean: Soft  # of the picture, float32 (3, rows, columns)
         self._age: Soft  # s over which the means were taken
         self._waited: Soft  # s since the contradiction began, -1 where there is none
-        self._sign: Soft  # of the contradiction: 1 more person, -1 less
+        self._more: Where  # of the contradiction: more person, or less
 
     def reset(self) -> None:
         """Forget what was seen: the next mask is a first one."""
@@ -323,7 +324,7 @@ class Steady:
         self._mask, self._mean = soft.copy(), small
         self._age = np.zeros(small.shape[1:], np.float32)
         self._waited = np.full_like(soft, -1)
-        self._sign = np.zeros_like(soft)
+        self._more = np.zeros(soft.shape, bool)
         return soft.copy()
 
     def _motion(self, small: Soft) -> Soft | None:
@@ -337,14 +338,14 @@ class Steady:
             return None
         self._mean *= gains[:, None]
         difference = np.abs(small - self._mean).max(axis=0)
-        if float((difference > CUT_LEVEL).mean()) > CUT_SHARE:
+        if share_of(difference > CUT_LEVEL) > CUT_SHARE:
             return None
         noise = float(_median(difference[::2, ::2].ravel()))
         still = max(STILL, STILL_NOISE * noise)
         span = max(MOVING, MOVING_NOISE * noise) - still
         moving = np.clip((difference - np.float32(still)) * np.float32(1 / span), 0, 1)
         crowd = np.minimum(cv2.blur(moving, (3, 3)) * np.float32(9 / CROWD), 1)
-        if float((crowd > GOES).mean()) > PANS:
+        if share_of(crowd > GOES) > PANS:
             crowd.fill(1)
         return np.asarray(crowd, dtype=np.float32)
 
@@ -353,18 +354,20 @@ class Steady:
         rests = self._resting(seconds)
         self._mean += (rests + (1 - rests) * moving) * (small - self._mean)
         self._age = (self._age + np.float32(seconds)) * (1 - moving)
-        near = np.asarray(cv2.dilate(moving, np.ones((REACH, REACH), np.uint8)), np.float32)
-        if moving.shape != soft.shape:
-            size = (soft.shape[1], soft.shape[0])
-            rests, moving, near = (cv2.resize(m, size) for m in (rests, moving, near))
+        rests, fast = _sized(rests, soft.shape), _sized(moving, soft.shape)
         difference = soft - self._mask
         size_of = np.abs(difference)
         weight = (size_of - np.float32(SLIGHT)) * np.float32(1 / (PLAIN - SLIGHT))
         np.clip(weight, 0, 1, out=weight)
-        weight *= moving
+        weight *= fast
         weight += rests - weight * rests
-        believed, waits = self._judge(np.sign(difference), size_of > CONTRADICTION, near, seconds)
-        weight[believed], weight[waits] = 1, 0
+        differs = size_of > CONTRADICTION
+        if differs.any():
+            beside = _sized(cv2.dilate(moving, AROUND), soft.shape) >= 0.5
+            believed, waits = self._judge(difference > 0, differs, beside, seconds)
+            weight[believed], weight[waits] = 1, 0
+        else:
+            self._waited.fill(-1)
         self._mask += weight * difference
         return self._mask.copy()
 
@@ -379,23 +382,24 @@ class Steady:
         step = np.float32(seconds)
         return np.maximum(step / (self._age + YOUNG * step), least).astype(np.float32)
 
-    def _judge(self, sign: Soft, differs: Where, near: Soft, seconds: float) -> tuple[Where, Where]:
+    def _judge(
+        self, more: Where, differs: Where, beside: Where, seconds: float
+    ) -> tuple[Where, Where]:
         """Return which contradictions are believed now, and which wait.
 
         Beside motion they are believed at once; in a still picture they must last.
         """
-        beside = near >= 0.5
         against = differs & ~beside
-        goes_on = against & (sign == self._sign) & (self._waited >= 0)
+        goes_on = against & (more == self._more) & (self._waited >= 0)
         waited = np.where(goes_on, self._waited + np.float32(seconds), np.float32(0))
         # Believed in the last frame that is not later than PATIENCE, or in the first further one.
         lasted = goes_on & (waited + np.float32(seconds) > PATIENCE + 1e-3) & (waited > 0)
         waits = against & ~lasted
         moved = differs & beside
         if moved.any() and waits.any():
-            waits &= ~_touched(differs, moved)
+            waits[waits] = ~_touched(differs, moved, waits)
         self._waited = np.where(waits, waited, np.float32(-1))
-        self._sign = sign
+        self._more = more
         return differs & ~waits, waits
 
 
@@ -434,21 +438,29 @@ def _gains(now: Soft, before: Soft) -> Soft | None:
 
 
 def _median(values: Soft) -> Soft:
-    """Return the median along the last axis: np.median without what it does for NaN and masks."""
+    """Return the median along the last axis: np.median without what it does for NaN and masks.
+
+    So few values are sorted sooner than np.partition sets them apart.
+    """
     low, high = (values.shape[-1] - 1) // 2, values.shape[-1] // 2
-    ordered = np.partition(values, (low, high), axis=-1)
+    ordered = np.sort(values, axis=-1)
     return np.asarray((ordered[..., low] + ordered[..., high]) / 2, dtype=np.float32)
 
 
-def _touched(differs: Where, moved: Where) -> Where:
-    """Return the connected differences of which more than `TOUCH` moved.
+def _sized(cells: Soft, size: tuple[int, ...]) -> Soft:
+    """Return what is known per cell of the grid at the mask's size (height, width)."""
+    if cells.shape == size:
+        return cells
+    return np.asarray(cv2.resize(cells, (size[1], size[0])), dtype=np.float32)
 
-    Somebody who comes in is one contradiction, also where they look like the wall.
+
+def _touched(differs: Where, moved: Where, where: Where) -> Where:
+    """Return which pixels of `where` are of a connected difference of which over `TOUCH` moved.
+
+    differs, moved, where: bool (h, w), the latter two parts of the first; result: bool, one per
+    pixel of `where`. Who comes in is one contradiction, also where they look like the wall.
     """
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        differs.astype(np.uint8), connectivity=8
-    )
-    share = np.bincount(labels[moved], minlength=count) / stats[:, cv2.CC_STAT_AREA]
-    touched = share > TOUCH
-    touched[0] = False  # what does not differ
-    return np.asarray(touched[labels], dtype=bool)
+    count, labels = cv2.connectedComponents(differs.view(np.uint8), connectivity=8)
+    moves, areas = (np.bincount(labels[part], minlength=count) for part in (moved, differs))
+    touched = moves / np.maximum(areas, 1) > TOUCH
+    return np.asarray(touched[labels[where]], dtype=bool)

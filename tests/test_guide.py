@@ -11,7 +11,7 @@ from skimage import data
 
 from edge_seg import EdgeSegmenter
 from edge_seg.cadence import Cadence
-from edge_seg.guide import Guide
+from edge_seg.guide import GOES, Guide
 from edge_seg.pixels import Picture
 from edge_seg.smoothing import Steady
 
@@ -60,6 +60,26 @@ def test_what_moves_goes_through_at_once_and_the_rest_does_not(portrait: Picture
     shown = guide.update(other, moving, 0.03)
     assert np.array_equal(shown[:, 500:], other[:, 500:])
     assert np.abs(shown[:, :456].astype(int) - portrait[:, :456]).max() <= 8
+
+
+def test_between_two_things_that_move_the_picture_is_averaged(portrait: Picture) -> None:
+    guide, moving = Guide(0.8), STILL.copy()
+    moving[2, 3] = moving[12, 13] = 1
+    guide.update(portrait, None, 0.0)
+    other = 255 - portrait
+    shown = guide.update(other, moving, 0.03)
+    goes = cv2.resize(moving, (512, 512), interpolation=cv2.INTER_LINEAR) > GOES
+    assert np.array_equal(shown[goes], other[goes])
+    assert np.abs(shown[~goes].astype(int) - portrait[~goes]).max() <= 8
+
+
+def test_a_cell_that_hardly_moves_moves_no_pixel(portrait: Picture) -> None:
+    """Between cells the motion falls off, so no pixel may have so much of it as its cell."""
+    guide, moving = Guide(0.8), STILL.copy()
+    moving[8, 8] = GOES + 0.001
+    guide.update(portrait, None, 0.0)
+    shown = guide.update(255 - portrait, moving, 0.03)
+    assert np.abs(shown.astype(int) - portrait).max() <= 8
 
 
 def test_where_much_moves_all_of_the_picture_goes_through(portrait: Picture) -> None:
