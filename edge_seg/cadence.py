@@ -65,27 +65,31 @@ class Cadence:
         self._shape: tuple[int, ...] = ()
         self._when: float  # s, of the last mask
         self._light: NDArray[np.uint8]
+        self._looked: tuple[Picture, NDArray[np.uint8]] | None = None  # a picture and its light
         self._carried = 0
 
     def reset(self) -> None:
         """Forget the last mask: the network runs on the next frame."""
-        self._mask = None
+        self._mask = self._looked = None
 
     def due(self, picture: Picture, timestamp: float) -> bool:
         """True where the network has to run: its turn, a first frame, another size or scene.
 
         Also where its last frame is too old. timestamp: of the picture, seconds.
         """
+        self._looked = None
         if self._mask is None or self._carried + 1 >= self.every or picture.shape != self._shape:
             return True
         if not 0 <= timestamp - self._when < OLDEST:
             return True
-        return float(cv2.absdiff(_light(picture), self._light).mean()) > CUT
+        light = _light(picture)
+        self._looked = picture, light
+        return float(cv2.absdiff(light, self._light).mean()) > CUT
 
     def keep(self, mask: Soft, picture: Picture, timestamp: float) -> None:
         """Take the network's mask of a picture, at that time in seconds, as the one to carry."""
         self._mask, self._shape, self._carried = mask.copy(), picture.shape, 0
-        self._light, self._when = _light(picture), timestamp
+        self._light, self._when = self._light_of(picture), timestamp
         self.seen += 1
 
     def spent(self, seconds: float) -> None:
@@ -100,18 +104,26 @@ class Cadence:
             raise FrameError("wanted a mask to carry, found none; run the network first (`due`)")
         self._carried += 1
         self.left_out += 1
-        light = _light(picture)
+        light = self._light_of(picture)
         if min(light.shape) < LEAST_SIDE:
             return self._mask.copy()
         height, width = self._mask.shape
         flow = cv2.resize(self._flow.calc(light, self._light, None), (width, height))
         flow *= np.array([width / light.shape[1], height / light.shape[0]], np.float32)
-        rows, columns = np.mgrid[:height, :width].astype(np.float32)
+        flow[..., 0] += np.arange(width, dtype=np.float32)
+        flow[..., 1] += np.arange(height, dtype=np.float32)[:, None]
         carried = cv2.remap(
-            *(self._mask, columns + flow[..., 0], rows + flow[..., 1]),
-            *(cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE),
+            self._mask, flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         return np.asarray(carried, dtype=np.float32)
+
+    def _light_of(self, picture: Picture) -> NDArray[np.uint8]:
+        """Return the light of the picture that `due` has just looked at, or of another one.
+
+        Once: a camera may write its next frame into the same memory.
+        """
+        looked, self._looked = self._looked, None
+        return looked[1] if looked is not None and looked[0] is picture else _light(picture)
 
 
 class Budget(Cadence):

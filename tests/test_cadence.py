@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_seg import cadence as cadences
 from edge_seg.cadence import MOST_EVERY, OLDEST, REMEMBERED, Budget, Cadence
 from edge_seg.errors import FrameError
 from edge_seg.segmenter import EdgeSegmenter
@@ -76,6 +78,37 @@ def test_the_network_is_due_on_its_turn_and_where_nothing_can_be_carried() -> No
     assert not cadence.due(drawn(7)[0], 0.2)
     cadence.reset()
     assert cadence.due(picture, 0.2)
+
+
+def test_each_frame_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counter[int]()
+    look = cadences._light
+
+    def counting(picture: np.ndarray) -> np.ndarray:
+        counted[int(picture[0, 0, 0])] += 1
+        return look(picture)
+
+    monkeypatch.setattr(cadences, "_light", counting)
+    cadence = Cadence(3)
+    for i in range(6):
+        picture, mask = drawn(i)
+        picture[0, 0] = i
+        if cadence.due(picture, i / 30):
+            cadence.keep(mask, picture, i / 30)
+        else:
+            cadence.carry(picture)
+    assert counted == {i: 1 for i in range(6)}
+
+
+def test_frames_that_come_in_one_memory_are_told_apart() -> None:
+    one, other = Cadence(9), Cadence(9)
+    memory, mask = drawn(0)
+    for cadence in (one, other):
+        cadence.keep(mask, memory, 0.0)
+    assert not one.due(memory, 0.03)
+    one.carry(memory)
+    memory[:] = drawn(8)[0]
+    np.testing.assert_array_equal(one.carry(memory), other.carry(memory))
 
 
 def test_a_picture_too_small_for_motion_holds_the_mask() -> None:
