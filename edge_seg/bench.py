@@ -125,7 +125,7 @@ class StageClock:
 def measure(
     bundle: ModelBundle | str | Path | None,
     *,
-    board: str | Board = "auto",
+    board: str | Path | Board = "auto",
     threads: int | None = None,
     frames: tuple[str, Sequence[Picture]] | None = None,
     calls: int = CALLS,

@@ -7,6 +7,7 @@ is a file of the same form, named by its path.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -83,11 +84,19 @@ def load(name: str) -> Board:
     raise UnknownBoard(f"wanted board {name!r}, found none of that name; known: {known}, auto")
 
 
-def resolve(board: str | Board) -> Board:
-    """Return a board itself, the one of that name or path, or for "auto" the one this is."""
+def resolve(board: str | os.PathLike[str] | Board) -> Board:
+    """Return a board itself, the one of that name or path, or for "auto" the one this is.
+
+    Raises UnknownBoard, BundleError.
+    """
     if isinstance(board, Board):
         return board
-    return detect() if board == "auto" else load(board)
+    if not isinstance(board, (str, os.PathLike)):
+        raise UnknownBoard(
+            f"wanted a board's name, a path to a board.toml or a Board, found {board!r:.60}; "
+            '"auto" finds out'
+        )
+    return detect() if board == "auto" else load(os.fspath(board))
 
 
 def boards() -> list[Board]:

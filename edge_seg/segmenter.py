@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_seg import board as board_module
 from edge_seg import contours, pixels
 from edge_seg.backends import (
     MAX_THREADS,
@@ -35,6 +34,7 @@ from edge_seg.backends import (
     readers,
 )
 from edge_seg.board import Board, Runtime
+from edge_seg.board import resolve as resolve_board
 from edge_seg.bundle import Artifact, ModelBundle, locate
 from edge_seg.cache import cache_folder
 from edge_seg.counters import Counters, Latency
@@ -44,7 +44,6 @@ from edge_seg.errors import (
     BundleError,
     FrameError,
     MaskLate,
-    UnknownBoard,
 )
 from edge_seg.pixels import Mask, Picture
 from edge_seg.ranges import within
@@ -134,7 +133,7 @@ class EdgeSegmenter:
         edges, threads = _checked_edges(edges), _checked_threads(threads)
         _check_policy(policy)
         loaded = bundle if isinstance(bundle, ModelBundle) else _load(bundle)
-        chosen = _board(board)
+        chosen = resolve_board(board)
         engines = _supervised(loaded, chosen, threads=threads, policy=policy, cache=cache)
         segmenter = cls(
             engines, format=format, smoother=smoother, edges=edges, board=chosen, bundle=loaded
@@ -507,15 +506,6 @@ def _load(bundle: str | Path | None) -> ModelBundle:
             "the network that ships"
         )
     return ModelBundle.load(None if bundle is None else locate(bundle).resolve())
-
-
-def _board(board: str | os.PathLike[str] | Board) -> Board:
-    if not isinstance(board, (str, os.PathLike, Board)):
-        raise UnknownBoard(
-            f"wanted a board's name, a path to a board.toml or a Board, found {board!r:.60}; "
-            '"auto" finds out'
-        )
-    return board_module.resolve(board if isinstance(board, Board) else os.fspath(board))
 
 
 def _checked_edges(edges: object) -> bool:

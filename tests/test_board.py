@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_seg import machine
-from edge_seg.board import boards, detect, load
+from edge_seg.board import boards, detect, load, resolve
 from edge_seg.errors import BundleError, UnknownBoard
 
 ROOTS = Path(__file__).parent / "fixtures" / "rootfs"
@@ -87,6 +87,13 @@ def test_a_wrong_board_file_is_named_with_what_is_wrong(
 def test_a_users_own_board_is_named_by_its_path(fake_board: Path) -> None:
     board = load(str(fake_board))
     assert [str(r) for r in board.runtimes] == ["fake int8, threads 1", "fake fp32, threads 1"]
+    assert resolve(fake_board) == resolve(str(fake_board)) == load(str(fake_board))
+
+
+def test_what_names_no_board_is_refused() -> None:
+    for wrong in (5, None, b"rpi5"):
+        with pytest.raises(UnknownBoard, match=f"found {wrong!r}"):
+            resolve(wrong)  # type: ignore[arg-type]
 
 
 def test_a_machines_own_words() -> None:

@@ -307,9 +307,7 @@ class _Mailbox:
     def put(self, taken: Taken, reader: _Reader) -> bool:
         """Take a frame from the thread; False where it is too old to be of use."""
         with self.changed:
-            if (
-                reader.is_stopped()
-            ):  # left behind, and back after all: its camera is another's by now
+            if reader.is_stopped():  # left behind, and back: its camera is another's by now
                 return False
             now = self._clock.now()
             at = now if taken.at is None else self._times.ours(taken.at, now)
