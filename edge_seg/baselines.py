@@ -22,8 +22,9 @@ import cv2
 import numpy as np
 
 from edge_seg.errors import FrameError
-from edge_seg.smoothing import Picture, Smoother, Soft, checked
+from edge_seg.smoothing import Picture, Smoother, Soft, checked, checked_time
 
+LEAST_SIDE = 16  # px of a mask: the flow's patches are 8x8, on a pyramid
 NO_TIME = 1 / 30  # s between frames whose times do not say
 
 
@@ -38,9 +39,13 @@ class _Recursive(ABC):
         self._last = None
 
     def update(self, mask: Soft, picture: Picture, timestamp: float | None) -> Soft:
-        """Return the smoothed mask, float32 of the mask's shape, a new array."""
+        """Return the smoothed mask, float32 of the mask's shape, a new array.
+
+        Raises FrameError for a mask or timestamp that is none.
+        """
         same = self._last is not None and self._last.shape == mask.shape
         soft = checked(mask, self._last if same else None)
+        timestamp = checked_time(timestamp)
         if self._last is None or not same:
             self._last = self._begin(soft, picture, timestamp)
         else:
@@ -137,6 +142,8 @@ class FlowBlend(_Recursive):
 
     mended=False keeps the flaw of the original: masks count 0..255 but the limits of certainty
     0..1, so that all but the blackest pixels are "certain".
+
+    Masks with a side under 16 are a FrameError: OpenCV has no such flow.
     """
 
     def __init__(self, mended: bool = False) -> None:
@@ -146,9 +153,14 @@ class FlowBlend(_Recursive):
         self._flow: cv2.DISOpticalFlow
 
     def _begin(self, soft: Soft, picture: Picture, timestamp: float | None) -> Soft:
+        least = min(soft.shape)
+        if least < LEAST_SIDE:
+            raise FrameError(
+                f"wanted a mask of {LEAST_SIDE} px or more a side for optical flow, found "
+                f"{soft.shape}; take another smoother"
+            )
         self._grey = _grey(picture, soft.shape)
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-        least = min(soft.shape)
         self._flow.setFinestScale(1 if least <= 64 else 2 if least <= 160 else 3)
         return soft.copy()
 

@@ -176,6 +176,8 @@ def overlay(
     Raises FrameError.
     """
     alpha = _as_bytes(_share_of(frame, mask))
+    if not 0 <= share <= 1:  # NaN is neither
+        raise FrameError(f"wanted share= from 0 to 1, found {share!r:.60}; correct it")
     tinted = np.clip(alpha * share + 0.5, 0, 255).astype(np.uint8)
     return _blend(plain(frame.shape[:2], color), frame, tinted)
 

@@ -36,7 +36,8 @@ def binary(mask: NDArray[np.generic], size: tuple[int, int]) -> Binary:
     """
     if mask.dtype.kind != "f":
         raise FrameError(f"wanted a soft mask of floats 0..1, found {mask.dtype}; divide it by 255")
-    soft: NDArray[Any] = mask
+    # OpenCV resizes no float16, which some networks answer in.
+    soft: NDArray[Any] = mask.astype(np.float32) if mask.dtype == np.float16 else mask
     if soft.shape != size:
         soft = cv2.resize(soft, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     return np.asarray(soft >= THRESHOLD)

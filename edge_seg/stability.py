@@ -32,6 +32,7 @@ what it accepts is better.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -317,8 +318,9 @@ class Stability:
 
         mask: float (h, w) 0..1; label: uint8 (H, W); time: seconds, growing. raw: the mask before
         smoothing, for the lag. motion: from this frame back to the last, for `warped`. Raises
-        FrameError for integers, labels of two sizes, times that do not grow.
+        FrameError for integers, NaN, labels of two sizes, times that do not grow.
         """
+        time = _seconds(time)
         soft = _at(mask, label.shape)
         raw_soft = None if raw is None else _at(raw, label.shape)
         if self._truth is None:
@@ -419,10 +421,25 @@ def _percent(mean: _Mean) -> float | None:
     return None if mean.value is None else 100 * mean.value
 
 
+def _seconds(time: float) -> float:
+    seconds = float(time)  # NumPy's numbers would end in figures that JSON does not take
+    if not math.isfinite(seconds):
+        raise FrameError(
+            f"wanted times in seconds that grow, found {time}; correct the clip's times"
+        )
+    return seconds
+
+
 def _at(mask: NDArray[np.floating], size: tuple[int, ...]) -> Soft:
     if mask.dtype.kind != "f":
         raise FrameError(f"wanted a soft mask of floats 0..1, found {mask.dtype}; divide it by 255")
     soft = mask.astype(np.float32, copy=False)
+    if not math.isfinite(float(soft.sum())):  # one sum finds any NaN or infinity
+        bad = int(np.count_nonzero(~np.isfinite(soft)))
+        raise FrameError(
+            f"wanted a mask of numbers, found {bad} of {soft.size} pixels that are none (NaN or "
+            "infinite); correct what made it, figures of it would be none"
+        )
     if soft.shape != size:
         soft = cv2.resize(soft, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     return soft

@@ -154,6 +154,21 @@ def test_all_are_smoothers_that_begin_raw_forget_and_take_other_sizes(name: str)
         used.update(np.zeros(SIZE, np.uint8), PICTURE, 1.0)
 
 
+@pytest.mark.parametrize("name", ["flow", "flow-mended"])
+def test_a_mask_too_small_for_flow_is_refused_in_a_sentence(name: str) -> None:
+    with pytest.raises(FrameError, match=r"16 px .*, found \(15, 64\); "):
+        baseline(name).update(np.zeros((15, 64), np.float32), PICTURE, 0.0)
+    smallest = baseline(name)
+    for time in (0.0, 0.1):
+        smallest.update(np.zeros((16, 64), np.float32), PICTURE, time)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_time_that_is_no_number_is_refused(name: str) -> None:
+    with pytest.raises(FrameError, match="number of seconds"):
+        baseline(name).update(np.zeros(SIZE, np.float32), PICTURE, "now")  # type: ignore[arg-type]
+
+
 def test_wrong_names_and_settings_are_refused() -> None:
     with pytest.raises(FrameError, match=r"average, one-euro, uncertainty, flow"):
         baseline("kalman")

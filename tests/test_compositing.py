@@ -235,6 +235,9 @@ BAD_CALLS: dict[str, Callable[[np.ndarray], object]] = {
     "a colour of two": lambda frame: compositing.plain((4, 4), (0, 1)),  # type: ignore[arg-type]
     "a name": lambda frame: compositing.plain((4, 4), "red"),  # type: ignore[arg-type]
     "a tint over 255": lambda frame: compositing.overlay(frame, HALF, color=(0, 256, 0)),
+    "a tint's share over 1": lambda frame: compositing.overlay(frame, HALF, share=50),
+    "a tint's share below 0": lambda frame: compositing.overlay(frame, HALF, share=-0.5),
+    "no share of a tint": lambda frame: compositing.overlay(frame, HALF, share=float("nan")),
     "no size": lambda frame: compositing.plain((0, 4), (0, 0, 0)),
     "a size of floats": lambda frame: compositing.plain((4.0, 4), (0, 0, 0)),  # type: ignore
     "a frame's whole shape": lambda frame: compositing.cover(frame, frame.shape),

@@ -118,6 +118,11 @@ def test_a_mask_is_enlarged_and_then_thresholded_at_half() -> None:
     ]
 
 
+def test_half_precision_is_resized_like_any_float() -> None:
+    mask = np.array([[0.0, 1.0]])
+    assert metrics.binary(mask.astype(np.float16), (1, 4)).tolist() == [[False, False, True, True]]
+
+
 def test_bytes_are_refused_because_all_would_be_people() -> None:
     with pytest.raises(FrameError, match="0..1"):
         metrics.binary(np.full((4, 4), 3, np.uint8), (4, 4))

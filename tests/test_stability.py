@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -288,11 +289,32 @@ def test_wrong_input_is_named() -> None:
     with pytest.raises(FrameError, match="floats"):
         judge.add(np.zeros(SIZE, np.uint8), person(), 0.0)
     judge.add(np.zeros(SIZE), person(), 0.0)
-    for time in (0.0, -1.0, float("nan")):
+    for time in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(FrameError, match="grow"):
             judge.add(np.zeros(SIZE), person(), time)
     with pytest.raises(FrameError, match="one size"):
         judge.add(np.zeros(SIZE), person()[:20], 1.0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_mask_with_pixels_that_are_no_numbers_is_refused_and_not_averaged(bad: float) -> None:
+    judge, mask = Stability(), soft(person())
+    judge.add(mask, person(), 0.0, raw=mask)
+    broken = mask.copy()
+    broken[3, 4] = bad
+    for masks in ((broken, mask), (mask, broken)):
+        with pytest.raises(FrameError, match=r"1 of \d+ pixels"):
+            judge.add(masks[0], person(), 0.1, raw=masks[1])
+    judge.add(mask, person(), 0.1, raw=mask)
+    assert judge.figures().n == 2 and judge.figures().mae == 0
+
+
+def test_figures_of_times_in_numpy_numbers_are_json() -> None:
+    judge = Stability()
+    for i, time in enumerate(np.arange(12) / 10):
+        judge.add(soft(person()) * np.float32(i != 5), person(), time, raw=soft(person()))
+    figures = judge.figures().to_dict()
+    assert json.loads(json.dumps(figures)) == figures and figures["dropouts"] == 1
 
 
 def test_a_clip_of_one_frame_has_accuracy_and_no_stability() -> None:
