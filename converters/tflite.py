@@ -14,6 +14,7 @@ import io
 import os
 import shutil
 import tempfile
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ from edge_seg.errors import ConversionError, OutputError
 from edge_seg.spec import InputSpec
 
 ONNX2TF_SECONDS = 600
+RULE = "materialize_"  # how ai-edge-quantizer's rules are named, one per operator
 
 
 def quiet(message: str, done: int, total: int) -> None:
@@ -157,12 +159,19 @@ def to_int8(
     except Exception as error:  # the quantizer raises whatever its parts raise
         raise ConversionError(
             f"wanted ai-edge-quantizer to quantize the network, found: {first_line(error)}; "
-            "some operator has no integer form, export the model without it"
+            f"{_stopped_at(error)} has no integer form, export the model without it"
         ) from error
     with whole_file(out) as beside:
         beside.write_bytes(content)
         guards.check_int8(beside, source)
     return mended
+
+
+def _stopped_at(error: Exception) -> str:
+    """Return the operator the quantizer stopped at: its functions are named materialize_<OP>."""
+    names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    kinds = [name.removeprefix(RULE).upper() for name in names if name.startswith(RULE)]
+    return f"{kinds[0]}, as it stands in this network," if kinds else "some operator"
 
 
 def _quantized(

@@ -120,6 +120,19 @@ def test_nothing_to_calibrate_with_is_refused(float_file: Path, tmp_path: Path) 
         tflite.to_int8(float_file, tmp_path / "int8.tflite", tensors=[])
 
 
+def test_the_operator_that_the_quantizer_stops_at_is_named(
+    float_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own words are of ranks of scales; a MAXIMUM with a constant is one it fails at."""
+
+    def materialize_maximum(*given: object) -> bytes:
+        raise ValueError("Ranks of scales (5) and zps (5) must be the same")
+
+    monkeypatch.setattr(tflite, "_quantized", materialize_maximum)
+    with pytest.raises(ConversionError, match=r"Ranks of scales.*; MAXIMUM, as it stands"):
+        tflite.to_int8(float_file, tmp_path / "int8.tflite", tensors=tensors(2))
+
+
 @pytest.mark.parametrize("bad", [np.float64, np.nan, "shape"])
 def test_wrong_tensors_are_refused_and_nothing_is_written(
     float_file: Path, tmp_path: Path, bad: object
