@@ -77,7 +77,15 @@ class Exporter:
         return f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
 
     def watch(self, segmenter: EdgeSegmenter, *, name: str = "") -> None:
-        """Show a segmenter's counters under that name, in the place of what had it before."""
+        """Show a segmenter's counters under that name, in the place of what had it before.
+
+        Raises OutputError for what has no counters.
+        """
+        if not isinstance(getattr(segmenter, "latency", None), Latency):
+            raise OutputError(
+                f"wanted a segmenter to show the counters of, found {type(segmenter).__name__}; "
+                "give what EdgeSegmenter.open returned"
+            )
         with self._lock:
             self._watched[name] = segmenter
 

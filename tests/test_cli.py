@@ -655,3 +655,29 @@ def test_a_cadence_on_unrelated_pictures_is_said_to_change_nothing(
     cv2.imwrite(str(tmp_path / "in" / "a.png"), np.full((60, 80, 3), 200, np.uint8))
     assert run("--source", tmp_path / "in", "--masks", tmp_path / "out", "--every", 3) == 0
     assert "change nothing for unrelated pictures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verb", "module", "remedy"),
+    [
+        ("eval BUNDLE --labels set.txt", "PIL", 'pip install "edge-seg[convert]"'),
+        (
+            "run BUNDLE --board BOARD --source fake: --masks out",
+            "rich",
+            "--force-reinstall edge-seg",
+        ),
+    ],
+)
+def test_a_missing_package_is_named_with_what_installs_it(
+    verb: str, module: str, remedy: str, fake_bundle: Path, fake_board: Path, tmp_path: Path
+) -> None:
+    """`rich` comes with edge-seg itself: no extra brings it back."""
+    paths = {"BUNDLE": str(fake_bundle), "BOARD": str(fake_board)}
+    words = [paths.get(word, word) for word in verb.split()]
+    program = f"import sys; sys.modules[{module!r}] = None; from edge_seg.cli import main; "
+    program += f"sys.exit(main({words!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=60
+    )
+    assert done.returncode == 4, done.stderr
+    assert remedy in done.stderr and module in done.stderr

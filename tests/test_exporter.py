@@ -186,3 +186,12 @@ def test_run_shows_them_while_it_runs(fake_bundle: Path, fake_board: Path, tmp_p
         running.terminate()
         running.communicate(timeout=60)
     assert running.returncode == 143
+
+
+@pytest.mark.parametrize("thing", [None, "door", EdgeSegmenter])
+def test_what_is_no_segmenter_is_refused_at_once(thing: object) -> None:
+    """Else the page would fail, for every segmenter, when it is read."""
+    with Exporter(0) as exporter:
+        with pytest.raises(OutputError, match=r"wanted a segmenter .* found"):
+            exporter.watch(thing)  # type: ignore[arg-type]
+        assert read(exporter) == {}

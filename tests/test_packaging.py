@@ -20,7 +20,7 @@ from tests.conftest import make_fake_bundle
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("edge_seg", "boards", "calibration", "converters", "training")
-FILES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")
+FILES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "MANIFEST.in")
 # What the installed runtime is tested with, on every Python.
 RUNTIME_TESTS = (
     *("test_pixels.py", "test_bundle.py", "test_spec.py", "test_segmenter.py"),
@@ -269,10 +269,15 @@ def test_the_wheel_holds_every_file_and_nothing_else(wheel: Path) -> None:
 
 @pytest.mark.slow
 def test_the_sdist_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
-    archive = build("sdist", copy_tree(tmp_path / "source"), tmp_path)
+    source = copy_tree(tmp_path / "source")
+    (source / "tests").mkdir()
+    shutil.copy(__file__, source / "tests")  # what setuptools would take along of its own
+    archive = build("sdist", source, tmp_path)
     with tarfile.open(archive) as file:
         file.extractall(tmp_path / "unpacked", filter="data")
     unpacked = next((tmp_path / "unpacked").iterdir())
+    assert (unpacked / "CHANGELOG.md").is_file()
+    assert not (unpacked / "tests").exists(), "a part of the tests, which cannot run alone"
     (tmp_path / "again").mkdir()
     again = build("wheel", unpacked, tmp_path / "again")
     assert again.name == wheel.name

@@ -56,6 +56,16 @@ VERBS = (
     "verify",
 )
 
+# The workshop's verbs, and what judges by labels: the extra with what they import.
+EXTRAS = {
+    "convert": "convert",
+    "bench": "convert",
+    "eval": "convert",
+    "teach": "train",
+    "train": "train",
+    "export": "train",
+}
+
 # First match wins: a class stands before the one it derives from.
 EXIT_CODES: tuple[tuple[type[EdgeSegError], int], ...] = (
     (QualityRefused, REFUSED),
@@ -114,11 +124,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         if args.debug:
             raise
-        extra = "train" if args.verb in ("teach", "train", "export") else "convert"
         return _say(
-            f"wanted a package that is not installed: {error}; "
-            f'workshop verbs need: pip install "edge-seg[{extra}]"',
-            CANNOT_RUN,
+            f"wanted a package that is not installed: {error}; {_remedy(args.verb)}", CANNOT_RUN
         )
     except OSError as error:
         if args.debug:
@@ -173,6 +180,14 @@ def _settle_opencv(*, quiet: bool) -> None:
 def exit_code(error: EdgeSegError) -> int:
     """Return the exit code of an error."""
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), UNFINISHED)
+
+
+def _remedy(verb: str) -> str:
+    """What installs a package that a verb misses."""
+    extra = EXTRAS.get(verb)
+    if extra is None:
+        return "it comes with edge-seg itself: pip install --force-reinstall edge-seg"
+    return f'edge-seg {verb} needs: pip install "edge-seg[{extra}]"'
 
 
 def _say(message: str, code: int) -> int:
