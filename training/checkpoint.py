@@ -20,10 +20,10 @@ from torch import Tensor
 
 from edge_seg.bundle import PART, whole_file
 from edge_seg.errors import DatasetError, OutputError
+from edge_seg.spec import MAX_SIDE
 from edge_seg.training.network import PortraitNet
 
 Tensors = dict[str, Tensor]
-MAX_SIDE = 4096  # of a network's input, in a file from outside
 
 
 def save_tensors(path: Path, tensors: Tensors, facts: dict[str, Any]) -> None:
