@@ -269,7 +269,7 @@ class Steady:
         self._mask: Soft | None = None
         self._mean: Soft  # of the picture, float32 (3, rows, columns)
         self._age: Soft  # s over which the means were taken
-        self._waited: Soft  # s since the contradiction began, -1 where there is none
+        self._waited: Soft  # s of the contradiction less those without between; below 0: over
         self._more: Where  # of the contradiction: more person, or less
 
     def reset(self) -> None:
@@ -367,7 +367,7 @@ class Steady:
             believed, waits = self._judge(difference > 0, differs, beside, seconds)
             weight[believed], weight[waits] = 1, 0
         else:
-            self._waited.fill(-1)
+            self._waited -= np.float32(seconds)
         self._mask += weight * difference
         return self._mask.copy()
 
@@ -387,19 +387,23 @@ class Steady:
     ) -> tuple[Where, Where]:
         """Return which contradictions are believed now, and which wait.
 
-        Beside motion they are believed at once; in a still picture they must last.
+        Beside motion they are believed at once; in a still picture they must last. A frame between
+        that agrees counts against them: lamps make some networks blink in every third frame.
         """
+        step = np.float32(seconds)
         against = differs & ~beside
-        goes_on = against & (more == self._more) & (self._waited >= 0)
-        waited = np.where(goes_on, self._waited + np.float32(seconds), np.float32(0))
+        goes_on = against & (more == self._more) & (self._waited > -step / 2)
+        waited = (self._waited + step) * goes_on
         # Believed in the last frame that is not later than PATIENCE, or in the first further one.
-        lasted = goes_on & (waited + np.float32(seconds) > PATIENCE + 1e-3) & (waited > 0)
+        lasted = goes_on & (waited + step > PATIENCE + 1e-3) & (waited > 0)
         waits = against & ~lasted
         moved = differs & beside
         if moved.any() and waits.any():
             waits[waits] = ~_touched(differs, moved, waits)
-        self._waited = np.where(waits, waited, np.float32(-1))
-        self._more = more
+        self._waited -= step
+        self._waited[differs] = -1
+        np.copyto(self._waited, waited, where=waits)
+        np.copyto(self._more, more, where=differs)
         return differs & ~waits, waits
 
 

@@ -131,6 +131,21 @@ def test_an_edge_that_visibly_moves_goes_through_at_once(fps: float) -> None:
             assert np.abs(mask - raw)[edge].max() < smoothing.PLAIN
 
 
+@pytest.mark.parametrize("fps", [60.0, *RATES[:3]])
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_a_network_that_blinks_in_every_third_frame_is_believed_in_the_others(
+    fps: float, first: int
+) -> None:
+    """50 Hz lamps do that at 30 frames/s; whichever answer came first, it does not stick."""
+    rng = np.random.default_rng(first)
+    smoother, empty, time = Steady(), np.zeros(MASK, np.float32), 0.0
+    for i in range(count := round(1.5 * fps)):
+        time += rng.uniform(0.9, 1.1) / fps
+        found = smoother.update(empty if i % 3 == first else person(), filmed(shown(20), i), time)
+        if i > count // 2:
+            assert ((found >= 0.5) == (person() >= 0.5)).all()
+
+
 def test_where_the_camera_pans_the_plain_parts_of_the_picture_count_as_moving_too() -> None:
     """A wall without texture looks still in a moving camera; a mask on it must not be averaged."""
     rng = np.random.default_rng(3)
