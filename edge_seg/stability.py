@@ -87,8 +87,13 @@ def motion_between(before: Picture, after: Picture) -> Motion:
     """Return the motion from `after` back to `before`, both uint8 (H, W, 3), by DIS flow.
 
     A pixel counts where following the flow back and forth ends within sqrt(8) px of its start
-    (the check of PP-HumanSeg) and inside the picture.
+    (the check of PP-HumanSeg) and inside the picture. Raises FrameError for frames of two sizes.
     """
+    if before.shape != after.shape:
+        raise FrameError(
+            f"wanted frames of one size in a clip, found {before.shape} and then {after.shape}; "
+            "judge the parts apart"
+        )
     grey = [cv2.cvtColor(p, cv2.COLOR_BGR2GRAY) for p in (before, after)]
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     back, forth = dis.calc(grey[1], grey[0], None), dis.calc(grey[0], grey[1], None)
@@ -317,10 +322,16 @@ class Stability:
         """Count one frame.
 
         mask: float (h, w) 0..1; label: uint8 (H, W); time: seconds, growing. raw: the mask before
-        smoothing, for the lag. motion: from this frame back to the last, for `warped`. Raises
-        FrameError for integers, NaN, labels of two sizes, times that do not grow.
+        smoothing, for the lag. motion: from this frame back to the last, at the label's size, for
+        `warped`. Raises FrameError for integers, NaN, labels of two sizes, a motion of another,
+        times that do not grow.
         """
         time = _seconds(time)
+        if motion is not None and motion.valid.shape != label.shape:
+            raise FrameError(
+                f"wanted the motion at the label's size {label.shape}, found {motion.valid.shape}; "
+                "bring labels to their frames' size"
+            )
         soft = _at(mask, label.shape)
         raw_soft = None if raw is None else _at(raw, label.shape)
         if self._truth is None:

@@ -296,6 +296,15 @@ def test_wrong_input_is_named() -> None:
         judge.add(np.zeros(SIZE), person()[:20], 1.0)
 
 
+def test_frames_and_labels_of_two_sizes_have_no_motion_in_common() -> None:
+    with pytest.raises(FrameError, match="frames of one size"):
+        motion_between(texture(0), texture(0)[:-2])
+    judge, small = Stability(), person()[:, :-4]
+    judge.add(soft(small), small, 0.0)
+    with pytest.raises(FrameError, match="bring labels to their frames' size"):
+        judge.add(soft(small), small, 0.1, motion=motion_between(texture(0), texture(1)))
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_mask_with_pixels_that_are_no_numbers_is_refused_and_not_averaged(bad: float) -> None:
     judge, mask = Stability(), soft(person())
