@@ -161,6 +161,30 @@ def unpad_max_pools(graph: Graph) -> int:
     return found
 
 
+def unpad_average_pools(graph: Graph) -> int:
+    """Turn a padded AveragePool that counts its zeros into a zero Pad and an unpadded AveragePool.
+
+    onnx2tf would write that padding as PADV2, which cannot be quantized.
+    """
+    found = 0
+    for node in [n for n in graph.nodes if n.op_type == "AveragePool"]:
+        pads, shape = attribute(node, "pads"), graph.shapes.get(node.input[0])
+        if not pads or not any(pads) or shape is None or not _plain_pool(node, shape):
+            continue
+        if not attribute(node, "count_include_pad", 0):
+            continue
+        kernel, strides = attribute(node, "kernel_shape"), attribute(node, "strides", [1, 1])
+        amounts = np.array(_reached_padding(shape[2:], pads, kernel, strides), dtype=np.int64)
+        zero = graph.constant(np.zeros((), dtype=np.float32), "zero")
+        inputs = [node.input[0], graph.constant(amounts, "pads"), zero]
+        padded = graph.add("Pad", inputs, "padded", mode="constant")
+        pooled = graph.add("AveragePool", [padded], "pooled", kernel_shape=kernel, strides=strides)
+        graph.redirect(node.output[0], pooled)
+        graph.remove(node)
+        found += 1
+    return found
+
+
 def _plain_pool(node: NodeProto, shape: tuple[int, ...]) -> bool:
     return (
         len(shape) == 4
@@ -486,9 +510,10 @@ REWRITES: tuple[tuple[Callable[[Graph], int], str], ...] = (
     (fold_shifts, "{n} constant addition(s) folded into convolutions"),
     (fold_channel_moves, "{n} channel shuffle, split or gather step(s) folded into weights"),
 )
-# After the others, once: constant folding would undo the first, and fold the shift of the last.
+# After the others, once: constant folding would undo the pools', and fold the shift of the last.
 LAST: tuple[tuple[Callable[[Graph], int], str], ...] = (
     (unpad_max_pools, "{n} padded max pool(s) as Pad + unpadded pool"),
+    (unpad_average_pools, "{n} padded average pool(s) as Pad + unpadded pool"),
     (pool_by_window, "{n} global average pool(s) as average pools"),
     (clip_behind_additions, "{n} ReLU6 on a 1x1 map moved from a convolution to an addition"),
 )

@@ -150,6 +150,25 @@ def test_a_window_too_small_for_its_mirror_is_left_alone() -> None:
     assert "Pad" not in simplified(b, pooled)
 
 
+@pytest.mark.parametrize(("height", "width"), [(12, 16), (11, 15)])
+@pytest.mark.parametrize(("kernel", "stride", "pad"), [(3, 1, 1), (3, 2, 1), (5, 2, 2)])
+def test_a_padded_average_pool_that_counts_its_zeros(
+    height: int, width: int, kernel: int, stride: int, pad: int
+) -> None:
+    """Torch's AvgPool2d; as onnx2tf writes it, no quantizer takes it."""
+    b = Builder((1, 3, height, width))
+    sizes = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
+    pooled = b.op("AveragePool", b.conv("picture", 3, 4, 3), count_include_pad=1, **sizes)
+    assert simplified(b, pooled) == ["Conv", "Pad", "AveragePool"]
+
+
+def test_an_average_pool_that_does_not_count_its_padding_is_left_alone() -> None:
+    b = Builder()
+    sizes = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1, 1, 1, 1]}
+    pooled = b.op("AveragePool", b.conv("picture", 3, 4, 3), **sizes)
+    assert simplified(b, pooled) == ["Conv", "AveragePool"]
+
+
 def test_a_global_pool_becomes_a_pool_over_the_map() -> None:
     b = Builder()
     x = b.op("GlobalAveragePool", b.conv("picture", 3, 4, 3))
