@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import logging
 import operator
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -26,6 +27,7 @@ from edge_seg.errors import FrameError
 Picture = NDArray[np.uint8]
 Share = NDArray[np.float32] | NDArray[np.uint8]
 Mask = Share | NDArray[np.bool_]
+Pixels = TypeVar("Pixels", bound=Share)
 log = logging.getLogger("edge_seg")
 
 # Blur is done on a copy reduced by a power of two (what video sizes divide by: OpenCV's area
@@ -140,17 +142,18 @@ def plain(size: tuple[int, int], color: tuple[int, int, int]) -> Picture:
     return picture
 
 
-def cover(picture: Picture, size: tuple[int, int]) -> Picture:
+def cover(picture: Pixels, size: tuple[int, int]) -> Pixels:
     """Enlarge or reduce a picture until it covers (height, width), and cut what hangs over.
 
-    picture: uint8, (H, W, 3) or a mask (H, W). Proportions are kept; the cut is centred. Raises
-    FrameError.
+    picture: uint8 (H, W, 3), or a mask as `segment` gives it, uint8 or float32 (H, W); the answer
+    has its dtype. Proportions are kept; the cut is centred. Raises FrameError.
     """
     height, width = _checked_size(size)
-    wanted = "wanted a picture of uint8 (H, W, 3), or a mask of uint8 (H, W)"
+    wanted = "wanted a picture of uint8 (H, W, 3), or a mask of uint8 or float32 (H, W)"
     if not isinstance(picture, np.ndarray):
         raise FrameError(f"{wanted}, found {type(picture).__name__}; could its file not be read?")
-    if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.size == 0:
+    dtypes = (np.uint8, np.float32) if picture.ndim == 2 else (np.uint8,)
+    if picture.dtype not in dtypes or picture.ndim not in (2, 3) or picture.size == 0:
         raise FrameError(f"{wanted}, found {picture.dtype} {picture.shape}; pass pixels 0..255")
     scale = max(height / picture.shape[0], width / picture.shape[1])
     # Cut first: a strip of 3x6000 enlarged whole would be gigabytes.
@@ -159,7 +162,7 @@ def cover(picture: Picture, size: tuple[int, int]) -> Picture:
     top, left = (picture.shape[0] - high) // 2, (picture.shape[1] - wide) // 2
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     part = picture[top : top + high, left : left + wide]
-    return np.asarray(cv2.resize(part, (width, height), interpolation=method), dtype=np.uint8)
+    return cv2.resize(part, (width, height), interpolation=method)
 
 
 def cut_out(frame: Picture, mask: Mask) -> Picture:

@@ -101,6 +101,15 @@ def test_cover_fills_the_frame_without_stretching(size: tuple[int, int]) -> None
     assert abs(columns.mean() - (size[1] - 1) / 2) < 1.5
 
 
+@pytest.mark.parametrize("size", [(30, 40), (120, 90), (60, 160)])
+def test_cover_fits_a_soft_mask_as_it_fits_one_of_bytes(size: tuple[int, int]) -> None:
+    soft = np.linspace(0, 1, 60 * 80, dtype=np.float32).reshape(60, 80)
+    fitted = compositing.cover(soft, size)
+    assert fitted.dtype == np.float32 and fitted.shape == size
+    bytes_ = compositing.cover((soft * 255).round().astype(np.uint8), size)
+    np.testing.assert_allclose(fitted * 255, bytes_, atol=1.01)
+
+
 def test_cut_out_carries_the_mask_as_alpha() -> None:
     frame, _ = _pictures()
     mask = np.linspace(0, 1, frame.shape[0] * frame.shape[1], dtype=np.float32)
@@ -244,7 +253,7 @@ BAD_CALLS: dict[str, Callable[[np.ndarray], object]] = {
     "no rows": lambda frame: compositing.cover(frame, (0, 10)),
     "no picture": lambda frame: compositing.cover(None, (4, 4)),  # type: ignore[arg-type]
     "an empty picture": lambda frame: compositing.cover(frame[:0], (4, 4)),
-    "a float mask to cover with": lambda frame: compositing.cover(HALF, (4, 4)),  # type: ignore
+    "a float picture": lambda frame: compositing.cover(frame.astype(np.float32), (4, 4)),
     "no frame": lambda frame: compositing.blend(None, frame, HALF),  # type: ignore[arg-type]
     "an empty frame": lambda frame: compositing.cut_out(frame[:0], HALF[:0]),
     "no background": lambda frame: compositing.blend(frame, None, HALF),  # type: ignore[arg-type]
