@@ -10,7 +10,12 @@ when a segmenter is opened.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime (1.29 and later on Linux) reports its use over the network unless it finds this when
+# it is imported; `disable_telemetry_events()` comes too late. A camera must call nobody.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from edge_seg._version import __version__
 from edge_seg.bundle import Artifact, ModelBundle

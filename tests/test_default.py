@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import subprocess
 import sys
 from importlib import import_module
@@ -164,3 +166,46 @@ def test_nobody_is_where_a_camera_shows_nothing(network: str) -> None:
     with EdgeSegmenter.open(network, smoother=None) as segmenter:
         for name, frame in nothing_to_see().items():
             assert float((segmenter.segment(frame) >= 0.5).mean()) < 0.01, name
+
+
+CALLS_NOBODY = """
+import json, sys, time
+import numpy as np
+from edge_seg import EdgeSegmenter
+from edge_seg.board import Board, Runtime
+board = Board("b", "B", (), {}, (Runtime(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])),))
+with EdgeSegmenter.open(board=board) as segmenter:
+    segmenter.segment(np.zeros((48, 64, 3), np.uint8))
+time.sleep(0.5)
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "variant", "options"),
+    [
+        ("tflite", "fp32", {}),
+        ("onnxruntime", "fp32", {"provider": "CPU"}),
+        ("openvino", "fp16", {"device": "CPU"}),
+    ],
+)
+def test_no_runtime_reports_that_it_is_used(
+    backend: str, variant: str, options: dict[str, str], tmp_path: Path
+) -> None:
+    """ONNX Runtime 1.29 and later, and OpenVINO, keep what they would send in such folders."""
+    modules = {"tflite": "ai_edge_litert", "onnxruntime": "onnxruntime", "openvino": "openvino"}
+    if importlib.util.find_spec(modules[backend]) is None:
+        pytest.skip(f"{modules[backend]} is not installed")
+    folders = {name: tmp_path / name for name in ("HOME", "TMPDIR")}
+    for folder in folders.values():
+        folder.mkdir()
+    told = {name: str(folder) for name, folder in folders.items()}
+    done = subprocess.run(
+        [sys.executable, "-c", CALLS_NOBODY, backend, variant, json.dumps(options)],
+        env={"PATH": "/usr/bin:/bin", **told},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    kept = [path for folder in folders.values() for path in folder.rglob("*")]
+    assert [path for path in kept if ".cache" not in path.parts] == []
