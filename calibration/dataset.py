@@ -161,11 +161,6 @@ def read_list(path: Path, *, scene: SceneRule = own_scene) -> list[Pair]:
     Paths are relative to the list's folder, or absolute. Raises DatasetError naming the file and
     the line: a file that is not there, a line of another form, an empty list, a device or a pipe.
     """
-    if path.exists() and not path.is_file():  # it may never end, and is read more than once
-        raise DatasetError(
-            f"{path}: wanted a list file (text), found a folder, a device or a pipe; write the "
-            "list to a file"
-        )
     return [Pair(image, label, scene(image)) for image, label in pictures.read_list(path)]
 
 

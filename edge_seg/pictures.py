@@ -195,6 +195,11 @@ def read_list(path: Path) -> list[tuple[Path, Path | None]]:
 
 def read_lines(path: Path) -> list[str]:
     """Return the lines of a list file, UTF-8, up to 64 MiB. Raises DatasetError naming the file."""
+    if path.exists() and not path.is_file():  # it may never end, and is read more than once
+        raise DatasetError(
+            f"{path}: wanted a list file (text), found a folder, a device or a pipe; write the "
+            "list to a file"
+        )
     try:
         if path.stat().st_size > MAX_LIST_BYTES:
             raise DatasetError(f"{path}: wanted a list of pictures under {MAX_LIST_BYTES} bytes")
