@@ -148,7 +148,7 @@ def _past(graph: Graph, gather: NodeProto, reader: NodeProto, order: Array) -> b
         return _past_depthwise(graph, gather, reader, order)
     if kind in PER_CHANNEL:
         return _past_per_channel(graph, gather, reader, order)
-    if kind in ELEMENTWISE or (kind in SPATIAL and _spatial_only(graph, reader)):
+    if kind in ELEMENTWISE or (kind in SPATIAL and graph.leaves_channels(reader)):
         if list(reader.input).count(gather.output[0]) != 1 or len(reader.output) != 1:
             return False
         _attach(graph, gather, reader)
@@ -240,13 +240,6 @@ def _depthwise(graph: Graph, conv: NodeProto, name: str) -> bool:
     return bool(
         shape and conv.input[0] == name and constant and attribute(conv, "group", 1) == shape[1] > 1
     )
-
-
-def _spatial_only(graph: Graph, node: NodeProto) -> bool:
-    """Tell whether a pool, resize or pad leaves the channel axis alone, with constant settings."""
-    before, after = graph.shapes.get(node.input[0]), graph.shapes.get(node.output[0])
-    settled = all(not i or i in graph.constants for i in node.input[1:])
-    return bool(settled and before and after and before[:2] == after[:2])
 
 
 def settle_gathers(graph: Graph) -> int:

@@ -93,6 +93,12 @@ class Graph:
         readers = self.consumers(name)
         return readers[0] if len(readers) == 1 and not self.is_output(name) else None
 
+    def leaves_channels(self, node: NodeProto) -> bool:
+        """Tell whether a pool, resize or pad leaves batch and channels alone, by constants."""
+        before, after = self.shapes.get(node.input[0]), self.shapes.get(node.output[0])
+        settled = all(not i or i in self.constants for i in node.input[1:])
+        return bool(settled and before and after and before[:2] == after[:2])
+
     def constant(self, value: Array, hint: str) -> str:
         """Add a constant and return its name."""
         name = self.fresh(hint)

@@ -291,7 +291,7 @@ def _reduced(graph: Graph, name: str, weights: Array) -> str:
     if weights.shape == (1, 1) and weights[0, 0] == 1.0:
         return name
     node = graph.producer(name)
-    if node is not None and node.op_type == "Resize" and _resizes_space(graph, node):
+    if node is not None and node.op_type == "Resize" and graph.leaves_channels(node):
         return _resized(graph, node, _reduced(graph, node.input[0], weights), len(weights))
     if node is not None and node.op_type == "Conv" and _foldable(graph, node):
         weight = graph.constants[node.input[1]]
@@ -324,12 +324,6 @@ def _least(graph: Graph, name: str, rows: int) -> str:
 def _foldable(graph: Graph, conv: NodeProto) -> bool:
     constant = all(not i or i in graph.constants for i in conv.input[1:])
     return constant and attribute(conv, "group", 1) == 1
-
-
-def _resizes_space(graph: Graph, node: NodeProto) -> bool:
-    before, after = graph.shapes.get(node.input[0]), graph.shapes.get(node.output[0])
-    settled = all(not i or i in graph.constants for i in node.input[1:])
-    return bool(settled and before and after and before[:2] == after[:2])
 
 
 def _resized(graph: Graph, node: NodeProto, name: str, channels: int) -> str:
