@@ -2,7 +2,7 @@
 
 A list has one line per picture, `picture<space>label` (PP-HumanSeg14K's form); the label may be
 absent where none is needed. Labels are 8-bit PNGs: palette or grey holding 0, 1 and 255 = ignore,
-or grey holding 0 and 255 = person. What is read is
+or grey (a palette of greys in their order, too) holding 0 and 255 = person. What is read is
 
     picture  uint8 (H, W, 3) BGR           label  uint8 (H, W): 0 background, 1 person, 255 ignore
 
@@ -174,21 +174,28 @@ def read_folder(images: Path, masks: Path, *, scene: SceneRule = own_scene) -> l
             raise DatasetError(
                 f"{folder}: wanted a folder of {content}, found none; check the path"
             )
-    by_stem = {path.stem: path for path in sorted(masks.iterdir()) if path.suffix.lower() == ".png"}
+    beside = sorted(masks.iterdir())
+    by_stem = {path.stem: path for path in beside if path.suffix.lower() == ".png"}
     pairs: list[Pair] = []
     seen: set[str] = set()
     for image in _pictures(images):
         label = by_stem.get(image.stem)
         if label is None:
             raise DatasetError(
-                f"{image}: wanted its mask {masks / (image.stem + '.png')}, found none; add the "
-                "mask or remove the picture"
+                f"{image}: wanted its mask {masks / (image.stem + '.png')}, found "
+                f"{_nearest(image.stem, beside)}; add the mask or remove the picture"
             )
         if image.stem in seen:
             raise DatasetError(f"{image}: wanted one picture per name, found two; rename one")
         seen.add(image.stem)
         pairs.append(Pair(image, label, scene(image)))
     return pairs
+
+
+def _nearest(stem: str, files: list[Path]) -> str:
+    """The name of what may have been meant for a picture's mask; "none"."""
+    alike = re.compile(re.escape(stem) + r"([^0-9a-z].*)?", re.IGNORECASE)
+    return next((f"{path.name!r}" for path in files if alike.fullmatch(path.stem)), "none")
 
 
 def clip_pairs(folder: Path) -> list[Pair]:
@@ -254,7 +261,8 @@ def load_label(path: Path, *, values: str = "auto") -> Label:
 
     values: what 255 means. "index": ignore. "white": person. "auto": a palette PNG is indexed, and
     so is a grey one in which 1 occurs; a grey one of 0 and 255 alone is white on black.
-    Raises DatasetError: not a PNG, colour instead of classes, 16 bit, a value with no meaning.
+    Raises DatasetError: not a PNG, colour instead of classes, 16 bit, a value with no meaning, a
+    palette of white for 0 and black for 1, a mask in the alpha channel.
     """
     if values not in LABEL_VALUES:
         raise DatasetError(f"wanted label values in {LABEL_VALUES}, found {values!r}; choose one")
@@ -296,14 +304,33 @@ def _read_plane(path: Path) -> tuple[Label, bool]:
     with _opened_png(path) as image:
         mode = image.mode
         plane = np.array(image.convert("L") if mode == "1" else image, dtype=np.uint8)
+        colours = np.reshape(image.getpalette() or [], (-1, 3)) if mode == "P" else None
     if mode in ("RGB", "RGBA") and np.ptp(plane[:, :, :3], axis=2).max() == 0:
+        if mode == "RGBA" and plane[:, :, 0][plane[:, :, 3] == 0].any():
+            raise DatasetError(
+                f"{path}: wanted a label in its colours, found white that is transparent; save the "
+                "alpha channel as a grey PNG if it holds the mask, or remove it"
+            )
         return np.ascontiguousarray(plane[:, :, 0]), False
     if mode not in ("P", "L", "1"):
         raise DatasetError(
             f"{path}: wanted a label of one channel of class numbers, found mode {mode}; save it "
             "as a palette or grey PNG of 8 bits"
         )
-    return plane, mode == "P"
+    return plane, colours is not None and not _is_grey(path, colours)
+
+
+def _is_grey(path: Path, colours: NDArray[np.signedinteger]) -> bool:
+    """Whether a label's palette (n, 3) is but the greys 0..255 in their order.
+
+    Raises DatasetError where it has white for 0 and black for 1: one of the two is not meant.
+    """
+    if len(colours) > 1 and colours[0].min() > 200 and colours[1].max() < 55:
+        raise DatasetError(
+            f"{path}: wanted a palette with another colour than black for 1, the person, found "
+            "white for 0 and black for 1; save it as a grey PNG, black with a white person"
+        )
+    return len(colours) == 256 and bool((colours == np.arange(256)[:, None]).all())
 
 
 def load_pair(pair: Pair, *, values: str = "auto") -> tuple[Picture, Label]:
@@ -316,10 +343,12 @@ def load_pair(pair: Pair, *, values: str = "auto") -> tuple[Picture, Label]:
         return picture, np.full(picture.shape[:2], IGNORE, dtype=np.uint8)
     label = load_label(pair.label, values=values)
     if label.shape != picture.shape[:2]:
+        lying = label.shape == picture.shape[1::-1]
+        remedy = "turn it as the picture's EXIF turns the picture" if lying else ""
         raise DatasetError(
             f"{pair.label}: wanted a label of its picture's size {picture.shape[1]}x"
-            f"{picture.shape[0]}, found {label.shape[1]}x{label.shape[0]}; make it from "
-            "that picture"
+            f"{picture.shape[0]}, found {label.shape[1]}x{label.shape[0]}; "
+            f"{remedy or 'make it from that picture'}"
         )
     return picture, label
 

@@ -194,7 +194,9 @@ def read_list(path: Path) -> list[tuple[Path, Path | None]]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a list file, UTF-8, up to 64 MiB. Raises DatasetError naming the file."""
+    """Return the lines of a list file, UTF-8 with or without the mark that Windows puts before it,
+    up to 64 MiB. Raises DatasetError naming the file.
+    """
     if path.exists() and not path.is_file():  # it may never end, and is read more than once
         raise DatasetError(
             f"{path}: wanted a list file (text), found a folder, a device or a pipe; write the "
@@ -203,11 +205,12 @@ def read_lines(path: Path) -> list[str]:
     try:
         if path.stat().st_size > MAX_LIST_BYTES:
             raise DatasetError(f"{path}: wanted a list of pictures under {MAX_LIST_BYTES} bytes")
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
+        remedy = "check the path" if isinstance(error, OSError) else "save it as text in UTF-8"
         raise DatasetError(
-            f"{path}: wanted a list file (text), found: {reason}; check the path"
+            f"{path}: wanted a list file (text), found: {reason}; {remedy}"
         ) from error
 
 

@@ -62,6 +62,32 @@ def test_white_on_black_label_makes_255_the_person(tmp_path: Path, form: str) ->
     np.testing.assert_array_equal(dataset.load_label(tmp_path / "label.png"), person)
 
 
+def test_a_palette_of_plain_greys_is_read_as_the_greys_it_shows(tmp_path: Path) -> None:
+    """Pillow's convert("P") of a black and white mask: 255 is white there, not "ignore"."""
+    person = TRUTH == 1
+    Image.fromarray(person.astype(np.uint8) * 255).convert("P").save(tmp_path / "label.png")
+    assert Image.open(tmp_path / "label.png").mode == "P"
+    np.testing.assert_array_equal(dataset.load_label(tmp_path / "label.png"), person)
+
+
+def test_a_palette_whose_colours_deny_its_numbers_is_refused(tmp_path: Path) -> None:
+    image = Image.fromarray((TRUTH != 1).astype(np.uint8)).convert("P")
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    image.save(tmp_path / "label.png")
+    with pytest.raises(DatasetError, match=r"label\.png.*white for 0 and black for 1"):
+        dataset.load_label(tmp_path / "label.png")
+
+
+def test_a_mask_in_the_alpha_channel_is_no_picture_full_of_person(tmp_path: Path) -> None:
+    white = np.where(TRUTH == 1, 255, 0).astype(np.uint8)
+    colours = np.full((*TRUTH.shape, 3), 255, np.uint8)
+    cv2.imwrite(str(tmp_path / "label.png"), np.dstack([colours, white]))
+    with pytest.raises(DatasetError, match="transparent; save the alpha channel"):
+        dataset.load_label(tmp_path / "label.png")
+    cv2.imwrite(str(tmp_path / "label.png"), np.dstack([white] * 4))  # says the same twice
+    np.testing.assert_array_equal(dataset.load_label(tmp_path / "label.png"), TRUTH == 1)
+
+
 def test_the_user_can_say_what_255_means(tmp_path: Path) -> None:
     plane = np.array([[0, 255]], np.uint8)
     cv2.imwrite(str(tmp_path / "label.png"), plane)
@@ -136,6 +162,15 @@ def test_a_wrong_line_names_file_and_number(tmp_path: Path) -> None:
         dataset.read_list(tmp_path / "train.txt")
 
 
+def test_a_list_as_windows_writes_it_is_read(tmp_path: Path) -> None:
+    text = write_pair(tmp_path, "x").replace("\n", "\r\n") * 2
+    (tmp_path / "train.txt").write_bytes(text.encode("utf-8-sig"))
+    assert len(dataset.read_list(tmp_path / "train.txt")) == 2
+    (tmp_path / "train.txt").write_bytes(text.encode("utf-16"))
+    with pytest.raises(DatasetError, match=r"train\.txt.*UTF-8"):
+        dataset.read_list(tmp_path / "train.txt")
+
+
 def test_empty_and_missing_lists_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n\n")
     for name in ("empty.txt", "missing.txt"):
@@ -154,6 +189,9 @@ def test_a_label_of_another_size_names_both_sizes(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("images/x.png masks/x.png\n")
     with pytest.raises(DatasetError, match="4x3.*4x5"):
         dataset.load_pair(dataset.read_list(tmp_path / "list.txt")[0])
+    cv2.imwrite(str(tmp_path / "masks/x.png"), np.zeros((4, 3), np.uint8))
+    with pytest.raises(DatasetError, match=r"4x3.*3x4; turn it .* EXIF"):
+        dataset.load_pair(dataset.read_list(tmp_path / "list.txt")[0])
 
 
 def test_folders_are_paired_by_name(tmp_path: Path) -> None:
@@ -167,6 +205,22 @@ def test_folders_are_paired_by_name(tmp_path: Path) -> None:
     (tmp_path / "masks/n2.png").unlink()
     with pytest.raises(DatasetError, match=r"n2\.png"):
         dataset.read_folder(tmp_path / "images", tmp_path / "masks")
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("cam_1.jpg", "'cam_1.jpg'"),
+        ("CAM_1.png", "'CAM_1.png'"),
+        ("cam_1_mask.png", "'cam_1_mask.png'"),
+        ("cam_10.png", "none"),
+    ],
+)
+def test_a_mask_that_is_nearly_named_so_is_shown(tmp_path: Path, name: str, found: str) -> None:
+    write_pair(tmp_path, "cam_1")
+    (tmp_path / "masks/cam_1.png").rename(tmp_path / "masks" / name)
+    with pytest.raises(DatasetError, match=rf"wanted its mask .*cam_1\.png, found {found};"):
+        dataset.pairs_of(tmp_path)
 
 
 def test_a_clip_is_one_scene_and_a_bad_folder_is_refused(tmp_path: Path) -> None:
