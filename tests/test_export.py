@@ -109,3 +109,12 @@ def test_convert_takes_a_run(
     assert bundle.source["origin"] == "training run warm.safetensors"
     assert [a.name for a in bundle.artifacts] == ["onnx-fp32", "onnx-int8"]
     assert all(a.quality["miou"] > 0.9 for a in bundle.artifacts)
+
+
+@pytest.mark.parametrize("name", ["site.toml", "site"])
+def test_a_name_that_the_contract_would_take_is_refused(
+    trained: fit.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert main(["export", str(trained.folder), "-o", str(tmp_path / name)]) == 2
+    assert f"write -o {tmp_path / 'site.onnx'}" in capsys.readouterr().err
+    assert not (tmp_path / name).exists()

@@ -105,8 +105,14 @@ def export_run(
 def export(source: Path, path: Path, *, side: int | None = None) -> Path:
     """Write a run's best network (or a checkpoint file's) as ONNX, its contract beside it as TOML.
 
-    Returns the TOML's path. Raises as `export_run` does.
+    Returns the TOML's path. Raises as `export_run` does, and DatasetError for a path that is not
+    *.onnx: nothing else reads it, and as *.toml the contract would take its place.
     """
+    if path.suffix.lower() != ".onnx":
+        raise DatasetError(
+            f"{path}: wanted a file to write that ends in .onnx, found {path.name!r}; write -o "
+            f"{path.with_suffix('.onnx')}"
+        )
     eats, returns = export_run(source, path, side=side)
     contract = path.with_suffix(".toml")
     tables = {"input": eats.to_dict(), "output": returns.to_dict()}
