@@ -495,6 +495,23 @@ def test_the_share_is_in_the_network_that_is_used_though_val_liked_it_less(
 
 
 @pytest.mark.slow
+def test_a_mix_worse_than_what_it_began_with_leaves_that(toys: Path, tmp_path: Path) -> None:
+    """Not what was judged best on the way, unmixed."""
+    begun = train(tmp_path / "begun", toys).folder / fit.BEST
+    scores = iter([0.5, 0.9, 0.4])  # what it began with, unmixed, mixed
+    folder = tmp_path / "run"
+    folder.mkdir()
+    sizes = [[0, 64]]
+    run = fit.Run(folder, Recipe.from_dict(SMALL | {"keep": 0.25, "sizes": sizes}), place=ALONE)
+    run.start_from(begun)
+    run.fit(renderer(toys, folder), lambda network, side: {"miou": next(scores)})
+    best, facts = checkpoint.load_network(folder / fit.BEST)
+    assert facts["step"] == 0 and run.best == facts["best"] == 0.5
+    for name, tensor in checkpoint.load_network(begun)[0].state_dict().items():
+        assert torch.equal(best.state_dict()[name], tensor), name
+
+
+@pytest.mark.slow
 def test_weights_of_another_network_are_refused(toys: Path, tmp_path: Path) -> None:
     train(tmp_path, toys)
     other = fit.Run(tmp_path, Recipe.from_dict(SMALL | {"shape": "wide"}), place=ALONE)
@@ -771,6 +788,47 @@ def test_a_picture_in_both_lists_is_refused(toys: Path, tmp_path: Path) -> None:
         find(data)
 
 
+def test_a_run_says_what_it_found_and_goes_on_with_the_same_pictures_to_judge_on(
+    toys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = toy_pictures.write(tmp_path / "data", train=2, val=2)
+    (tmp_path / "recipe.json").write_text(
+        json.dumps(SMALL | {"steps": 1, "sizes": [[0, 32]]}), encoding="utf-8-sig"
+    )
+    line = ["train", "--data", str(data), "-o", str(tmp_path / "run")]
+    assert main([*line, "--recipe", str(tmp_path / "recipe.json")]) == 0
+    said = capsys.readouterr().out
+    assert "training on 2 labelled pictures, 3 empty rooms, 0 cutouts; judging on 2 labe" in said
+    assert main(line) == 0
+    assert "all 1 steps were done before" in capsys.readouterr().out
+    first = (data / "val.txt").read_text().splitlines()[0]
+    (data / "val.txt").write_text(first)
+    kept = (tmp_path / "run/val.txt").read_text()
+    assert main(line) == 2
+    assert "found 0 others and 1 missing, first: 1001_label.png" in capsys.readouterr().err
+    assert (tmp_path / "run/val.txt").read_text() == kept
+
+
+def test_a_scene_or_a_copy_in_both_lists_is_refused(tmp_path: Path) -> None:
+    data = toy_pictures.write(tmp_path / "data")
+    with pytest.raises(DatasetError, match=r"found 4 scenes in both, first: 0"):
+        find(data, scene=lambda image: image.stem.removeprefix("100"))
+    (data / "val/1001.png").write_bytes((data / "train/1.png").read_bytes())
+    with pytest.raises(DatasetError, match=r"1 copies, first: .*1001\.png = .*train/1\.png"):
+        find(data)
+
+
+def test_a_name_that_no_list_can_hold_is_refused(tmp_path: Path) -> None:
+    data = toy_pictures.write(tmp_path / "data")
+    for folder, suffix in (("images", ""), ("masks", "_label")):
+        (data / folder).mkdir()
+        name = os.fsencode(data / folder) + b"/caf\xe9.png"  # Latin-1, from an old archive
+        os.rename(data / f"train/0{suffix}.png", name)
+    (data / "train.txt").unlink()
+    with pytest.raises(DatasetError, match="wanted a name in UTF-8"):
+        find(data)
+
+
 def test_without_val_scenes_are_held_back(tmp_path: Path) -> None:
     data = toy_pictures.write(tmp_path / "data", train=20)
     (data / "val.txt").unlink()
@@ -829,8 +887,26 @@ def test_two_pictures_cannot_share_a_teachers_mask(tmp_path: Path) -> None:
     assert find(data).unlabelled == []
 
 
+def test_masks_of_other_pictures_are_no_teacher(tmp_path: Path) -> None:
+    data = toy_pictures.write(tmp_path / "data", train=2)
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher/elsewhere.png").touch()
+    with pytest.raises(DatasetError, match=r"\(0\.png\), found 1 .* such as elsewhere\.png"):
+        find(data, teacher=tmp_path / "teacher")
+
+
 @pytest.mark.parametrize(
-    "kind", ["nothing", "empty list", "size", "values", "no labels", "one label missing"]
+    "kind",
+    [
+        "nothing",
+        "empty list",
+        "size",
+        "values",
+        "no labels",
+        "one label missing",
+        "nobody in train",
+        "nobody in val",
+    ],
 )
 def test_bad_data_ends_with_a_sentence_and_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
@@ -851,6 +927,9 @@ def test_bad_data_ends_with_a_sentence_and_code_2(
     if kind == "one label missing":
         with (data / "train.txt").open("a") as listing:
             listing.write("backgrounds/0.png\n")
+    if kind.startswith("nobody"):
+        for path in (data / kind.split()[-1]).glob("*_label.png"):
+            cv2.imwrite(str(path), np.zeros(toy_pictures.SIZE, np.uint8))
     assert main(["train", "--data", str(data), "-o", str(tmp_path / "run")]) == 2
     assert "wanted" in capsys.readouterr().err
 
@@ -867,6 +946,8 @@ def test_bad_data_ends_with_a_sentence_and_code_2(
         (["--workers", "-1"], "--workers"),
         (["--teacher", "nowhere"], "teacher"),
         (["--from", "nowhere"], "wanted a checkpoint"),
+        (["--from", "portrait-lite"], "--from portrait, and --side"),
+        (["--from", "default", "--shape", "base"], "of which base is a part, found fine; choose"),
     ],
 )
 def test_a_mistyped_flag_is_refused_and_settles_nothing(

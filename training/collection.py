@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.bundle import sha256_of
 from edge_seg.calibration.dataset import (
     PICTURE_SUFFIXES,
     Pair,
@@ -86,23 +87,18 @@ def find(folder: Path, *, teacher: Path | None = None, scene: SceneRule = own_sc
         raise DatasetError(f"{folder}: wanted a data folder, found none; check --data")
     if (folder / "train.txt").is_file():
         train = read_list(folder / "train.txt", scene=scene)
-    elif (folder / "images").is_dir():
+    elif (folder / "images").is_dir() and (folder / "masks").is_dir():
         train = read_folder(folder / "images", folder / "masks", scene=scene)
     else:
         raise DatasetError(
-            f"{folder}: wanted train.txt, or images/ and masks/, found neither; write a list of "
-            "`picture label` lines, or put the pictures and masks into those folders"
+            f"{folder}: wanted train.txt, or images/ and masks/, found neither whole; write a list "
+            "of `picture label` lines, or put the pictures and masks into those folders"
         )
     if (folder / "val.txt").is_file():
         val = read_list(folder / "val.txt", scene=scene)
     else:
         train, val = split_scenes(train, share=VAL_SHARE)
-    shared = {pair.image.resolve() for pair in train} & {pair.image.resolve() for pair in val}
-    if shared:
-        raise DatasetError(
-            f"{folder}: wanted val.txt apart from train.txt, found {len(shared)} pictures in both, "
-            f"first: {min(shared)}; take them out of one"
-        )
+    _check_apart(folder, train, val)
     rooms, hard = _rooms(folder / "backgrounds")
     cutouts = _files(folder / "cutouts", (".png",))
     bare = next((pair for pair in [*train, *val] if pair.label is None), None)
@@ -111,13 +107,10 @@ def find(folder: Path, *, teacher: Path | None = None, scene: SceneRule = own_sc
             f"{folder}: wanted a label for every picture of train.txt and val.txt, found none for "
             f"{bare.image.name}; add it to that line, or take the line out"
         )
-    if teacher is not None and not any(teacher.glob("*.png")):
-        raise DatasetError(
-            f"{teacher}: wanted a folder of a teacher's masks (PNG), found none; check --teacher"
-        )
+    _check_encoding([path for pair in [*train, *val] for path in (pair.image, pair.label) if path])
     unlabelled = _files(folder / "unlabeled", PICTURE_SUFFIXES) if teacher else []
     if teacher is not None:
-        _check_names([*(pair.image for pair in train), *unlabelled])
+        _check_teacher(teacher, [*(pair.image for pair in train), *unlabelled])
     return Collection(
         train=train,
         val=val,
@@ -127,6 +120,50 @@ def find(folder: Path, *, teacher: Path | None = None, scene: SceneRule = own_sc
         unlabelled=unlabelled,
         teacher=teacher,
     )
+
+
+def _check_apart(folder: Path, train: list[Pair], val: list[Pair]) -> None:
+    """Raise DatasetError where a picture, a scene or a copy of a picture is in both."""
+    shared = {pair.image.resolve() for pair in train} & {pair.image.resolve() for pair in val}
+    if shared:
+        raise DatasetError(
+            f"{folder}: wanted val.txt apart from train.txt, found {len(shared)} pictures in both, "
+            f"first: {min(shared)}; take them out of one"
+        )
+    scenes = {pair.scene for pair in train} & {pair.scene for pair in val}
+    if scenes:
+        raise DatasetError(
+            f"{folder}: wanted val.txt apart from train.txt, found {len(scenes)} scenes in both, "
+            f"first: {min(scenes)}; keep each in one of them, or leave --scenes out"
+        )
+    copies = _copies(train, val)
+    if copies:
+        raise DatasetError(
+            f"{folder}: wanted other pictures to judge on than to train on, found {len(copies)} "
+            f"copies, first: {copies[0][0]} = {copies[0][1]}; remove one of each two"
+        )
+
+
+def _copies(train: list[Pair], val: list[Pair]) -> list[tuple[Path, Path]]:
+    """Pictures of val and train that are byte for byte the same; reads those of equal size."""
+    sizes = [{_stamp(pair.image)[0] for pair in pairs} for pairs in (train, val)]
+    both = sizes[0] & sizes[1]
+    digests, judged = (
+        {sha256_of(pair.image): pair.image for pair in pairs if _stamp(pair.image)[0] in both}
+        for pairs in (train, val)
+    )
+    return [(path, digests[digest]) for digest, path in judged.items() if digest in digests]
+
+
+def _check_encoding(files: list[Path]) -> None:
+    """A run lists its pictures in UTF-8, which not every name on a disk is."""
+    for path in files:
+        try:
+            str(path.absolute()).encode()
+        except UnicodeEncodeError:
+            raise DatasetError(
+                f"{path}: wanted a name in UTF-8, found other bytes; rename the file or its folder"
+            ) from None
 
 
 def to_teach(folder: Path, *, scene: SceneRule = own_scene) -> list[Path]:
@@ -139,6 +176,21 @@ def to_teach(folder: Path, *, scene: SceneRule = own_scene) -> list[Path]:
     pictures += _files(folder / "unlabeled", PICTURE_SUFFIXES)
     _check_names(pictures)
     return pictures
+
+
+def _check_teacher(teacher: Path, files: list[Path]) -> None:
+    """Raise DatasetError where the folder holds no mask of any of these pictures."""
+    masks = {path.stem for path in teacher.glob("*.png")}
+    if not masks:
+        raise DatasetError(
+            f"{teacher}: wanted a folder of a teacher's masks (PNG), found none; check --teacher"
+        )
+    _check_names(files)
+    if not any(path.stem in masks for path in files):
+        raise DatasetError(
+            f"{teacher}: wanted a teacher's masks named after the pictures ({files[0].stem}.png), "
+            f"found {len(masks)} of other names, such as {min(masks)}.png; check --teacher"
+        )
 
 
 def _check_names(files: list[Path]) -> None:
@@ -221,10 +273,17 @@ def _counted(entries: Iterator[Entry], progress: Callable[[int], None]) -> Itera
 
 
 def _entries(files: Collection, side: int) -> Iterator[Entry]:
+    people = 0
     for pair in files.train:
         picture, label = load_pair(pair)
+        people += bool((label == 1).any())
         yield Entry(
             pair.image.name, "labelled", *_labelled(picture, label, side, _soft(files, pair.image))
+        )
+    if not people and not files.cutouts and not files.unlabelled:
+        raise DatasetError(
+            f"{files.train[0].label}: wanted people in the labels trained on, found none in any of "
+            f"the {len(files.train)}; write 1, or white on black, where a person is"
         )
     for path in files.unlabelled:
         soft = _soft(files, path)
@@ -246,6 +305,14 @@ def _soft(files: Collection, picture: Path) -> NDArray[np.uint8] | None:
         return None
     path = files.teacher / f"{picture.stem}.png"
     return load_image(path)[:, :, 0] if path.is_file() else None
+
+
+def taught(files: Collection, pictures: list[Path]) -> int:
+    """How many of these pictures the teacher has a mask of."""
+    if files.teacher is None:
+        return 0
+    masks = {path.stem for path in files.teacher.glob("*.png")}
+    return sum(path.stem in masks for path in pictures)
 
 
 def _fit(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

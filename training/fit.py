@@ -476,10 +476,16 @@ class Run:
         """Mix the weights the run began from into the averaged ones.
 
         The mix is what the run is for: of the judgements before it only that of what it began
-        with (step 0) may still be the best.
+        with (step 0) may still be the best, and then those weights are.
         """
         began = self.history[0] if self.history and not self.history[0]["step"] else None
-        self.best = -1.0 if began is None else began["miou"]
+        if began is None or self.recipe.size_at(0) != self.recipe.final_size:
+            self.best = -1.0
+        else:
+            self.best = began["miou"]
+            if self.place.leads:
+                facts = self.facts() | began | {"step": 0}
+                checkpoint.save_tensors(self.folder / BEST, self._start, facts)
         with torch.no_grad():
             for name, mean in self.averaged.state_dict().items():
                 if mean.is_floating_point():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from edge_seg.errors import DatasetError
-from edge_seg.training.network import FINE, PortraitNet
+from edge_seg.training.network import FINE, PortraitNet, named
 
 Tensors = dict[str, Tensor]
 
@@ -33,8 +33,9 @@ def grown(small: PortraitNet, large: PortraitNet, *, where: str = "network") -> 
     )
     if unlike:
         raise DatasetError(
-            f"{where}: wanted a network that fits into {large.shape}, found {small.shape} "
-            f"({unlike[0]} does not); choose a shape as deep, and as wide or wider"
+            f"{where}: wanted a network that fits into {named(large.shape)}, found "
+            f"{named(small.shape)} ({unlike[0]} does not); choose a shape as deep, with a head as "
+            "fine or finer, and as wide or wider"
         )
     return {name: _embedded(tensor.to(new[name]), new[name]) for name, tensor in old.items()}
 

@@ -32,8 +32,13 @@ class Judge:
                 "label"
             )
         self._pairs, self._rooms = pairs, rooms
-        for pair in pairs:  # what is broken is said before training, not at the first judgement
-            load_pair(pair)
+        # What is broken is said before training, not at the first judgement.
+        people = sum(bool((load_pair(pair)[1] == 1).any()) for pair in pairs)
+        if not people:  # to see nobody anywhere would be the best of networks
+            raise DatasetError(
+                f"wanted people in the labels judged on, found none in the {len(pairs)}, first: "
+                f"{pairs[0].label}; name pictures with people in val.txt"
+            )
         for path in rooms:
             load_image(path)
 

@@ -52,6 +52,11 @@ SHAPES: dict[str, Shape] = {
 }
 
 
+def named(shape: Shape) -> str:
+    """A shape as it is asked for, by its name; one without a name with all its numbers."""
+    return next((name for name, known in SHAPES.items() if known == shape), str(shape))
+
+
 def input_spec(side: int) -> InputSpec:
     """The input contract of a `PortraitNet`: the frame stretched to a square of `side` pixels."""
     return InputSpec(height=side, width=side, fit="stretch")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_seg.errors import DatasetError
-from edge_seg.training.network import PortraitNet
+from edge_seg.training.network import PortraitNet, named
 
 Tensors = dict[str, Tensor]
 PICTURE = LOGITS = ""  # what a convolution reads or writes that is never pruned
@@ -42,8 +42,9 @@ def pruned(wide: PortraitNet, narrow: PortraitNet, *, where: str = "network") ->
     more = [n for n in wanted if n not in found or not _fits(wanted[n], found[n])]
     if more or len(found) != len(wanted):
         raise DatasetError(
-            f"{where}: wanted a network of which {narrow.shape} is a part, found {wide.shape}; "
-            f"choose a shape as deep, and as narrow or narrower"
+            f"{where}: wanted a network of which {named(narrow.shape)} is a part, found "
+            f"{named(wide.shape)}; choose a shape as deep, with the same head (fine or not), and "
+            "as narrow or narrower"
         )
     convolutions = list(_convolutions(wide))
     kept = _most_used(convolutions, found, wanted)

@@ -60,7 +60,7 @@ class Teacher:
 def read_teachers(path: Path) -> list[Teacher]:
     """Read a teachers file. Raises DatasetError, and BundleError for a wrong contract."""
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(
             f"{path}: wanted teachers as JSON, found: {error}; correct the file"

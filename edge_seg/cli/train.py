@@ -103,16 +103,20 @@ def run(args: argparse.Namespace) -> int:
     place = join()
     training = Run(args.out, recipe, place=place)
     _begin(training, args)
-    judge = Judge(files.val if place.leads else files.val[:1], files.hard_rooms)
+    _check_same_val(training, files)
+    judge = Judge(files.val, files.hard_rooms) if place.leads else _judged_elsewhere
     if place.leads:
         _make_folder(args.out)
+        print(_gathered(files), flush=True)
         store = _store(files, training)
     place.wait()
     if not place.leads:
         store = _store(files, training)
     if place.leads:
         _write_down(training, files)
-    if place.leads and recipe.bf16 and not training.bf16:
+    if place.leads and training.step >= recipe.steps:
+        print(f"all {recipe.steps} steps were done before; train on: --from {args.out} -o NEW")
+    elif place.leads and recipe.bf16 and not training.bf16:
         print("computing in float32: this machine does not compute in bfloat16", flush=True)
     try:
         with _Stop(training) as stop:
@@ -123,6 +127,45 @@ def run(args: argparse.Namespace) -> int:
     if place.leads:
         _say(training)
     return 0
+
+
+def _judged_elsewhere(network: object, side: int) -> Row:
+    """What a process judges that does not lead: nothing."""
+    return {}
+
+
+def _gathered(files: Collection) -> str:
+    """Say what was found, by use: what a misnamed folder holds is seen to be missing."""
+    from edge_seg.training.collection import taught
+
+    labelled = [pair.image for pair in files.train]
+    found = f"{len(labelled)} labelled pictures, {len(files.rooms)} empty rooms"
+    found += f", {len(files.cutouts)} cutouts"
+    if files.teacher is not None:
+        masks = [f"{taught(files, some)} of {len(some)}" for some in (labelled, files.unlabelled)]
+        found += f", a teacher's masks of {masks[0]} labelled and {masks[1]} unlabelled"
+    rooms = f" and {len(files.hard_rooms)} empty rooms" if files.hard_rooms else ""
+    return f"training on {found}; judging on {len(files.val)} labelled pictures{rooms}"
+
+
+def _check_same_val(training: Run, files: Collection) -> None:
+    """Raise DatasetError where a run that goes on would be judged on other pictures than before.
+
+    Told apart by the names of their labels: data and run may have moved.
+    """
+    written = training.folder / "val.txt"
+    if not training.history or not written.is_file():
+        return
+    from edge_seg.pictures import read_lines
+
+    before = {line.rpartition("/")[2] for line in read_lines(written)}
+    now = {pair.label.name for pair in files.val if pair.label}
+    if before != now:
+        raise DatasetError(
+            f"{written}: wanted the pictures that run was judged on, found {len(now - before)} "
+            f"others and {len(before - now)} missing, first: {min(now ^ before)}; put them back, "
+            "or train on from this run in another folder (--from RUN -o NEW)"
+        )
 
 
 class _Stop:
@@ -279,7 +322,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DatasetError(
             f"{path}: wanted a file of settings, found: {error.strerror or error}; check the path"
@@ -295,11 +338,17 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _checkpoint(name: str) -> Path:
     """The file a training begins from."""
-    from edge_seg.bundle import DEFAULT_BUNDLE
+    from edge_seg.bundle import DEFAULT_BUNDLE, locate
     from edge_seg.training.fit import BEST, WARM
 
     if name == "default" or (name == DEFAULT_BUNDLE.name and not Path(name).exists()):
         return DEFAULT_BUNDLE / WARM
+    if locate(Path(name)) != Path(name):
+        raise DatasetError(
+            f"{name}: wanted a network that ships with its weights, found one that has "
+            f"{DEFAULT_BUNDLE.name}'s at another size; begin with --from {DEFAULT_BUNDLE.name}, "
+            "and --side for that size"
+        )
     return Path(name) / BEST if Path(name).is_dir() else Path(name)
 
 
