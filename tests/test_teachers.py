@@ -94,7 +94,7 @@ def test_the_command_writes_what_train_reads(
 def test_every_picture_trained_on_by_a_rule_of_scenes_has_its_mask(
     site: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = site / "rooms"
+    data = site / "my rooms"
     for folder in ("images", "masks"):
         (data / folder).mkdir(parents=True)
     for seed in range(12):
@@ -106,7 +106,8 @@ def test_every_picture_trained_on_by_a_rule_of_scenes_has_its_mask(
     trained = {pair.image.stem for pair in find(data, scene=scene_rule(rule)).train}
     assert {path.stem for path in masks.glob("*.png")} == trained
     assert trained != {pair.image.stem for pair in find(data).train}
-    assert f"--scenes '{rule}'" in capsys.readouterr().out  # the command that goes with them
+    # The command that goes with them, as a shell takes it.
+    assert f"--data '{data}' --scenes '{rule}' --teacher {masks} " in capsys.readouterr().out
 
 
 def test_a_wrong_rule_of_scenes_is_refused_before_anything_is_opened(

@@ -163,4 +163,5 @@ def _write(
         )
     print(f"wrote {made} masks to {args.out} ({len(pictures) - made} were there)")
     scenes = f"--scenes {shlex.quote(args.scenes)} " if args.scenes is not None else ""
-    print(f"next: edge-seg train --data {args.data} {scenes}--teacher {args.out} -o RUN")
+    data, masks = shlex.quote(str(args.data)), shlex.quote(str(args.out))
+    print(f"next: edge-seg train --data {data} {scenes}--teacher {masks} -o RUN")
