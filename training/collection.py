@@ -94,8 +94,10 @@ def find(folder: Path, *, teacher: Path | None = None, scene: SceneRule = own_sc
             f"{folder}: wanted train.txt, or images/ and masks/, found neither whole; write a list "
             "of `picture label` lines, or put the pictures and masks into those folders"
         )
+    _check_encoding(train)
     if (folder / "val.txt").is_file():
         val = read_list(folder / "val.txt", scene=scene)
+        _check_encoding(val)
     else:
         train, val = split_scenes(train, share=VAL_SHARE)
     _check_apart(folder, train, val)
@@ -107,7 +109,6 @@ def find(folder: Path, *, teacher: Path | None = None, scene: SceneRule = own_sc
             f"{folder}: wanted a label for every picture of train.txt and val.txt, found none for "
             f"{bare.image.name}; add it to that line, or take the line out"
         )
-    _check_encoding([path for pair in [*train, *val] for path in (pair.image, pair.label) if path])
     unlabelled = _files(folder / "unlabeled", PICTURE_SUFFIXES) if teacher else []
     if teacher is not None:
         _check_teacher(teacher, [*(pair.image for pair in train), *unlabelled])
@@ -155,9 +156,9 @@ def _copies(train: list[Pair], val: list[Pair]) -> list[tuple[Path, Path]]:
     return [(path, digests[digest]) for digest, path in judged.items() if digest in digests]
 
 
-def _check_encoding(files: list[Path]) -> None:
+def _check_encoding(pairs: list[Pair]) -> None:
     """A run lists its pictures in UTF-8, which not every name on a disk is."""
-    for path in files:
+    for path in [path for pair in pairs for path in (pair.image, pair.label) if path]:
         try:
             str(path.absolute()).encode()
         except UnicodeEncodeError:

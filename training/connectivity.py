@@ -49,7 +49,7 @@ def connectivity_loss(probability: Tensor, label: Tensor, *, cap: int | None = C
 
     probability: float [N, H, W] or [N, 1, H, W], 0..1. label: integers of the same size, 0, 1,
     255 = ignore. cap: at most so many predicted components of a picture are matched, the largest
-    first (ties: the first in raster order); those dropped count as unmatched, so that many specks
+    first (ties: the one OpenCV labels first); those dropped count as unmatched, so that many specks
     never look better than few. None: no limit. Raises ValueError when the shapes differ.
     """
     if probability.ndim == 4 and probability.shape[1] == 1:
@@ -86,7 +86,7 @@ def _kept(pieces: _Pieces, cap: int | None) -> NDArray[np.bool_]:
     kept[0] = False
     if cap is None or pieces.count <= cap:
         return kept
-    order = np.lexsort((-pieces.area[1:], pieces.owner[1:])) + 1  # stable: raster order in ties
+    order = np.lexsort((-pieces.area[1:], pieces.owner[1:])) + 1  # stable: ties keep their order
     starts = np.searchsorted(pieces.owner[order], pieces.owner[order], side="left")
     kept[order[np.arange(pieces.count) - starts >= cap]] = False
     return kept
