@@ -973,7 +973,12 @@ def test_a_run_folder_that_is_a_file_and_a_run_not_judged_are_refused(
 
 
 @pytest.mark.parametrize(
-    "name", ["default", "portrait", "training/base.safetensors", "training/tuned.safetensors"]
+    "name",
+    [
+        "default",
+        "portrait",
+        *(f"training/{name}.safetensors" for name in ("base", "tuned", "slim")),
+    ],
 )
 def test_training_can_begin_from_the_weights_that_are_kept(name: str) -> None:
     from edge_seg.cli.train import _checkpoint
