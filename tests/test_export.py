@@ -76,7 +76,10 @@ def test_the_network_that_ships_is_exported_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["export", "portrait", "--side", "64", "-o", "small.onnx"]) == 0
+    assert main(["export", "portrait", "--side", "64", "-o", "a small.onnx"]) == 0
+    said = capsys.readouterr().out
+    assert "convert 'a small.onnx' --spec 'a small.toml'" in said  # as a shell takes it
+    Path("a small.onnx").rename("small.onnx")
     picture = np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 64)).astype(np.float32)
     export_run(DEFAULT_BUNDLE / fit.WARM, Path("same.onnx"), side=64)
     answers = [run(onnx.load(name), picture) for name in ("small.onnx", "same.onnx")]

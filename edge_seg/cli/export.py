@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from edge_seg.cli import sources
@@ -42,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
 
     spec = export(_weights(args.run_folder), args.out, side=args.side)
     print(f"{args.out}: takes what {spec} says")
-    print(f"next: edge-seg convert {args.out} --spec {spec} --int8 --calibration ... -o BUNDLE")
+    model, contract = shlex.quote(str(args.out)), shlex.quote(str(spec))
+    print(f"next: edge-seg convert {model} --spec {contract} --int8 --calibration ... -o BUNDLE")
     return 0
 
 

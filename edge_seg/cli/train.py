@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import signal
 import threading
 import time
@@ -406,4 +407,4 @@ def _say(training: Run) -> None:
     began = training.history[0] if training.history and not training.history[0]["step"] else None
     before = f" (begun with {100 * began['miou']:.2f})" if began else ""
     print(f"best on val: mIoU {100 * training.best:.2f}{before}, {best}")
-    print(f"next: edge-seg export {training.folder} -o MODEL.onnx")
+    print(f"next: edge-seg export {shlex.quote(str(training.folder))} -o MODEL.onnx")
