@@ -113,7 +113,7 @@ def test_weights_of_another_network_are_refused() -> None:
 @pytest.mark.parametrize("shape", network.SHAPES)
 def test_ours_gives_its_logits_at_a_quarter_or_a_half(shape: str) -> None:
     model = network.PortraitNet(shape).eval()
-    stride = 2 if shape == "fine" else 4
+    stride = 2 if shape in ("fine", "slim") else 4
     with torch.no_grad():
         for height, width in ((128, 128), (96, 160), (224, 224)):
             assert model(torch.zeros(2, 3, height, width)).shape == (
@@ -151,5 +151,5 @@ def test_ours_needs_only_operations_that_int8_runs_well(shape: str, tmp_path: Pa
 
 
 def test_an_unknown_shape_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(DatasetError, match=r"lite, base, fine, wide.*huge"):
+    with pytest.raises(DatasetError, match=r"lite, base, fine, slim, wide.*huge"):
         network.PortraitNet("huge")
