@@ -8,7 +8,7 @@ patterns, never models: every one is an identity of real arithmetic, up to float
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -140,23 +140,14 @@ def unpad_max_pools(graph: Graph) -> int:
     Padding that no window reaches is left out, so the padded tensor is as small as it can be.
     """
     found = 0
-    for node in [n for n in graph.nodes if n.op_type == "MaxPool"]:
-        pads, shape = attribute(node, "pads"), graph.shapes.get(node.input[0])
-        if not pads or not any(pads) or shape is None or not _plain_pool(node, shape):
-            continue
-        kernel, strides = attribute(node, "kernel_shape"), attribute(node, "strides", [1, 1])
-        amounts = _reached_padding(shape[2:], pads, kernel, strides)
-        inputs = [node.input[0], graph.constant(np.array(amounts, dtype=np.int64), "pads")]
+    for node, amounts in _padded_pools(graph, "MaxPool"):
+        kernel, size = attribute(node, "kernel_shape"), graph.shapes[node.input[0]][2:]
         if is_non_negative(graph, node.input[0]):
-            zero = graph.constant(np.zeros((), dtype=np.float32), "zero")
-            padded = graph.add("Pad", [*inputs, zero], "padded", mode="constant")
-        elif _mirror_fits(amounts, kernel, shape[2:]):
-            padded = graph.add("Pad", inputs, "padded", mode="reflect")
+            _pad_before(graph, node, amounts, mode="constant")
+        elif _mirror_fits(amounts, kernel, size):
+            _pad_before(graph, node, amounts, mode="reflect")
         else:
             continue
-        pooled = graph.add("MaxPool", [padded], "pooled", kernel_shape=kernel, strides=strides)
-        graph.redirect(node.output[0], pooled)
-        graph.remove(node)
         found += 1
     return found
 
@@ -167,22 +158,33 @@ def unpad_average_pools(graph: Graph) -> int:
     onnx2tf would write that padding as PADV2, which cannot be quantized.
     """
     found = 0
-    for node in [n for n in graph.nodes if n.op_type == "AveragePool"]:
+    for node, amounts in _padded_pools(graph, "AveragePool"):
+        if attribute(node, "count_include_pad", 0):
+            _pad_before(graph, node, amounts, mode="constant")
+            found += 1
+    return found
+
+
+def _padded_pools(graph: Graph, kind: str) -> Iterator[tuple[NodeProto, list[int]]]:
+    """Yield the plain pools of a kind that pad, each with the amounts that its windows reach."""
+    for node in [n for n in graph.nodes if n.op_type == kind]:
         pads, shape = attribute(node, "pads"), graph.shapes.get(node.input[0])
         if not pads or not any(pads) or shape is None or not _plain_pool(node, shape):
             continue
-        if not attribute(node, "count_include_pad", 0):
-            continue
         kernel, strides = attribute(node, "kernel_shape"), attribute(node, "strides", [1, 1])
-        amounts = np.array(_reached_padding(shape[2:], pads, kernel, strides), dtype=np.int64)
-        zero = graph.constant(np.zeros((), dtype=np.float32), "zero")
-        inputs = [node.input[0], graph.constant(amounts, "pads"), zero]
-        padded = graph.add("Pad", inputs, "padded", mode="constant")
-        pooled = graph.add("AveragePool", [padded], "pooled", kernel_shape=kernel, strides=strides)
-        graph.redirect(node.output[0], pooled)
-        graph.remove(node)
-        found += 1
-    return found
+        yield node, _reached_padding(shape[2:], pads, kernel, strides)
+
+
+def _pad_before(graph: Graph, node: NodeProto, amounts: list[int], *, mode: str) -> None:
+    """Put a Pad and a pool without padding in the place of a pool; "constant" pads with zeros."""
+    inputs = [node.input[0], graph.constant(np.array(amounts, dtype=np.int64), "pads")]
+    if mode == "constant":
+        inputs.append(graph.constant(np.zeros((), dtype=np.float32), "zero"))
+    padded = graph.add("Pad", inputs, "padded", mode=mode)
+    kernel, strides = attribute(node, "kernel_shape"), attribute(node, "strides", [1, 1])
+    pooled = graph.add(node.op_type, [padded], "pooled", kernel_shape=kernel, strides=strides)
+    graph.redirect(node.output[0], pooled)
+    graph.remove(node)
 
 
 def _plain_pool(node: NodeProto, shape: tuple[int, ...]) -> bool:

@@ -27,9 +27,7 @@ ACTIVATIONS = ("logit", "probability")
 LAYOUTS = ("nhwc", "nchw")
 MAX_SIDE = 4096  # of a network's input: far above any network for small boards
 MAX_NUMBER = 1e6  # of a mean or std: far above any, and safe to divide by
-MAX_MEAN = (
-    2.0  # in a spec file: pixels are 0..1 there, and what is far outside was meant for 0..255
-)
+MAX_MEAN = 2.0  # in a spec file, of pixels of 0..1; what is far above was meant for 0..255
 MAX_SPEC_BYTES = 64 * 1024
 
 

@@ -147,11 +147,11 @@ def _check_apart(folder: Path, train: list[Pair], val: list[Pair]) -> None:
 
 def _copies(train: list[Pair], val: list[Pair]) -> list[tuple[Path, Path]]:
     """Pictures of val and train that are byte for byte the same; reads those of equal size."""
-    sizes = [{_stamp(pair.image)[0] for pair in pairs} for pairs in (train, val)]
-    both = sizes[0] & sizes[1]
+    sizes = [{pair.image: _stamp(pair.image)[0] for pair in pairs} for pairs in (train, val)]
+    both = set(sizes[0].values()) & set(sizes[1].values())
     digests, judged = (
-        {sha256_of(pair.image): pair.image for pair in pairs if _stamp(pair.image)[0] in both}
-        for pairs in (train, val)
+        {sha256_of(image): image for image, size in images.items() if size in both}
+        for images in sizes
     )
     return [(path, digests[digest]) for digest, path in judged.items() if digest in digests]
 
@@ -181,7 +181,7 @@ def to_teach(folder: Path, *, scene: SceneRule = own_scene) -> list[Path]:
 
 def _check_teacher(teacher: Path, files: list[Path]) -> None:
     """Raise DatasetError where the folder holds no mask of any of these pictures."""
-    masks = {path.stem for path in teacher.glob("*.png")}
+    masks = _taught_names(teacher)
     if not masks:
         raise DatasetError(
             f"{teacher}: wanted a folder of a teacher's masks (PNG), found none; check --teacher"
@@ -312,8 +312,13 @@ def taught(files: Collection, pictures: list[Path]) -> int:
     """How many of these pictures the teacher has a mask of."""
     if files.teacher is None:
         return 0
-    masks = {path.stem for path in files.teacher.glob("*.png")}
+    masks = _taught_names(files.teacher)
     return sum(path.stem in masks for path in pictures)
+
+
+def _taught_names(teacher: Path) -> set[str]:
+    """The names, without ending, of the pictures that a teacher's folder has masks of."""
+    return {path.stem for path in teacher.glob("*.png")}
 
 
 def _fit(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

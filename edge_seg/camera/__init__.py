@@ -77,8 +77,7 @@ def open_source(
     if format not in FORMATS:
         raise FrameError(f"wanted a frame format in {FORMATS}, found {format!r}")
     check_turn(rotate, mirror)
-    if fps is not None:
-        _check_rate(fps)
+    _check_rate(fps)
     _check_size("size", size)
     _check_size("lores", lores)
     _check_policy(policy)
@@ -99,7 +98,7 @@ def open_source(
 
 def _check_rate(fps: Any) -> None:
     least, most = LIMITS["fps"]
-    if not within(fps, least, most):
+    if fps is not None and not within(fps, least, most):
         raise CameraError(
             f"wanted fps= from {least:g} to {most:g} frames per second, found {fps!r:.40}; correct "
             "it, or leave it out for the source's own rate"

@@ -7,7 +7,6 @@ import shlex
 from pathlib import Path
 
 from edge_seg.cli import sources
-from edge_seg.errors import DatasetError
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,24 +40,10 @@ def run(args: argparse.Namespace) -> int:
     """Export, and say what comes next."""
     from edge_seg.training.export import export
 
-    spec = export(_weights(args.run_folder), args.out, side=args.side)
+    otherwise = "edge-seg export portrait --side {side} -o lite.onnx"
+    weights = sources.weights_of(args.run_folder, otherwise=otherwise)
+    spec = export(weights, args.out, side=args.side)
     print(f"{args.out}: takes what {spec} says")
     model, contract = shlex.quote(str(args.out)), shlex.quote(str(spec))
     print(f"next: edge-seg convert {model} --spec {contract} --int8 --calibration ... -o BUNDLE")
     return 0
-
-
-def _weights(named: Path) -> Path:
-    """Return a path itself; for the name of a network that ships, its weights."""
-    from edge_seg.bundle import ModelBundle, locate
-    from edge_seg.training.fit import WARM
-
-    folder = locate(named)
-    if folder == named:
-        return named
-    if (folder / WARM).is_file():
-        return folder / WARM
-    raise DatasetError(
-        f"{named}: wanted a network that ships with its weights, found none in {folder}; they are "
-        f"portrait's at another size: {sources.export_of(ModelBundle.load(folder))}"
-    )

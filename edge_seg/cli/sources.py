@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_seg.errors import ConversionError
+from edge_seg.errors import ConversionError, DatasetError
 
 if TYPE_CHECKING:
-    from edge_seg.bundle import ModelBundle
     from edge_seg.converters.environment import Progress
     from edge_seg.converters.targets import Network
     from edge_seg.spec import InputSpec, OutputSpec
@@ -96,9 +95,25 @@ def _bundle(model: Path | None) -> Source:
     return Source(Network(bundle.file(kept[0]), bundle.input, bundle.output), bundle.name)
 
 
-def export_of(bundle: ModelBundle) -> str:
-    """The command that makes the ONNX of a network that ships without its weights."""
-    return f"edge-seg export portrait --side {bundle.input.height} -o lite.onnx"
+def weights_of(named: Path, *, otherwise: str) -> Path:
+    """Return a path itself; for the name of a network that ships, its averaged weights.
+
+    otherwise: what to do where it ships without them, with {side} for its input side; the
+    DatasetError says so.
+    """
+    from edge_seg.bundle import ModelBundle, locate
+    from edge_seg.training.fit import WARM
+
+    folder = locate(named)
+    if folder == named:
+        return named
+    if (folder / WARM).is_file():
+        return folder / WARM
+    remedy = otherwise.format(side=ModelBundle.load(folder).input.height)
+    raise DatasetError(
+        f"{named}: wanted a network that ships with its weights, found none in {folder}; they are "
+        f"portrait's at another size: {remedy}"
+    )
 
 
 def _run(model: Path, folder: Path, progress: Progress) -> Source:

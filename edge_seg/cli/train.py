@@ -69,6 +69,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "-o", dest="out", type=Path, required=True, metavar="RUN", help="run folder"
     )
+    _add_settings(parser)
+    parser.add_argument(
+        "--teacher", type=Path, metavar="DIR", help="masks of the pictures by a better network"
+    )
+    arguments.add_scenes(parser)
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes that render samples"
+    )
+    parser.set_defaults(run=run)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", type=Path, metavar="FILE.json", help="settings; flags win")
     parser.add_argument(
         "--shape",
@@ -82,14 +94,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--batch", type=int, metavar="N", help="samples per step")
     parser.add_argument("--lr", type=float, help="peak learning rate")
     parser.add_argument("--seed", type=int, metavar="N", help="of samples and weights")
-    parser.add_argument(
-        "--teacher", type=Path, metavar="DIR", help="masks of the pictures by a better network"
-    )
-    arguments.add_scenes(parser)
-    parser.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="processes that render samples"
-    )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -339,18 +343,14 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _checkpoint(name: str) -> Path:
     """The file a training begins from."""
-    from edge_seg.bundle import DEFAULT_BUNDLE, locate
+    from edge_seg.bundle import DEFAULT_BUNDLE
+    from edge_seg.cli.sources import weights_of
     from edge_seg.training.fit import BEST, WARM
 
-    if name == "default" or (name == DEFAULT_BUNDLE.name and not Path(name).exists()):
+    if name == "default":
         return DEFAULT_BUNDLE / WARM
-    if locate(Path(name)) != Path(name):
-        raise DatasetError(
-            f"{name}: wanted a network that ships with its weights, found one that has "
-            f"{DEFAULT_BUNDLE.name}'s at another size; begin with --from {DEFAULT_BUNDLE.name}, "
-            "and --side for that size"
-        )
-    return Path(name) / BEST if Path(name).is_dir() else Path(name)
+    path = weights_of(Path(name), otherwise="begin with --from portrait, and --side {side}")
+    return path / BEST if path.is_dir() else path
 
 
 def _facts(checkpoint: Path) -> dict[str, Any]:
