@@ -6,6 +6,8 @@ PY := $(VENV)/bin/python
 # The first of these that really starts (a version manager's shim may be there and not work).
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3.13 python3; do \
 	$$p -c 'import ensurepip, venv' 2>/dev/null && echo $$p && break; done)
+# A file of tests runs in one process: what it sets up once is set up once.
+PYTEST = $(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 export EDGE_SEG_CACHE ?= $(CURDIR)/$(VENV)/cache
 
 .PHONY: demo test test-slow test-aarch64 check bench soak network install clean
@@ -20,10 +22,10 @@ demo: $(VENV)/.demo ## convert, run and measure the network that ships; look int
 endif
 
 test: $(VENV)/.all ## the fast tests
-	$(PY) -m pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.all ## wheels in fresh environments, other Pythons, whole conversions
-	$(PY) -m pytest -q -m slow --durations=10
+	$(PYTEST) -m slow --durations=10
 
 test-aarch64: $(VENV)/.all ## the wheel and the default network on an emulated 64-bit ARM
 	.ci/aarch64 $(PY) || test $$? = 75
