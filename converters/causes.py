@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from edge_seg import pixels
 from edge_seg.bundle import Artifact, ModelBundle
-from edge_seg.converters import gate, guards, layers
+from edge_seg.converters import guards, layers
 from edge_seg.converters.gate import Exam
 from edge_seg.evaluation import Labelled, evaluate
+from edge_seg.metrics import collapse
 from edge_seg.pixels import Codec
 from edge_seg.segmenter import open_artifact
 from edge_seg.spec import InputSpec, TensorSpec
@@ -106,7 +107,7 @@ def _miou(suspect: Suspect, spec: InputSpec, shown: list[Labelled]) -> float:
     bundle = suspect.bundle
     with open_artifact(replace(bundle, input=spec), suspect.artifact, threads=2) as segmenter:
         figures = evaluate(segmenter, shown).to_dict()
-    return 0.0 if gate.collapse(figures) else float(figures["miou"])
+    return 0.0 if collapse(figures) else float(figures["miou"])
 
 
 # --- the input's codes ----------------------------------------------------------------------------

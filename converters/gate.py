@@ -19,7 +19,7 @@ from edge_seg.bundle import sha256_of
 from edge_seg.calibration.dataset import labelled_pairs
 from edge_seg.errors import DatasetError
 from edge_seg.evaluation import Labelled, evaluate
-from edge_seg.metrics import THRESHOLD, chance_miou
+from edge_seg.metrics import THRESHOLD, collapse
 from edge_seg.segmenter import EdgeSegmenter
 
 LABELS, AGREEMENT = "labels", "agreement"
@@ -30,7 +30,6 @@ JUDGED = {
     LABELS: {"miou": "mIoU", "person_iou": "person IoU"},
     AGREEMENT: {"person_iou": "agreement on the person"},
 }
-COLLAPSED_MARGIN = 0.05  # of mIoU above chance: less is no segmentation
 # How a manifest calls figures of agreement: an IoU with float's mask must not pass for quality.
 AGREEMENT_NAMES = {
     "miou": "agreement",
@@ -99,28 +98,6 @@ def recorded(figures: dict[str, Any]) -> dict[str, Any]:
     """Return figures as a manifest holds them: those of agreement under names of their own."""
     names = AGREEMENT_NAMES if figures["kind"] == AGREEMENT else {}
     return {names.get(key, key): value for key, value in figures.items()}
-
-
-def collapse(figures: dict[str, Any]) -> str:
-    """Return a sentence where a mask does no better than chance, else "".
-
-    One class everywhere is the commonest; a mask far worse than chance is the other class's.
-    """
-    seen, true = figures["predicted_share"], figures["true_share"]
-    chance = chance_miou(seen, true)
-    if not 0 < true < 1 or figures["miou"] > chance + COLLAPSED_MARGIN:
-        return ""
-    what = "its mask does not follow the person"
-    if 0 < seen < 1 and figures["miou"] < chance / 2:
-        what = "it sees the background as person: another channel may be the person"
-    elif seen < true / 2:
-        what = "it sees background everywhere"
-    elif seen > (1 + true) / 2:
-        what = "it sees person everywhere"
-    return (
-        f"collapsed: {what} (person in {seen:.1%} of pixels, truth {true:.1%}; person IoU "
-        f"{100 * figures['person_iou']:.2f})"
-    )
 
 
 def verdict(

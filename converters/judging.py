@@ -17,6 +17,7 @@ from edge_seg.converters.causes import Suspect
 from edge_seg.converters.environment import Progress
 from edge_seg.converters.gate import Exam
 from edge_seg.errors import BackendFailure, BackendUnavailable, EdgeSegError
+from edge_seg.metrics import collapse
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
 
 BROKEN = 0.05  # of mIoU: what is lost beyond is no rounding error, and is looked into
@@ -75,7 +76,7 @@ def judge(
         if reasons and _is_broken(rows[0].figures if rows else figures, figures):
             progress(f"looking for what is wrong with {artifact.name}", 0, 0)
             suspect = Suspect(bundle, artifact, bundle.artifacts[0] if rows else None, exam)
-            reasons += _causes(suspect, collapsed=bool(gate.collapse(figures)))
+            reasons += _causes(suspect, collapsed=bool(collapse(figures)))
         elif not rows and _may_be_fed_wrongly(figures):
             progress(f"trying other scales and colours on {artifact.name}", 0, 0)
             reasons = _wrong_spec(Suspect(bundle, artifact, None, exam))
@@ -86,7 +87,7 @@ def judge(
 
 def _is_broken(before: dict[str, Any], after: dict[str, Any]) -> bool:
     """Tell a mistake from the usual price of int8."""
-    return bool(gate.collapse(after)) or before["miou"] - after["miou"] > BROKEN
+    return bool(collapse(after)) or before["miou"] - after["miou"] > BROKEN
 
 
 def _may_be_fed_wrongly(figures: dict[str, Any]) -> bool:

@@ -11,6 +11,7 @@ background, 1 person, 255 ignored. Figures are fractions 0..1; tables show perce
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ IGNORE = 255
 THRESHOLD = 0.5
 SPECK_SHARE = 5e-4  # of the picture: smaller components and holes of a label are noise
 BOUNDARY_RADIUS = 3  # px at label size
+LEAST_ABOVE_CHANCE = 0.05  # of mIoU: less is no segmentation
 EMPTY_ROOM_SHARE = 0.01  # a picture of an empty room with more than 1 % person is a false alarm
 
 
@@ -204,6 +206,29 @@ def chance_miou(seen: float, true: float) -> float:
         union = a + b - a * b
         ious.append(a * b / union if union else 1.0)
     return sum(ious) / 2
+
+
+def collapse(figures: Mapping[str, Any]) -> str:
+    """Return a sentence where masks do no better than chance, else "".
+
+    figures: of `Quality.to_dict`. One class everywhere is the commonest; masks far worse than
+    chance are the other class's. Labels without a person, or of nothing else, tell nothing.
+    """
+    seen, true = figures["predicted_share"], figures["true_share"]
+    chance = chance_miou(seen, true)
+    if not 0 < true < 1 or figures["miou"] > chance + LEAST_ABOVE_CHANCE:
+        return ""
+    what = "its mask does not follow the person"
+    if 0 < seen < 1 and figures["miou"] < chance / 2:
+        what = "it sees the background as person: another channel may be the person"
+    elif seen < true / 2:
+        what = "it sees background everywhere"
+    elif seen > (1 + true) / 2:
+        what = "it sees person everywhere"
+    return (
+        f"collapsed: {what} (person in {seen:.1%} of pixels, truth {true:.1%}; person IoU "
+        f"{100 * figures['person_iou']:.2f})"
+    )
 
 
 @dataclass

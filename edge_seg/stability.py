@@ -41,7 +41,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg.errors import FrameError
-from edge_seg.metrics import IGNORE, THRESHOLD, Areas, Binary, boundary_f, chance_miou
+from edge_seg.metrics import (
+    IGNORE,
+    LEAST_ABOVE_CHANCE,
+    THRESHOLD,
+    Areas,
+    Binary,
+    boundary_f,
+    chance_miou,
+)
 
 Soft = NDArray[np.float32]
 Label = NDArray[np.uint8]
@@ -61,9 +69,9 @@ CLOSE = 1e-6  # s: times that differ by less are the same
 MIOU_LOSS, GHOST_GAIN, MAE_GAIN, BOUNDARY_LOSS = 0.001, 0.5, 1.02, 0.005
 LAG_MOST, LAG_FRAMES = 40.0, 0.5  # ms, frames: whichever is longer
 
-# What `doubts` takes for no segmentation that moves: mIoU above chance, contrast (networks that
-# work have 0.85 to 0.98, halved ones half of that), moves.
-LEAST_ABOVE_CHANCE, LEAST_CONTRAST, LEAST_MOVES = 0.05, 0.6, 0.5
+# What `doubts` takes for no segmentation that moves: contrast (networks that work have 0.85 to
+# 0.98, halved ones half of that), moves.
+LEAST_CONTRAST, LEAST_MOVES = 0.6, 0.5
 UNCHANGED = 1e-6  # mean |a_t - a_t-1| of a mask that did not change: rounding
 
 

@@ -449,6 +449,16 @@ def test_eval_of_all_artifacts_is_a_list_of_rows(
     assert "fake-int8" in said and "fake-fp32" not in said
 
 
+def test_eval_says_where_masks_are_no_better_than_chance(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("other.toml").write_text(bright_network.SPEC.replace("channel = 1", "channel = 0"))
+    for spec, told in (("bright.toml", ""), ("other.toml", "another channel may be the person")):
+        assert main(["eval", "bright.onnx", "--spec", spec, "--labels", "data/val.txt"]) == 0
+        said = capsys.readouterr().err
+        assert told in said and ("onnx-fp32: collapsed" in said) == bool(told)
+
+
 def test_eval_says_whether_the_picture_s_contours_were_drawn(
     folder: Path, fake_bundle: Path, measure: Callable[..., str]
 ) -> None:

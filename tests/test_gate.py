@@ -14,7 +14,7 @@ pytest.importorskip("PIL", reason="labels are read by the workshop: edge-seg[con
 from edge_seg.bundle import ModelBundle, sha256_of  # noqa: E402
 from edge_seg.converters import gate  # noqa: E402
 from edge_seg.errors import DatasetError  # noqa: E402
-from edge_seg.metrics import Quality, chance_miou  # noqa: E402
+from edge_seg.metrics import Quality, chance_miou, collapse  # noqa: E402
 from edge_seg.segmenter import EdgeSegmenter, open_artifact  # noqa: E402
 from edge_seg.spec import InputSpec  # noqa: E402
 from tests import toy_pictures  # noqa: E402
@@ -85,30 +85,30 @@ def test_max_drop_is_what_is_allowed() -> None:
 def test_a_network_that_sees_one_class_is_named(mask: Any, told: str, share: float) -> None:
     truth = label(share)
     found = figures_of(mask(truth), truth)
-    assert told in gate.collapse(found)
+    assert told in collapse(found)
     # However much it may lose, and even where float is no better.
-    assert gate.verdict(found, found, 100.0) == [gate.collapse(found)]
+    assert gate.verdict(found, found, 100.0) == [collapse(found)]
 
 
 def test_a_mask_that_ignores_the_picture_is_a_collapse() -> None:
     noise = np.random.default_rng(0).random((100, 100)) < 0.5
-    assert "does not follow the person" in gate.collapse(figures_of(noise, label(0.5)))
+    assert "does not follow the person" in collapse(figures_of(noise, label(0.5)))
 
 
 def test_known_collapses_of_the_official_networks_are_named() -> None:
     # The public int8 PP-HumanSeg: mIoU 0.3642, all background. V2-Lite through today's tools:
     # 0.2571, all person, whose person IoU alone looks like something.
     dark = figures(miou=0.3642, person_iou=0.0, predicted_share=0.0, true_share=0.272)
-    assert "sees background everywhere" in gate.collapse(dark)
+    assert "sees background everywhere" in collapse(dark)
     bright = figures(miou=0.2571, person_iou=0.507, predicted_share=0.99, true_share=0.505)
-    assert "sees person everywhere" in gate.collapse(bright)
+    assert "sees person everywhere" in collapse(bright)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.24, 0.5, 0.95])
 def test_a_network_that_is_merely_bad_is_no_collapse(share: float) -> None:
     truth = label(share)
     shifted = np.roll(truth, 2, axis=1)
-    assert gate.collapse(figures_of(shifted, truth)) == ""
+    assert collapse(figures_of(shifted, truth)) == ""
 
 
 @pytest.mark.parametrize(("seen", "true"), [(0.5, 0.5), (0.1, 0.3), (0.0, 0.3), (1.0, 0.3)])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_seg.cli import arguments, clips
-from edge_seg.cli.figures import FIGURES, draws, print_times, with_what
+from edge_seg.cli.figures import FIGURES, draws, print_times, say_collapse, with_what
 from edge_seg.cli.progress import frames_bar
 
 if TYPE_CHECKING:
@@ -142,6 +142,7 @@ def _print(report: Report) -> None:
         how = with_what(report.quality["edges"])
         on, n = report.quality["on"], report.quality["n"]
         print(f"quality on {on} ({n} pictures), {how}: {figures}")
+        say_collapse(report.artifact, report.quality)
         if "clip" in report.quality:
             clips.show(report.quality["clip"], f"stability on {on}, {how}")
             clips.say_of_delay([report.quality["clip"]])

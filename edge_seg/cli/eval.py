@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_seg.cli import arguments, clips
-from edge_seg.cli.figures import FIGURES, draws, with_what
+from edge_seg.cli.figures import FIGURES, draws, say_collapse, with_what
 from edge_seg.cli.progress import frames_bar
 from edge_seg.errors import BackendUnavailable, ConversionError
 
@@ -171,6 +171,8 @@ def _print(rows: list[dict[str, Any]], name: str) -> None:
     for row in rows:
         table.add_row(row["artifact"], *(f"{100 * row[key]:.2f}" for key in FIGURES))
     Console().print(table)
+    for row in rows:
+        say_collapse(row["artifact"], row)
     for row in rows:
         if "clip" in row:
             clips.show(row["clip"], f"stability of {row['artifact']} on {name}, {how}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edge_seg.comparison import Comparison
@@ -20,6 +22,19 @@ def draws(segmenter: EdgeSegmenter) -> bool:
 
     seen, answered = segmenter.backend.input.size, segmenter.backend.output.size
     return segmenter.edges and is_coarse(answered, np.empty((*seen, 3), np.uint8))
+
+
+def say_collapse(name: str, figures: Mapping[str, Any]) -> None:
+    """Say where masks are no better than chance; four low figures alone are easily passed over."""
+    from edge_seg.metrics import collapse
+
+    sentence = collapse(figures)
+    if sentence:
+        print(
+            f"edge-seg: {name}: {sentence}; convert the float network again with --labels: "
+            "`edge-seg convert` names the likely cause",
+            file=sys.stderr,
+        )
 
 
 def with_what(drawn: bool) -> str:
