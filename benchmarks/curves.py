@@ -28,7 +28,8 @@ from timing import side_by_side
 from edge_seg import machine
 from edge_seg.backends import open_backend
 from edge_seg.bench import StageClock, percentiles
-from edge_seg.bundle import DEFAULT_BUNDLE, ModelBundle, write_whole
+from edge_seg.bundle import DEFAULT_BUNDLE, ModelBundle
+from edge_seg.files import write_whole
 from edge_seg.segmenter import EdgeSegmenter
 
 SIZES = {

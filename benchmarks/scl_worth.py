@@ -72,7 +72,7 @@ def one(args: argparse.Namespace) -> None:
     """Train and judge one run; write result.json into its folder."""
     import torch
 
-    from edge_seg.bundle import write_whole
+    from edge_seg.files import write_whole
     from edge_seg.training.augment import Renderer, mixture_of
     from edge_seg.training.collection import find, open_store
     from edge_seg.training.fit import WARM, Place, Run

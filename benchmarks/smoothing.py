@@ -43,7 +43,8 @@ from edge_seg.baselines import (
     OneEuro,
     UncertaintyBlend,
 )
-from edge_seg.bundle import ModelBundle, write_whole
+from edge_seg.bundle import ModelBundle
+from edge_seg.files import write_whole
 from edge_seg.segmenter import open_artifact
 from edge_seg.smoothing import Smoother, Steady
 from edge_seg.stability import Figures, Stability, Truth, compare

@@ -22,9 +22,10 @@ from timing import side_by_side
 
 from edge_seg import machine
 from edge_seg.backends import Backend, open_backend
-from edge_seg.bundle import ModelBundle, write_whole
+from edge_seg.bundle import ModelBundle
 from edge_seg.calibration.dataset import labelled_pairs
 from edge_seg.evaluation import evaluate
+from edge_seg.files import write_whole
 from edge_seg.metrics import Quality
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
 from edge_seg.spec import InputSpec, OutputSpec

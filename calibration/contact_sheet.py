@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.bundle import whole_file
 from edge_seg.calibration.frames import CalibrationSet
 from edge_seg.calibration.sampling import Candidate
 from edge_seg.errors import OutputError
+from edge_seg.files import whole_file
 from edge_seg.spec import InputSpec
 
 SUFFIXES = (".png", ".jpg", ".jpeg")

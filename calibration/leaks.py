@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from edge_seg.bundle import sha256_of
 from edge_seg.calibration.dataset import Pair
 from edge_seg.calibration.sampling import Candidate
 from edge_seg.calibration.sources import Frames
 from edge_seg.errors import DatasetError
+from edge_seg.files import sha256_of
 
 DO = "calibrate on other pictures, or judge on others"
 

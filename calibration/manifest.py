@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from edge_seg.bundle import sha256_of, write_whole
 from edge_seg.calibration.dataset import Pair
 from edge_seg.calibration.frames import CalibrationSet
 from edge_seg.calibration.sampling import Candidate
 from edge_seg.calibration.sources import inner_name
 from edge_seg.errors import DatasetError
+from edge_seg.files import sha256_of, write_whole
 
 FILE = "calibration.json"
 FORMAT_VERSION = 1

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_seg import comparison
-from edge_seg.bundle import Artifact, ModelBundle, save_manifest, sha256_of, staged
+from edge_seg.bundle import Artifact, ModelBundle, save_manifest, staged
 from edge_seg.calibration import manifest
 from edge_seg.calibration.frames import CalibrationSet
 from edge_seg.comparison import Comparison
@@ -23,6 +23,7 @@ from edge_seg.converters.gate import Exam
 from edge_seg.converters.judging import Row
 from edge_seg.converters.targets import OUTPUT, Attempt, Network, Workpiece
 from edge_seg.errors import ConversionError, QualityRefused
+from edge_seg.files import sha256_of
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto
 
-from edge_seg.bundle import whole_file
 from edge_seg.converters import environment, pdiparams
 from edge_seg.converters.environment import Progress
 from edge_seg.errors import ConversionError, OutputError
+from edge_seg.files import whole_file
 
 PROGRAMS = (".pdmodel", ".json")  # where both are, the first: it needs no PaddlePaddle
 PARAMS = ".pdiparams"

@@ -22,12 +22,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from edge_seg.bundle import whole_file
 from edge_seg.converters import guards
 from edge_seg.converters.environment import Progress
 from edge_seg.converters.graph import Array, Graph, attribute
 from edge_seg.converters.rewrites import first_line
 from edge_seg.errors import ConversionError
+from edge_seg.files import whole_file
 from edge_seg.spec import InputSpec
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")

@@ -7,6 +7,7 @@ patterns, never models: every one is an identity of real arithmetic, up to float
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -238,6 +239,30 @@ def is_non_negative(graph: Graph, name: str) -> bool:
     if node.op_type in ("Add", "Mul"):
         return all(is_non_negative(graph, i) for i in node.input)
     return node.op_type in NON_NEGATIVE
+
+
+def relu_for_clip(graph: Graph) -> int:
+    """Write Clip(x, 0, no upper end), which is torch's clamp(min=0), as Relu(x).
+
+    Clip with one end alone becomes Maximum, which the quantizer leaves in float.
+    """
+    found = 0
+    for node in [n for n in graph.nodes if n.op_type == "Clip"]:
+        low, high = (_end(graph, node, which) for which in (1, 2))
+        if low != 0 or high not in (None, np.inf):
+            continue
+        graph.redirect(node.output[0], graph.add("Relu", [node.input[0]], "relu"))
+        graph.remove(node)
+        found += 1
+    return found
+
+
+def _end(graph: Graph, node: NodeProto, which: int) -> float | None:
+    """Return an end of a Clip, None where it has none, NaN where it is computed."""
+    if len(node.input) <= which or not node.input[which]:
+        return None
+    value = graph.constants.get(node.input[which])
+    return math.nan if value is None else float(value.item())
 
 
 def spell_out_hard_sigmoid(graph: Graph) -> int:
@@ -504,6 +529,7 @@ def clip_behind_additions(graph: Graph) -> int:
 # In this order: what one opens, the next finds.
 REWRITES: tuple[tuple[Callable[[Graph], int], str], ...] = (
     (fold_dead_convolutions, "{n} convolution(s) with weights of ~0 replaced by their constant"),
+    (relu_for_clip, "{n} Clip from 0 on as Relu"),
     (spell_out_hard_sigmoid, "{n} HardSigmoid as ReLU6 / 6"),
     (spell_out_hard_swish, "{n} HardSwish as x * ReLU6(x + 3) / 6"),
     (divide_by_multiplying, "{n} division(s) by a constant as products"),

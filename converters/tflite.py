@@ -25,13 +25,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from edge_seg.bundle import whole_file
 from edge_seg.converters import environment, guards, moves
 from edge_seg.converters.environment import Progress
 from edge_seg.converters.graph import Graph, reduce_min
 from edge_seg.converters.rewrites import first_line
 from edge_seg.converters.scales import widen_scales
 from edge_seg.errors import ConversionError, OutputError
+from edge_seg.files import whole_file
 from edge_seg.spec import InputSpec
 
 ONNX2TF_SECONDS = 600

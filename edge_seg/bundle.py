@@ -11,7 +11,6 @@ directory, and an artifact is handed out only if its sha256 is the manifest's.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import secrets
@@ -23,11 +22,13 @@ from typing import Any
 
 from edge_seg.errors import BundleError, EdgeSegError, OutputError
 from edge_seg.exchange import exchange
+from edge_seg.files import PART, sha256_of, to_disk, write_whole
+from edge_seg.files import check_place as check_place  # where they were before edge_seg.files
+from edge_seg.files import whole_file as whole_file
 from edge_seg.spec import InputSpec, OutputSpec, take, take_choice
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-PART = ".part"  # the end of the name of what is being written
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_ARTIFACT_BYTES = 512 << 20  # the largest network a small board could hold in memory
 MAX_ARTIFACTS = 64
@@ -180,15 +181,6 @@ def _size(size: int, where: str) -> int:
             f"{where}: wanted an artifact of 1..{MAX_ARTIFACT_BYTES} bytes, found {size!r:.40}"
         )
     return size
-
-
-def sha256_of(path: Path) -> str:
-    """Return the hex sha256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for piece in iter(lambda: file.read(1 << 20), b""):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _name(name: str, where: str) -> str:
@@ -414,71 +406,6 @@ def save_manifest(bundle: ModelBundle) -> None:
     write_whole(bundle.path / MANIFEST, json.dumps(bundle.to_dict(), indent=2) + "\n")
 
 
-def check_place(path: Path) -> None:
-    """Raise OutputError where no file could be written under `path`: to be told before the work."""
-    try:
-        if not path.name or path.is_dir():
-            raise OutputError(f"{path}: wanted the name of a file, found a folder; add a name")
-        if path.exists() and not path.is_file():
-            raise OutputError(
-                f"{path}: wanted a file to write, found a device or a pipe; choose another name"
-            )
-        if not path.parent.is_dir():
-            raise OutputError(
-                f"{path}: wanted a folder to write in, found none: {path.parent}; make it, or "
-                "choose another place"
-            )
-        if not os.access(path.parent, os.W_OK | os.X_OK):
-            raise OutputError(
-                f"{path}: wanted a folder to write in, found that you may not: {path.parent}; "
-                "choose another place"
-            )
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(
-            f"{path}: wanted to write there, found: {error.strerror or error}; choose another place"
-        ) from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that `path` holds either all of it or what it held before.
-
-    Raises OutputError, with the system's reason (a full disk, a missing folder).
-    """
-    check_place(path)
-    try:
-        with whole_file(path) as beside:
-            beside.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"{path}: wanted to write {len(text)} characters, found: {error.strerror or error}; "
-            "free space or choose another place"
-        ) from error
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a name beside `path` to write to; then it takes that name, or goes where that failed.
-
-    What the system says (a full disk, no such folder) comes as OSError, to be worded by the caller.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}{PART}")
-    try:
-        yield beside
-        _to_disk(beside)
-        os.replace(beside, path)
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-
-
-def _to_disk(path: Path) -> None:
-    """Have the system write a file's content out: a rename may reach the disk before it does."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
 @contextlib.contextmanager
 def staged(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside `target`; on success it replaces `target`, else it goes.
@@ -497,7 +424,7 @@ def staged(target: Path) -> Iterator[Path]:
         folder.chmod(0o755)
         for path in folder.rglob("*"):
             if path.is_file():
-                _to_disk(path)
+                to_disk(path)
         _swap(folder, target)
     except OSError as error:
         if isinstance(error, EdgeSegError):  # some of ours are OSErrors too

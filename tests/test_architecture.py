@@ -30,7 +30,8 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "ranges": (),
     "spec": ("errors",),
     "exchange": (),
-    "bundle": ("errors", "spec", "exchange"),
+    "files": ("errors",),
+    "bundle": ("errors", "spec", "exchange", "files"),
     "yuv": ("errors",),
     "pixels": ("errors", "spec", "yuv"),
     "guide": (),
@@ -82,15 +83,17 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "cli.*": ("*",),
 }
 WORKSHOP: dict[str, tuple[str, ...]] = {
-    "calibration": ("errors", "spec", "bundle", "pixels", "pictures", "camera", "camera.disk"),
+    "calibration": (
+        *("errors", "spec", "bundle", "files", "pixels", "pictures", "camera", "camera.disk"),
+    ),
     "converters": (
-        *("_version", "errors", "spec", "bundle", "pixels", "metrics", "compositing"),
+        *("_version", "errors", "spec", "bundle", "files", "pixels", "metrics", "compositing"),
         *("evaluation", "segmenter", "backends", "backends.*", "calibration.*", "comparison"),
         "cache",
     ),
     "training": (
-        *("_version", "errors", "spec", "bundle", "pixels", "pictures", "metrics", "compositing"),
-        *("calibration.*", "machine"),
+        *("_version", "errors", "spec", "bundle", "files", "pixels", "pictures", "metrics"),
+        *("compositing", "calibration.*", "machine"),
     ),
 }
 LAW = RUNTIME | {f"{area}{tail}": row for area, row in WORKSHOP.items() for tail in ("", ".*")}

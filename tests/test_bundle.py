@@ -14,17 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_seg import bundle as bundle_module
-from edge_seg.bundle import (
-    MANIFEST,
-    ModelBundle,
-    describe,
-    sha256_of,
-    staged,
-    whole_file,
-    write_whole,
-)
+from edge_seg.bundle import MANIFEST, ModelBundle, describe, staged
 from edge_seg.errors import BundleError, EdgeSegError, OutputError
 from edge_seg.exchange import exchange
+from edge_seg.files import sha256_of, whole_file, write_whole
 from tests.conftest import make_fake_bundle
 
 OUTSIDE = "../secret.bin"

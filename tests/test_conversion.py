@@ -23,7 +23,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("ai_edge_quantizer")
 
 from edge_seg import EdgeSegmenter  # noqa: E402
-from edge_seg.bundle import ModelBundle, sha256_of  # noqa: E402
+from edge_seg.bundle import ModelBundle  # noqa: E402
 from edge_seg.calibration.frames import gather  # noqa: E402
 from edge_seg.cli import main  # noqa: E402
 from edge_seg.converters import environment, family, gate, guards, qdq  # noqa: E402
@@ -32,6 +32,7 @@ from edge_seg.converters.conversion import Job, Row  # noqa: E402
 from edge_seg.converters.conversion import convert as convert_job  # noqa: E402
 from edge_seg.converters.targets import TARGETS, Network  # noqa: E402
 from edge_seg.errors import ConversionError, QualityRefused  # noqa: E402
+from edge_seg.files import sha256_of  # noqa: E402
 from edge_seg.segmenter import open_artifact  # noqa: E402
 from edge_seg.spec import InputSpec, OutputSpec  # noqa: E402
 from tests import bright_network, toy_pictures  # noqa: E402

@@ -13,9 +13,9 @@ import pytest
 
 from edge_seg import EdgeSegmenter
 from edge_seg.board import Board, Runtime
-from edge_seg.bundle import sha256_of
 from edge_seg.counters import BOUNDS, Latency
 from edge_seg.errors import BackendUnavailable, MaskLate, OutputError
+from edge_seg.files import sha256_of
 from edge_seg.spec import InputSpec
 from edge_seg.supervision import Policy
 from tests.conftest import make_fake_bundle

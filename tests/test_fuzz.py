@@ -27,9 +27,10 @@ from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import strategies as st
 
 from edge_seg.board import Board, resolve
-from edge_seg.bundle import MANIFEST, ModelBundle, Part, save_manifest, sha256_of
+from edge_seg.bundle import MANIFEST, ModelBundle, Part, save_manifest
 from edge_seg.cli import inspect
 from edge_seg.errors import BackendFailure, BundleError, EdgeSegError
+from edge_seg.files import sha256_of
 from edge_seg.segmenter import EdgeSegmenter
 from tests.conftest import make_fake_bundle
 

@@ -11,9 +11,10 @@ import pytest
 
 pytest.importorskip("PIL", reason="labels are read by the workshop: edge-seg[convert]")
 
-from edge_seg.bundle import ModelBundle, sha256_of  # noqa: E402
+from edge_seg.bundle import ModelBundle  # noqa: E402
 from edge_seg.converters import gate  # noqa: E402
 from edge_seg.errors import DatasetError  # noqa: E402
+from edge_seg.files import sha256_of  # noqa: E402
 from edge_seg.metrics import Quality, chance_miou, collapse  # noqa: E402
 from edge_seg.segmenter import EdgeSegmenter, open_artifact  # noqa: E402
 from edge_seg.spec import InputSpec  # noqa: E402

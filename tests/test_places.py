@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_seg.bundle import ModelBundle, check_place, write_whole
+from edge_seg.bundle import ModelBundle
 from edge_seg.cli import main
 from edge_seg.errors import BundleError, OutputError
+from edge_seg.files import check_place, write_whole
 
 
 @pytest.mark.parametrize(

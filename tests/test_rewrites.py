@@ -52,6 +52,18 @@ def test_batch_norm_and_dropout_disappear() -> None:
     assert simplified(b, b.op("Relu", x)) == ["Conv", "Relu"]
 
 
+@pytest.mark.parametrize(
+    ("ends", "left"),
+    [((0.0,), "Relu"), ((0.0, np.inf), "Relu"), ((0.0, 6.0), "Clip"), ((-1.0,), "Clip")],
+)
+def test_a_clip_from_zero_on_is_a_relu(ends: tuple[float, ...], left: str) -> None:
+    b = Builder()
+    x = b.conv("picture", 3, 4, 3)
+    for node in b.nodes:
+        b.constants[node.input[1]] *= 10  # so that every end is met
+    assert simplified(b, b.op("Clip", x, *(b.constant(v) for v in ends)), 1e-4) == ["Conv", left]
+
+
 def test_sizes_computed_from_shapes_become_constants() -> None:
     b = Builder()
     x = b.conv("picture", 3, 4, 3, strides=[2, 2])

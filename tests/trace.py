@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edge_seg import machine
 from edge_seg.backends import Backend, open_backend
-from edge_seg.bundle import sha256_of
+from edge_seg.files import sha256_of
 from edge_seg.spec import TensorSpec
 
 SEEDS = (0, 1)

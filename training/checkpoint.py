@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from edge_seg.bundle import PART, whole_file
 from edge_seg.errors import DatasetError, OutputError
+from edge_seg.files import PART, whole_file
 from edge_seg.spec import MAX_SIDE
 from edge_seg.training.network import PortraitNet
 

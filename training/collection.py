@@ -24,7 +24,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.bundle import sha256_of
 from edge_seg.calibration.dataset import (
     PICTURE_SUFFIXES,
     Pair,
@@ -38,6 +37,7 @@ from edge_seg.calibration.dataset import (
     split_scenes,
 )
 from edge_seg.errors import DatasetError
+from edge_seg.files import sha256_of
 from edge_seg.pictures import read_lines
 from edge_seg.training.store import Entry, Picture, PictureStore, Planes, render_store
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from edge_seg.bundle import whole_file
 from edge_seg.errors import OutputError
+from edge_seg.files import whole_file
 
 FIGURES = ("miou", "person_iou", "boundary_f", "sc")
 Row = dict[str, float]

@@ -14,8 +14,8 @@ from pathlib import Path
 import onnx
 import torch
 
-from edge_seg.bundle import whole_file, write_whole
 from edge_seg.errors import DatasetError, OutputError
+from edge_seg.files import whole_file, write_whole
 from edge_seg.spec import InputSpec, OutputSpec
 from edge_seg.training.checkpoint import load_network
 from edge_seg.training.fit import BEST

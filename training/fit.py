@@ -28,8 +28,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
 from edge_seg import machine
-from edge_seg.bundle import write_whole
 from edge_seg.errors import DatasetError, EdgeSegError
+from edge_seg.files import write_whole
 from edge_seg.training import checkpoint, curves
 from edge_seg.training.augment import Renderer
 from edge_seg.training.growth import grown

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.bundle import whole_file, write_whole
 from edge_seg.errors import DatasetError, OutputError
+from edge_seg.files import whole_file, write_whole
 
 BLOBS = ("pictures.bin", "planes.bin")
 GROUPS = ("labelled", "unlabelled", "cutout", "room")

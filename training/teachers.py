@@ -22,9 +22,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.bundle import whole_file, write_whole
 from edge_seg.calibration.dataset import Pair, load_image, load_pair
 from edge_seg.errors import DatasetError, OutputError
+from edge_seg.files import whole_file, write_whole
 from edge_seg.metrics import Quality
 from edge_seg.spec import InputSpec, OutputSpec
 

@@ -51,8 +51,9 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, write."""
     from edge_seg.bench import measure
     from edge_seg.board import resolve
-    from edge_seg.bundle import ModelBundle, check_place, write_whole
+    from edge_seg.bundle import ModelBundle
     from edge_seg.comparison import compare
+    from edge_seg.files import check_place, write_whole
 
     if args.json:
         check_place(args.json)

@@ -279,7 +279,7 @@ def _store(files: Collection, training: Run) -> PictureStore:
 
 def _write_down(training: Run, files: Collection) -> None:
     """Settings, and which pictures were trained and judged on, as lists `convert` reads."""
-    from edge_seg.bundle import write_whole
+    from edge_seg.files import write_whole
 
     recipe = json.dumps(training.recipe.to_dict(), indent=2)
     write_whole(training.folder / "recipe.json", recipe + "\n")
