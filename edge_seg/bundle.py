@@ -337,13 +337,24 @@ def _another(format: str) -> str:
 
 
 def locate(path: str | Path | None) -> Path:
-    """Return a bundle's folder: the default network's, `path`, or that of a shipped one's name."""
+    """Return a bundle's folder: the default network's, `path`, or that of a shipped one's name.
+
+    Raises BundleError where the disk cannot say whether there is such a folder.
+    """
     if path is None:
         return DEFAULT_BUNDLE
     folder = Path(path)
-    if not folder.exists() and str(path) in shipped():
-        return SHIPPED / folder
-    return folder
+    try:
+        folder.stat()
+        return folder
+    except (FileNotFoundError, NotADirectoryError):
+        return SHIPPED / folder if str(path) in shipped() else folder
+    except (OSError, ValueError) as error:  # a folder one may not enter, a name that is none
+        found = getattr(error, "strerror", None) or error
+        raise BundleError(
+            f"{str(path)!r:.200}: wanted a bundle, found: {found}; check the path, and that this "
+            "user may read it"
+        ) from error
 
 
 def shipped() -> list[str]:

@@ -34,10 +34,19 @@ ABANDONED = 3600.0  # seconds; a file still being written is younger
 
 
 def cache_folder(named: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder that was named, else EDGE_SEG_CACHE's, else ~/.cache/edge-seg."""
+    """Return the folder that was named, else EDGE_SEG_CACHE's, else ~/.cache/edge-seg.
+
+    Raises OutputError for a name that is no path.
+    """
     chosen = named or os.environ.get(ENVIRONMENT)
     if chosen:
-        return Path(chosen)
+        try:
+            return Path(chosen)
+        except TypeError as error:
+            raise OutputError(
+                f"wanted cache= as a folder's path or None, found {chosen!r:.60}; None means "
+                f"{ENVIRONMENT}, else ~/.cache/edge-seg"
+            ) from error
     try:
         home = Path.home()
     except RuntimeError:  # a container's user without a name or a home

@@ -545,8 +545,9 @@ def _supervised(
 ) -> Supervisor[Engine]:
     """Open the first of a board's runtimes that works. Raises BackendUnavailable: every refusal."""
     runtimes = [runtime.with_threads(threads) for runtime in board.runtimes]
+    folder = cache_folder(cache)
     try:
-        return Supervisor([_choice(bundle, runtime, cache) for runtime in runtimes], policy)
+        return Supervisor([_choice(bundle, runtime, folder) for runtime in runtimes], policy)
     except BackendUnavailable as refusals:
         raise BackendUnavailable(
             f"wanted a runtime of board {board.name!r} for bundle {bundle.name!r}, "
@@ -555,7 +556,7 @@ def _supervised(
         ) from refusals
 
 
-def _choice(bundle: ModelBundle, runtime: Runtime, cache: str | Path | None) -> Choice[Engine]:
+def _choice(bundle: ModelBundle, runtime: Runtime, cache: Path) -> Choice[Engine]:
     def open() -> Engine:
         backend, artifact = open_runtime(bundle, runtime, cache=cache)
         return Engine(

@@ -24,6 +24,7 @@ from edge_seg.errors import (
     BackendUnavailable,
     BundleError,
     FrameError,
+    OutputError,
     UnknownBoard,
 )
 from edge_seg.pixels import Picture
@@ -201,6 +202,17 @@ def test_a_bundle_or_board_that_is_none_is_refused(fake_bundle: Path, fake_board
         with pytest.raises(UnknownBoard, match=f"found {wrong}"):
             EdgeSegmenter.open(fake_bundle, board=wrong)  # type: ignore[arg-type]
     assert EdgeSegmenter.open(fake_bundle, board=fake_board).board is not None
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300])
+def test_a_bundle_s_name_that_the_disk_refuses_is_one_sentence(name: str) -> None:
+    with pytest.raises(BundleError, match="wanted a bundle, found: .*; check the path"):
+        EdgeSegmenter.open(name)
+
+
+def test_a_cache_that_is_no_path_is_no_refusal_of_every_runtime(fake_bundle: Path) -> None:
+    with pytest.raises(OutputError, match="^wanted cache= as a folder's path or None, found 3"):
+        EdgeSegmenter.open(fake_bundle, cache=3)  # type: ignore[arg-type]
 
 
 def test_a_smoother_that_is_none_is_refused_where_it_is_set(segmenter: EdgeSegmenter) -> None:

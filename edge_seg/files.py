@@ -1,0 +1,96 @@
+"""Files that appear under their name whole or not at all, and what a file's content is.
+
+    check_place   could a file be written there? asked before the work, not after
+    whole_file    a name beside the file's own, to write to; then it takes the file's name
+    write_whole   the same for a text
+    sha256_of     the digest that manifests hold
+
+`check_place` and `write_whole` raise OutputError with the system's reason; `whole_file` leaves the
+system's OSError to its caller, who knows what was being written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge_seg.errors import OutputError
+
+PART = ".part"  # the end of the name of what is being written
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex sha256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def check_place(path: Path) -> None:
+    """Raise OutputError where no file could be written under `path`: to be told before the work."""
+    try:
+        if not path.name or path.is_dir():
+            raise OutputError(f"{path}: wanted the name of a file, found a folder; add a name")
+        if path.exists() and not path.is_file():
+            raise OutputError(
+                f"{path}: wanted a file to write, found a device or a pipe; choose another name"
+            )
+        if not path.parent.is_dir():
+            raise OutputError(
+                f"{path}: wanted a folder to write in, found none: {path.parent}; make it, or "
+                "choose another place"
+            )
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise OutputError(
+                f"{path}: wanted a folder to write in, found that you may not: {path.parent}; "
+                "choose another place"
+            )
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            f"{path}: wanted to write there, found: {error.strerror or error}; choose another place"
+        ) from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that `path` holds either all of it or what it held before.
+
+    Raises OutputError, with the system's reason (a full disk, a missing folder).
+    """
+    check_place(path)
+    try:
+        with whole_file(path) as beside:
+            beside.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"{path}: wanted to write {len(text)} characters, found: {error.strerror or error}; "
+            "free space or choose another place"
+        ) from error
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a name beside `path` to write to; then it takes that name, or goes where that failed.
+
+    What the system says (a full disk, no such folder) comes as OSError, to be worded by the caller.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    try:
+        yield beside
+        to_disk(beside)
+        os.replace(beside, path)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+
+
+def to_disk(path: Path) -> None:
+    """Have the system write a file's content out: a rename may reach the disk before it does."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
