@@ -106,12 +106,11 @@ def cold_start(pythons: dict[str, Path]) -> dict[str, tuple[float, float]]:
         for side in seen:
             command = [str(pythons[side]), str(SIDE), side, "cold"]
             start = time.perf_counter()
-            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-            _, status, used = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode:
-                raise SystemExit(f"{side} failed: {' '.join(command)}")
-            seen[side].append((time.perf_counter() - start, used.ru_maxrss * 1024 / 1e6))
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            seconds = time.perf_counter() - start
+            if done.returncode:
+                raise SystemExit(f"{side} failed: {' '.join(map(str, command))}")
+            seen[side].append((seconds, int(done.stdout.split()[-1]) / 1e6))
     medians = {side: np.median(np.array(rows[1:]), axis=0) for side, rows in seen.items()}
     return {side: (float(m[0]), float(m[1])) for side, m in medians.items()}
 

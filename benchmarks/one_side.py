@@ -1,7 +1,7 @@
 """One side of benchmarks/mediapipe_api.py, in a process and an environment of its own.
 
     python one_side.py SIDE calls       times on request: "20" in, 20 milliseconds out
-    python one_side.py SIDE cold        import, open, one mask, and out
+    python one_side.py SIDE cold        import, open, one mask, and out: the most bytes it held
 
 SIDE: edge-seg, edge-seg-contours (with the mask brought to the contours, its default), the same of
 portrait-lite (edge-seg-lite, edge-seg-lite-contours), mediapipe.
@@ -39,6 +39,12 @@ def mediapipe():  # noqa: ANN201 - a closure
     return segment
 
 
+def most_memory() -> int:
+    """Bytes of this program at most. What wait4 and getrusage tell includes who started it."""
+    with open("/proc/self/status", encoding="ascii") as status:
+        return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+
+
 def main() -> None:
     """Serve."""
     side, what = sys.argv[1:]
@@ -57,6 +63,7 @@ def main() -> None:
     mask = segment(frames[0])
     assert mask.shape == (HEIGHT, WIDTH) and mask.dtype == np.float32, (mask.shape, mask.dtype)
     if what == "cold":
+        print(most_memory())
         return
     import cv2
 
