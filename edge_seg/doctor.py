@@ -16,7 +16,7 @@ from edge_seg.bundle import ModelBundle
 from edge_seg.conditions import MISSING, Condition, conditions, name_of
 from edge_seg.errors import EdgeSegError
 from edge_seg.installation import Installation
-from edge_seg.segmenter import open_runtime
+from edge_seg.opening import open_runtime
 
 HERE = Path("/")
 

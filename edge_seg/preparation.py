@@ -8,17 +8,15 @@ a network connection.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_seg.backends import Progress
 from edge_seg.board import Board, Runtime
 from edge_seg.bundle import ModelBundle
 from edge_seg.cache import cache_folder
 from edge_seg.errors import EdgeSegError
-from edge_seg.segmenter import open_runtime
-
-Progress = Callable[[str, int, int], None]
+from edge_seg.opening import open_runtime
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@
     prepare -> (carry) -------------------> (edges) -> restore     a frame left out (cadence)
 
 `open` walks the board's runtimes in order, turns every refusal into a sentence, says aloud when
-it did not get its first choice, and raises one error with all of them when nothing works. A runtime
-that fails later gives way to the next in the same manner (edge_seg/supervision.py).
+it did not get its first choice, and raises one error with all of them when nothing works
+(edge_seg/opening.py). A runtime that fails later gives way to the next in the same manner
+(edge_seg/supervision.py).
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,27 +24,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_seg import contours, pixels
-from edge_seg.backends import (
-    MAX_THREADS,
-    Backend,
-    Progress,
-    entry,
-    find_library,
-    open_backend,
-    readers,
-)
+from edge_seg.backends import MAX_THREADS, Backend
 from edge_seg.board import Board, Runtime
 from edge_seg.board import resolve as resolve_board
-from edge_seg.bundle import Artifact, ModelBundle, locate
-from edge_seg.cache import cache_folder
+from edge_seg.bundle import Artifact, ModelBundle
 from edge_seg.counters import Counters, Latency
 from edge_seg.engine import Engine
-from edge_seg.errors import (
-    BackendUnavailable,
-    BundleError,
-    FrameError,
-    MaskLate,
-)
+from edge_seg.errors import FrameError, MaskLate
+from edge_seg.opening import load_bundle, open_engine, supervised
+from edge_seg.opening import open_runtime as open_runtime  # where it was before edge_seg.opening
 from edge_seg.pixels import Mask, Picture
 from edge_seg.ranges import within
 from edge_seg.smoothing import DEFAULT, Smoother, checked_time, resolve
@@ -132,9 +120,9 @@ class EdgeSegmenter:
         smoother = resolve(smoother)  # refused before a device is taken
         edges, threads = _checked_edges(edges), _checked_threads(threads)
         _check_policy(policy)
-        loaded = bundle if isinstance(bundle, ModelBundle) else _load(bundle)
+        loaded = bundle if isinstance(bundle, ModelBundle) else load_bundle(bundle)
         chosen = resolve_board(board)
-        engines = _supervised(loaded, chosen, threads=threads, policy=policy, cache=cache)
+        engines = supervised(loaded, chosen, threads=threads, policy=policy, cache=cache)
         segmenter = cls(
             engines, format=format, smoother=smoother, edges=edges, board=chosen, bundle=loaded
         )
@@ -149,7 +137,8 @@ class EdgeSegmenter:
     ) -> EdgeSegmenter:
         """Return a segmenter on one open engine, which it owns; nothing else takes its place.
 
-        smoother: as in `open`, but off unless one is given.
+        smoother: as in `open`, but off unless one is given. `edges` is off too; set it to True for
+        masks as `open` makes them.
 
         Raises BackendUnavailable where the engine fails its first call.
         """
@@ -447,65 +436,18 @@ class EdgeSegmenter:
         self.close()
 
 
-def open_runtime(
-    bundle: ModelBundle,
-    runtime: Runtime,
-    *,
-    cache: str | Path | None = None,
-    progress: Progress | None = None,
-) -> tuple[Backend, Artifact]:
-    """Open the artifact a runtime asks for. Raises BundleError, BackendUnavailable.
-
-    cache: the folder of what is built for this machine (default: EDGE_SEG_CACHE, else
-    ~/.cache/edge-seg). progress(message, done, total): told of the building.
-    """
-    artifact = bundle.find(entry(runtime.backend).format, runtime.precision)
-    path, folder = bundle.file(artifact), cache_folder(cache)
-    backend = open_backend(runtime.backend, path, runtime.options, cache=folder, progress=progress)
-    return backend, artifact
-
-
 def open_artifact(
     bundle: ModelBundle, artifact: Artifact, *, threads: int = 1, format: str = "bgr"
 ) -> EdgeSegmenter:
     """Open one artifact of a bundle, whatever the board, with the first installed library for it.
 
-    This is how an artifact is judged; nothing is kept of it.
+    This is how an artifact is judged: the network alone, `smoother` and `edges` off. What its
+    library builds is not kept.
     Raises BundleError, BackendUnavailable.
     """
     pixels.check_format(format)
-    reader = _reader(artifact)
-    backend = open_backend(reader, bundle.file(artifact), {"threads": threads})
-    engine = Engine(bundle.input, bundle.output, backend=backend, artifact=artifact)
+    engine = open_engine(bundle, artifact, threads=threads)
     return EdgeSegmenter.on(engine, format=format)
-
-
-def _reader(artifact: Artifact) -> str:
-    """Return the first backend for an artifact's format whose library is installed here."""
-    refusals = []
-    for name in readers(artifact.format):
-        try:
-            find_library(name)
-        except BackendUnavailable as refusal:
-            refusals.append(str(refusal))
-        else:
-            return name
-    found = "; ".join(refusals) or "none in this version; upgrade edge-seg"
-    raise BackendUnavailable(
-        f"{artifact.name}: wanted a backend for {artifact.format}, found {found}"
-    )
-
-
-def _load(bundle: str | Path | None) -> ModelBundle:
-    """Load a bundle by the folder a link leads to now: the link may be turned to another while
-    this one is in use, and what is opened later has to be of the same bundle.
-    """
-    if bundle is not None and not isinstance(bundle, (str, os.PathLike)):
-        raise BundleError(
-            f"wanted a bundle's folder or name, or a ModelBundle, found {bundle!r:.60}; None is "
-            "the network that ships"
-        )
-    return ModelBundle.load(None if bundle is None else locate(bundle).resolve())
 
 
 def _checked_edges(edges: object) -> bool:
@@ -533,37 +475,6 @@ def _check_policy(policy: object) -> None:
             f"wanted policy= as a Policy or None, found {policy!r:.60}; "
             "edge_seg.supervision.Policy(deadline=0.2) gives a call up after 0.2 s"
         )
-
-
-def _supervised(
-    bundle: ModelBundle,
-    board: Board,
-    *,
-    threads: int | None,
-    policy: Policy | None,
-    cache: str | Path | None,
-) -> Supervisor[Engine]:
-    """Open the first of a board's runtimes that works. Raises BackendUnavailable: every refusal."""
-    runtimes = [runtime.with_threads(threads) for runtime in board.runtimes]
-    folder = cache_folder(cache)
-    try:
-        return Supervisor([_choice(bundle, runtime, folder) for runtime in runtimes], policy)
-    except BackendUnavailable as refusals:
-        raise BackendUnavailable(
-            f"wanted a runtime of board {board.name!r} for bundle {bundle.name!r}, "
-            f"found none that works here:\n{refusals}\n"
-            f"see `edge-seg doctor --board {board.name}`"
-        ) from refusals
-
-
-def _choice(bundle: ModelBundle, runtime: Runtime, cache: Path) -> Choice[Engine]:
-    def open() -> Engine:
-        backend, artifact = open_runtime(bundle, runtime, cache=cache)
-        return Engine(
-            bundle.input, bundle.output, backend=backend, runtime=runtime, artifact=artifact
-        )
-
-    return Choice(str(runtime), open)
 
 
 def _checked_soft(found: Soft, given: Soft) -> Soft:
