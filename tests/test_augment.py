@@ -39,9 +39,11 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(augment, "degrade", lambda rng, picture: picture)
 
 
-@pytest.mark.parametrize("kind", ["photographs", "composites"])
-def test_picture_and_label_move_together(tmp_path: Path, plain: None, kind: str) -> None:
-    mixture = Mixture(0.0, 1.0 if kind == "composites" else 0.0, 0.0)
+@pytest.mark.parametrize(("composites", "small"), [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)])
+def test_picture_and_label_move_together(
+    tmp_path: Path, plain: None, composites: float, small: float
+) -> None:
+    mixture = Mixture(0.0, composites, 0.0, small=small)
     samples = renderer(tmp_path, ["labelled", "cutout", "room"], mixture)
     seen = 0
     for number in range(60):
@@ -202,6 +204,20 @@ def test_a_card_shows_nobody_and_all_of_it_counts(tmp_path: Path, plain: None) -
     assert sum(p.mean() < 16 for p in pictures) >= 10, "black"
     lively = [p for p in pictures if np.abs(np.diff(p, axis=0)).mean() > 20]
     assert len(lively) >= 10, "bars, checks, snow"
+
+
+def test_small_people_are_small_and_anywhere_in_the_frame(tmp_path: Path, plain: None) -> None:
+    """The person here is a disc of half of its picture's height, not touching its lower edge."""
+    heights, middles = [], []
+    samples = renderer(tmp_path, ["labelled", "cutout", "room"], Mixture(0.0, 1.0, 0.0, small=1.0))
+    for number in range(300):
+        _, target, _ = samples.sample(number, 128)
+        _, _, stats, middle = cv2.connectedComponentsWithStats((target > 127).astype(np.uint8))
+        if len(stats) == 2:
+            heights.append(int(stats[1, cv2.CC_STAT_HEIGHT]))
+            middles.append(float(middle[1, 1]) / 128)
+    assert len(heights) > 100 and np.quantile(heights, 0.9) <= 0.6 / 2 * 128 + 3
+    assert min(middles) < 0.2 and max(middles) > 0.8 and 0.3 < float(np.median(middles)) < 0.6
 
 
 def test_cards_come_as_often_as_asked_and_some_people_stand_before_one(

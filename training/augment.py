@@ -27,6 +27,9 @@ Rng = np.random.Generator
 LANDSCAPE = 16 / 9
 # Of the composites: a plain ground (a studio wall, a green screen) alone does not say "nobody".
 ON_CARD = 0.06
+# Heights of people, in frames: close ones, close ones alone, and small ones.
+NEAR, NEAR_ALONE, SMALL = (0.4, 1.15), (0.55, 1.15), (0.2, 0.6)
+LEANS = 20.0  # degrees, the spread of small people's turns: who jumps, climbs or lies
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,12 @@ class Mixture:
     composites: float
     rooms: float
     cards: float = 0.0
+    small: float = 0.0  # share of the composites
 
 
 def mixture_of(recipe: Recipe) -> Mixture:
     """The mixture a recipe asks for."""
-    return Mixture(recipe.unlabelled, recipe.composites, recipe.rooms, recipe.cards)
+    return Mixture(recipe.unlabelled, recipe.composites, recipe.rooms, recipe.cards, recipe.small)
 
 
 def _chance(rng: Rng, probability: float) -> bool:
@@ -213,13 +217,17 @@ class Renderer:
         scene, _ = _warp(picture, planes, matrix, size)
         canvas, mask = scene.astype(np.float32), np.zeros((size, size), np.float32)
         persons = int(rng.choice([1, 2, 3, 4], p=[0.4, 0.3, 0.2, 0.1]))
-        tallness = np.sort(rng.uniform(0.4 if persons > 1 else 0.55, 1.15, persons))
+        small = self._mixture.small > 0 and _chance(rng, self._mixture.small)
+        heights = SMALL if small else NEAR if persons > 1 else NEAR_ALONE
+        tallness = np.sort(rng.uniform(*heights, persons))
         places: list[float | None] = [None] * persons
         if persons > 1 and _chance(rng, 0.5):
             places = [float(place) for place in rng.permutation(persons) + 0.5]
         for tall, place in zip(tallness, places, strict=True):
             at = None if place is None else place / persons - 0.5
-            person, alpha = self._person(rng, size, tall=float(tall), aspect=aspect, at=at)
+            person, alpha = self._person(
+                rng, size, tall=float(tall), aspect=aspect, at=at, small=small
+            )
             cover = alpha[:, :, None]
             canvas += cover * (person - canvas)
             mask = np.maximum(mask, alpha)
@@ -228,11 +236,12 @@ class Renderer:
         return np.rint(canvas).astype(np.uint8), out
 
     def _person(
-        self, rng: Rng, size: int, *, tall: float, aspect: float, at: float | None
+        self, rng: Rng, size: int, *, tall: float, aspect: float, at: float | None, small: bool
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """A person `tall` frame heights high, and its alpha 0..1, on an S x S square.
 
-        at: frame widths to the right of the middle; None: anywhere.
+        at: frame widths to the right of the middle; None: anywhere. small: a whole body may be at
+        any height in the frame, and lean.
         """
         cutouts = self._groups["cutout"]
         whole = len(cutouts) > 0 and (not len(self._groups["labelled"]) or _chance(rng, 0.4))
@@ -248,13 +257,27 @@ class Renderer:
             centre_x = width / 2 - (at + rng.normal(0.0, 0.03)) * box_w
         # Photographs end at the lower edge, where the body was cut; cutouts may stand anywhere.
         drop = rng.uniform(-0.15, 0.15) * box_h if whole else -rng.uniform(0.0, 0.15) * height
-        box = (centre_x, height - box_h / 2 + drop, box_w, box_h)
         turn = math.radians(rng.normal(0.0, 4.0))
+        centre_y = height - box_h / 2 + drop
+        if small and (whole or not planes[-1, :, 0].any()):
+            centre_y = height - box_h / 2 + (1 - rng.uniform(0.9 * tall, 1.1)) * box_h
+            turn = math.radians(rng.normal(0.0, LEANS))
+            centre_x, centre_y = _about((centre_x, centre_y), (width / 2, height / 2), turn)
+        box = (centre_x, centre_y, box_w, box_h)
         matrix = _matrix(box, size, turn=turn, flip=_chance(rng, 0.5))
         person, warped = _warp(picture, planes, matrix, size)
         alpha = cv2.GaussianBlur(warped[:, :, 0], (3, 3), 0).astype(np.float32) / 255
         gain = np.float32(math.exp(rng.normal(0.0, 0.15)))
         return np.clip(person.astype(np.float32) * gain, 0, 255), alpha
+
+
+def _about(
+    point: tuple[float, float], centre: tuple[float, float], turn: float
+) -> tuple[float, float]:
+    """Turn a point about another, so that a box turned about itself keeps what was at `centre`."""
+    x, y = point[0] - centre[0], point[1] - centre[1]
+    cosine, sine = math.cos(turn), math.sin(turn)
+    return centre[0] + cosine * x - sine * y, centre[1] + sine * x + cosine * y
 
 
 def front_shape(rng: Rng, size: int) -> Plane:

@@ -27,6 +27,7 @@ LIMITS = {
     "scl": (0.0, math.inf),
     "lovasz": (0.0, math.inf),
     "keep": (0.0, 1.0),
+    "small": (0.0, 1.0 + 1e-9),
 }
 
 
@@ -51,6 +52,8 @@ class Recipe:
         Elsewhere it would take nine times as long, and float32 is used.
     unlabelled, composites, rooms, cards: shares of the samples; the rest are labelled photographs.
         A card is what a camera shows when it shows nothing (edge_seg.training.cards).
+    small: share of the composites whose people are small, 0.2 to 0.6 of the frame's height, at any
+        height in it, and lean.
     overlap, edge, scl, lovasz: weights of the soft-IoU term, of pixels on contours, of SCL, and of
         the Lovasz hinge.
     """
@@ -73,6 +76,7 @@ class Recipe:
     composites: float = 0.22
     rooms: float = 0.05
     cards: float = 0.0
+    small: float = 0.0
     bf16: bool = True
     seed: int = 0
     save_every: int = 250
