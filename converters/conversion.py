@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from edge_seg import comparison
+from edge_seg.backends import Progress
 from edge_seg.bundle import Artifact, ModelBundle, save_manifest, staged
 from edge_seg.calibration import manifest
 from edge_seg.calibration.frames import CalibrationSet
 from edge_seg.comparison import Comparison
 from edge_seg.converters import judging, targets
-from edge_seg.converters.environment import Progress
 from edge_seg.converters.gate import Exam
 from edge_seg.converters.judging import Row
 from edge_seg.converters.targets import OUTPUT, Attempt, Network, Workpiece

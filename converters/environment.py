@@ -17,14 +17,13 @@ import subprocess
 import sys
 import time
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_seg.backends import Progress
 from edge_seg.cache import cache_folder
 from edge_seg.errors import ConversionError
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

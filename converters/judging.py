@@ -11,10 +11,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edge_seg.backends import Progress
 from edge_seg.bundle import Artifact, ModelBundle
 from edge_seg.converters import causes, gate
 from edge_seg.converters.causes import Suspect
-from edge_seg.converters.environment import Progress
 from edge_seg.converters.gate import Exam
 from edge_seg.errors import BackendFailure, BackendUnavailable, EdgeSegError
 from edge_seg.metrics import collapse

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from edge_seg.backends import Progress
 from edge_seg.backends.openvino import ov  # imported there so that it calls nobody
 from edge_seg.converters import guards
-from edge_seg.converters.environment import Progress
 from edge_seg.converters.rewrites import first_line
 from edge_seg.errors import ConversionError, OutputError
 from edge_seg.spec import InputSpec
@@ -55,7 +55,7 @@ def to_int8(
 
     tensors: float32 (1, 3, H, W), as the runtime's own codec makes them; ranges come from them.
     input: the spec they were made with; the input's range is then the whole range of a pixel.
-    Returns what had to be mended, in words.
+    Returns [], as nothing has to be mended here (`tflite.to_int8` says what it mended).
     Raises ConversionError: nothing to calibrate with, or NNCF's refusal, in words.
     """
     network = _read(model)
@@ -68,10 +68,10 @@ def to_int8(
             f"wanted NNCF to quantize the network, found: {first_line(error)}; "
             "some operator has no integer form, export the model without it"
         ) from error
-    mended = _mend_input(quantized, input)
+    _widen_input(quantized, input)
     _check_ranges(quantized)
     _save(quantized, out, compress=False)
-    return mended
+    return []
 
 
 def float_operators(path: Path) -> list[str]:
@@ -143,20 +143,16 @@ def _quantized(network: Any, samples: list[NDArray[Any]], progress: Progress) ->
         )
 
 
-def _mend_input(network: Any, input: InputSpec | None) -> list[str]:
+def _widen_input(network: Any, input: InputSpec | None) -> None:
     """Give the input's quantisation the whole range of a pixel, whatever the pictures held."""
     quantize = _input_quantize(network)
     if input is None or quantize is None:
-        return []
-    ends = [
-        [(level - m) / s for m, s in zip(input.mean, input.std, strict=True)] for level in (0, 1)
-    ]
-    low, high = min(ends[0]), max(ends[1])
+        return
+    low, high = min(input.real(0)), max(input.real(1))
     shape = list(quantize.input(1).get_shape())
     for index, value in ((1, low), (2, high), (3, low), (4, high)):
         constant = ov.opset13.constant(np.full(shape, value, np.float32))
         quantize.input(index).replace_source_output(constant.output(0))
-    return []
 
 
 def _input_quantize(network: Any) -> Any:

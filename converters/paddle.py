@@ -25,8 +25,8 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto
 
+from edge_seg.backends import Progress
 from edge_seg.converters import environment, pdiparams
-from edge_seg.converters.environment import Progress
 from edge_seg.errors import ConversionError, OutputError
 from edge_seg.files import whole_file
 

@@ -22,8 +22,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
+from edge_seg.backends import Progress
 from edge_seg.converters import guards
-from edge_seg.converters.environment import Progress
 from edge_seg.converters.graph import Array, Graph, attribute
 from edge_seg.converters.rewrites import first_line
 from edge_seg.errors import ConversionError
@@ -52,7 +52,7 @@ def to_int8(
 
     tensors: float32 (1, 3, H, W), as the runtime's own codec makes them; ranges come from them.
     input: the spec they were made with; the input's range is then the whole range of a pixel.
-    Returns what had to be mended, in words.
+    Returns [], as nothing has to be mended here (`tflite.to_int8` says what it mended).
     Raises ConversionError: nothing to calibrate with, nothing to quantize, or a result that is
     not of the form (check_form).
     """
@@ -187,8 +187,7 @@ def channel_axis(node: NodeProto, rank: int) -> int:
 
 def pixel_ends(input: InputSpec) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return what the lowest and the highest pixel value are as real numbers, per channel."""
-    mean, std = np.array(input.mean), np.array(input.std)
-    return (0 - mean) / std, (1 - mean) / std
+    return np.array(input.real(0)), np.array(input.real(1))
 
 
 # --- ranges ---------------------------------------------------------------------------------------

@@ -22,12 +22,11 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edge_seg._version import __version__
-from edge_seg.backends import open_backend
+from edge_seg.backends import Progress, open_backend
 from edge_seg.bundle import Artifact, describe
 from edge_seg.calibration import manifest
 from edge_seg.calibration.frames import CalibrationSet
 from edge_seg.converters import environment, guards, head, onnx, rewrites
-from edge_seg.converters.environment import Progress
 from edge_seg.converters.reference import Reference, largest_difference
 from edge_seg.errors import BackendUnavailable, ConversionError, EdgeSegError
 from edge_seg.pixels import Codec

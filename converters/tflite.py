@@ -25,8 +25,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
+from edge_seg.backends import Progress
 from edge_seg.converters import environment, guards, moves
-from edge_seg.converters.environment import Progress
 from edge_seg.converters.graph import Graph, reduce_min
 from edge_seg.converters.rewrites import first_line
 from edge_seg.converters.scales import widen_scales
@@ -231,7 +231,7 @@ def pixel_range(input: InputSpec) -> tuple[float, float]:
     mean = std = 0.5 every level lies halfway between two codes, which the runtime rounds up
     (pixels.input_table); the range is shifted so that up ends at 127: scale 1/127.5, zero -1.
     """
-    ends = [(level - m) / s for m, s in zip(input.mean, input.std, strict=True) for level in (0, 1)]
+    ends = [*input.real(0), *input.real(1)]
     scale = (max(ends) - min(ends)) / 255
     # Whole-number arithmetic on a value that may be a tie: a hair of tolerance, as the runtime's.
     zero_point = float(np.ceil(-128.5 - min(ends) / scale - 1e-4))

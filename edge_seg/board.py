@@ -15,10 +15,13 @@ from typing import Any
 
 from edge_seg.bundle import PRECISIONS
 from edge_seg.errors import BundleError, UnknownBoard
-from edge_seg.spec import read_toml, take, take_choice
+from edge_seg.machine import read_text
+from edge_seg.spec import read_toml, refuse_unknown, take, take_choice
 
 GENERIC = "generic"
 MAX_BOARD_BYTES = 64 * 1024
+ENTRIES = ("title", "aliases", "match", "runtime")
+RUNTIME_ENTRIES = ("backend", "precision", "options")
 _INSTALLED = Path(__file__).parent / "boards"
 # In a source tree (editable install) the folder is still where it was written.
 FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "boards"
@@ -56,17 +59,13 @@ class Board:
     def is_here(self, root: Path) -> bool:
         """True where one of the board's marks is found under `root`."""
         return any(
-            text in _read_text(root / file) for file, texts in self.match.items() for text in texts
+            text in _words(root / file) for file, texts in self.match.items() for text in texts
         )
 
 
-def _read_text(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            # The device tree ends its strings with NUL and separates "compatible" entries so.
-            return file.read(1 << 16).decode("utf-8", "replace").replace("\0", "\n")
-    except OSError:
-        return ""
+def _words(path: Path) -> str:
+    # The device tree ends its strings with NUL and separates "compatible" entries so.
+    return read_text(path).replace("\0", "\n")
 
 
 def load(name: str) -> Board:
@@ -116,6 +115,7 @@ def detect(root: Path = Path("/")) -> Board:
 def _parse(path: Path) -> Board:
     where = str(path)
     data = read_toml(path, what="a board file", length="a page", most=MAX_BOARD_BYTES)
+    refuse_unknown(data, ENTRIES, where)
     runtimes = [_runtime(r, where) for r in take(data, "runtime", list, where)]
     if not runtimes:
         raise BundleError(f"{where}: wanted at least one [[runtime]], found none")
@@ -132,6 +132,7 @@ def _parse(path: Path) -> Board:
 def _runtime(data: Any, where: str) -> Runtime:
     if not isinstance(data, dict):
         raise BundleError(f"{where}: wanted [[runtime]] tables, found {data!r:.60}")
+    refuse_unknown(data, RUNTIME_ENTRIES, f"{where} [[runtime]]")
     return Runtime(
         backend=take(data, "backend", str, where),
         precision=take_choice(data, "precision", PRECISIONS, where),

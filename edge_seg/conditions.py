@@ -231,7 +231,7 @@ def _right(
 def _has_npu(root: Path) -> bool:
     """Class 0x1200 is "processing accelerators"; 0x8086 is Intel (PCI code and ID assignment)."""
     for folder in (root / "sys/bus/pci/devices").glob("*"):
-        kind, vendor = _text(folder / "class"), _text(folder / "vendor")
+        kind, vendor = (machine.read_text(folder / name).strip() for name in ("class", "vendor"))
         if kind.startswith("0x1200") and vendor == "0x8086":
             return True
     return False
@@ -393,14 +393,6 @@ def _heat(root: Path) -> Iterator[Condition]:
         yield Condition("heat", WARNING, f"{hot:.0f} degrees Celsius", "a heat sink, a fan")
     elif hot is not None:
         yield Condition("heat", OK, f"{hot:.0f} degrees Celsius")
-
-
-def _text(path: Path) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(256).strip()
-    except OSError:
-        return ""
 
 
 _LOOK = {

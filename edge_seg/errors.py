@@ -2,8 +2,8 @@
 
     EdgeSegError
     ├── BundleError(ValueError)            a bundle or a spec that cannot be trusted or read
-    ├── FrameError(ValueError)             a frame, mask or timestamp of the wrong form
-    ├── DatasetError(ValueError)           a list, picture or label on disk that cannot be used
+    ├── FrameError(ValueError)             a frame, mask, time or setting of the wrong form
+    ├── DatasetError(ValueError)           pictures, labels or a training's settings that are no use
     ├── UnknownBoard(LookupError)          a board name nobody knows
     ├── BackendUnavailable(RuntimeError)   a backend that cannot run here, with the reason
     ├── BackendFailure(RuntimeError)       a backend that ran and failed
@@ -29,11 +29,15 @@ class BundleError(EdgeSegError, ValueError):
 
 
 class FrameError(EdgeSegError, ValueError):
-    """A frame (or mask, or timestamp) whose shape, dtype or size is not what was promised."""
+    """An argument that is not what was promised: a frame, mask or timestamp by its shape, dtype or
+    size, a setting (threads, a policy, a budget) by its value.
+    """
 
 
 class DatasetError(EdgeSegError, ValueError):
-    """A list file, picture or label that cannot be used; names the file and the line."""
+    """A list file, picture, label, recipe or run that cannot be used; names the file, and in a list
+    the line.
+    """
 
 
 class UnknownBoard(EdgeSegError, LookupError):

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-MAX_CHARACTERS = 1 << 20  # of a file: a group file of a large site has less
+from edge_seg.machine import read_text
+
 TRIPLETS = {  # Debian's folder of libraries -> the wheels' name of the machine
     "aarch64-linux-gnu": "aarch64",
     "arm-linux-gnueabihf": "armv7l",
@@ -111,7 +112,7 @@ class Installation:
 
 def _settings(config: Path) -> dict[str, str]:
     """Read a pyvenv.cfg: lines of `key = value`."""
-    pairs = (line.partition("=") for line in _lines(config))
+    pairs = (line.partition("=") for line in read_text(config).splitlines())
     return {key.strip().lower(): value.strip() for key, _, value in pairs}
 
 
@@ -165,13 +166,5 @@ def _groups() -> frozenset[str]:
 
 
 def _groups_of(user: str, root: Path) -> set[str]:
-    rows = (line.split(":") for line in _lines(root / "etc/group"))
+    rows = (line.split(":") for line in read_text(root / "etc/group").splitlines())
     return {row[0] for row in rows if len(row) == 4 and user in row[3].split(",")}
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(MAX_CHARACTERS).splitlines()
-    except OSError:
-        return []

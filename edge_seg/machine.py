@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-MAX_CHARACTERS = 1 << 20  # of a file: those read here have a page at most
+MAX_CHARACTERS = 1 << 20  # of a file: those read here have a page, a large site's group file less
 # Bits of `vcgencmd get_throttled` (Raspberry Pi documentation, "vcgencmd").
 THROTTLE_BITS = {
     0: "under-voltage now",
@@ -38,10 +38,10 @@ def measured_on(library: str = "", *, root: Path = Path("/")) -> str:
 
 def model(root: Path = Path("/")) -> str:
     """Return the board's model where a device tree names it, else the processor's."""
-    board = _read(root / "proc/device-tree/model").strip("\0\n ")
+    board = read_text(root / "proc/device-tree/model").strip("\0\n ")
     if board:
         return board
-    found = re.search(r"^model name\s*:\s*(.+)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
+    found = re.search(r"^model name\s*:\s*(.+)$", read_text(root / "proc/cpuinfo"), re.MULTILINE)
     return found.group(1).strip() if found else platform.processor() or platform.machine()
 
 
@@ -50,7 +50,9 @@ def computes_bfloat16(root: Path = Path("/")) -> bool:
 
     The kernel's names: avx512_bf16 and amx_bf16 (x86), bf16 (ARM).
     """
-    lines = re.findall(r"^(?:flags|Features)\s*:(.*)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
+    lines = re.findall(
+        r"^(?:flags|Features)\s*:(.*)$", read_text(root / "proc/cpuinfo"), re.MULTILINE
+    )
     return any({"avx512_bf16", "amx_bf16", "bf16"} & set(line.split()) for line in lines)
 
 
@@ -61,7 +63,7 @@ def system(root: Path = Path("/")) -> str:
 
 def distribution(root: Path = Path("/")) -> str:
     """Return the operating system's name."""
-    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', _read(root / "etc/os-release"), re.MULTILINE)
+    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', read_text(root / "etc/os-release"), re.MULTILINE)
     return found.group(1) if found else platform.system()
 
 
@@ -69,7 +71,7 @@ def temperature(root: Path = Path("/")) -> float | None:
     """Return the hottest thermal zone in degrees Celsius; None where there is none."""
     degrees = []
     for path in (root / "sys/class/thermal").glob("thermal_zone*/temp"):
-        text = _read(path).strip()
+        text = read_text(path).strip()
         if re.fullmatch(r"-?[0-9]+", text):
             degrees.append(int(text) / 1000.0)  # the kernel gives millidegrees
     # Zones that are switched off say 0 or less.
@@ -81,7 +83,7 @@ def throttled(root: Path = Path("/")) -> str | None:
     # The firmware driver's own file, hexadecimal (kernel: drivers/firmware/raspberrypi.c); it is
     # named after the address on some boards.
     for path in sorted(root.glob("sys/devices/platform/soc*/soc*firmware/get_throttled")):
-        return read_throttled(f"throttled=0x{_read(path).strip().removeprefix('0x')}")
+        return read_throttled(f"throttled=0x{read_text(path).strip().removeprefix('0x')}")
     tool = shutil.which("vcgencmd") if root == Path("/") else None
     if tool is None:
         return None
@@ -98,9 +100,11 @@ def slowed(root: Path = Path("/")) -> list[str]:
     """Return the kernel's cooling devices that slow the machine down now; fans are none."""
     found = []
     for folder in sorted((root / "sys/class/thermal").glob("cooling_device*")):
-        kind, state = _read(folder / "type").strip(), _read(folder / "cur_state").strip()
+        kind, state = read_text(folder / "type").strip(), read_text(folder / "cur_state").strip()
         if re.fullmatch("[1-9][0-9]*", state) and "fan" not in kind.lower():
-            found.append(f"{kind} at step {state} of {_read(folder / 'max_state').strip() or '?'}")
+            found.append(
+                f"{kind} at step {state} of {read_text(folder / 'max_state').strip() or '?'}"
+            )
     return found
 
 
@@ -108,7 +112,7 @@ def jetpack(root: Path = Path("/")) -> str | None:
     """Return the Jetson's system, "JetPack 6 (L4T 36.4.3)"; None on other machines."""
     # "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: ..."
     told = re.match(
-        r"# R(\d+) \(release\), REVISION: ([\d.]+)", _read(root / "etc/nv_tegra_release")
+        r"# R(\d+) \(release\), REVISION: ([\d.]+)", read_text(root / "etc/nv_tegra_release")
     )
     if told is None:
         return None
@@ -128,14 +132,15 @@ def read_throttled(answer: str) -> str | None:
 
 def peak_memory() -> int:
     """Return the most memory this process has held so far, in bytes (resident)."""
-    own = re.search(r"VmHWM:\s+(\d+) kB", _read(Path("/proc/self/status")))
+    own = re.search(r"VmHWM:\s+(\d+) kB", read_text(Path("/proc/self/status")))
     if own is not None:  # what follows may remember the process that started this one
         return int(own[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the beginning of a small file, such as the kernel's; "" where it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(MAX_CHARACTERS)

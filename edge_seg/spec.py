@@ -10,6 +10,7 @@ All are frozen, checked when made, and turn into plain dicts (`to_dict`) and bac
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,11 @@ class InputSpec:
             raise BundleError(f"input: wanted every std above 0, found {self.std}")
         if not 0 <= self.pad <= 255:
             raise BundleError(f"input: wanted pad in 0..255, found {self.pad!r:.40}")
+
+    def real(self, level: float) -> tuple[float, float, float]:
+        """Return what a pixel of this level, 0..1, is in the tensor, per channel."""
+        first, second, third = ((level - m) / s for m, s in zip(self.mean, self.std, strict=True))
+        return first, second, third
 
     @property
     def squeezed(self) -> tuple[int, int] | None:
@@ -240,8 +246,8 @@ def load_spec(path: Path) -> tuple[InputSpec, OutputSpec]:
     eats, returns = (take(data, end, dict, str(path)) for end in ("input", "output"))
     input = InputSpec.from_dict(eats, f"{path} [input]")
     output = OutputSpec.from_dict(returns, f"{path} [output]")
-    _refuse_unknown(eats, input.to_dict(), f"{path} [input]")
-    _refuse_unknown(returns, output.to_dict(), f"{path} [output]")
+    refuse_unknown(eats, input.to_dict(), f"{path} [input]")
+    refuse_unknown(returns, output.to_dict(), f"{path} [output]")
     if max(input.mean) > MAX_MEAN:
         raise BundleError(
             f"{path} [input]: wanted mean and std of pixels of 0..1, found a mean of "
@@ -250,8 +256,8 @@ def load_spec(path: Path) -> tuple[InputSpec, OutputSpec]:
     return input, output
 
 
-def _refuse_unknown(data: dict[str, Any], known: dict[str, Any], where: str) -> None:
-    """Refuse an entry that would be ignored: a misspelt `pad` is a pad of 127."""
+def refuse_unknown(data: dict[str, Any], known: Collection[str], where: str) -> None:
+    """Raise BundleError for an entry that would be ignored: a misspelt `pad` is a pad of 127."""
     unknown = [key for key in data if key not in known]
     if unknown:
         raise BundleError(

@@ -37,7 +37,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "guide": (),
     "smoothing": ("errors", "pixels", "guide"),
     "baselines": ("errors", "smoothing"),
-    "board": ("errors", "spec", "bundle"),
+    "board": ("errors", "spec", "bundle", "machine"),
     "cache": ("errors",),
     "backends": ("errors", "spec"),
     "backends.tensorrt": (
@@ -68,7 +68,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "evaluation": ("errors", "metrics", "stability", "segmenter"),
     "comparison": ("errors", "bundle", "backends", "board", "segmenter", "machine"),
     "preparation": ("errors", "bundle", "backends", "board", "cache", "opening"),
-    "installation": (),
+    "installation": ("machine",),
     "conditions": ("board", "cache", "installation", "machine"),
     "doctor": (
         *("errors", "bundle", "board", "backends", "opening", "conditions", "installation"),

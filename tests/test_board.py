@@ -70,6 +70,13 @@ def test_an_unknown_board_is_answered_with_the_names_there_are() -> None:
         ('title = "x"\naliases = []\n', "runtime"),
         ('title = "x"\naliases = []\nruntime = []\n', "runtime"),
         ('title = "x"\naliases = []\n[[runtime]]\nbackend = "fake"\nprecision = "int9"\n', "int9"),
+        # A misspelt entry would be ignored: here the board's own number of threads.
+        (
+            'title = "x"\naliases = []\n[[runtime]]\nbackend = "fake"\nprecision = "int8"\n'
+            "option = { threads = 4 }\n",
+            "found 'option'",
+        ),
+        ('title = "x"\nalias = []\naliases = []\nruntime = []\n', "'alias'"),
         ('title = 5\naliases = []\n[[runtime]]\nbackend = "fake"\nprecision = "int8"\n', "title"),
     ],
 )

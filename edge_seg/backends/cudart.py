@@ -1,4 +1,4 @@
-"""CUDA's runtime library through ctypes: the ten calls that TensorRT leaves to its caller.
+"""CUDA's runtime library through ctypes: the eleven calls that TensorRT leaves to its caller.
 
 ctypes and not cuda-python: libcudart comes with every CUDA, JetPack's included, and these calls
 have kept their form through CUDA 11, 12 and 13, while cuda-python must match CUDA's version and

@@ -15,10 +15,10 @@ from edge_seg.cli.sources import Source
 from edge_seg.errors import ConversionError, OutputError
 
 if TYPE_CHECKING:
+    from edge_seg.backends import Progress
     from edge_seg.calibration.dataset import Pair, SceneRule
     from edge_seg.calibration.frames import CalibrationSet
     from edge_seg.converters.conversion import Job, Row
-    from edge_seg.converters.environment import Progress
     from edge_seg.converters.targets import Network
 
 TARGETS = ("tflite", "openvino", "onnx")

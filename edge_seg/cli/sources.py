@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING
 from edge_seg.errors import ConversionError, DatasetError
 
 if TYPE_CHECKING:
-    from edge_seg.converters.environment import Progress
+    from edge_seg.backends import Progress
     from edge_seg.converters.targets import Network
     from edge_seg.spec import InputSpec, OutputSpec
-
-MANIFEST = "manifest.json"  # what tells a bundle from other folders
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ def read(model: Path | None, spec: Path | None, folder: Path, progress: Progress
     spec: the contract in TOML, of a network that does not bring its own. folder: for what has to
     be written. Raises ConversionError, DatasetError (a run without a network), BundleError.
     """
-    from edge_seg.bundle import locate
+    from edge_seg.bundle import MANIFEST, locate
     from edge_seg.converters import paddle
     from edge_seg.training.recipe import is_run
 
