@@ -9,39 +9,29 @@ does either in time, but for the rare call in which a runtime is examined (up to
 One log line per change of runtime; `counters` say how often what happened. A runtime that cannot
 be freed stops nothing: that is said, and the next one takes over.
 
-With a deadline, calls run in a thread of ours. None may be in a vendor's library when the process
-ends, which would abort it: they are waited for at exit, two seconds at most.
+With a deadline, calls run in a thread of ours (edge_seg/calls.py). What is stuck is found by
+edge_seg/watch.py.
 """
 
 from __future__ import annotations
 
-import atexit
 import logging
 import math
-import queue
 import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
+from edge_seg.calls import GRACE, Answer, Engine, Here, Hung, Picture, Thread, Tick, Worker, free
 from edge_seg.counters import Counters
 from edge_seg.errors import BackendFailure, BackendUnavailable, EdgeSegError, FrameError, MaskLate
 from edge_seg.ranges import within
+from edge_seg.watch import Watch, silhouettes
 
 log = logging.getLogger("edge_seg")
-Picture = NDArray[np.uint8]
-Answer = NDArray[np.generic]
-Tick = Callable[[str], None]  # told the name of a stage when that ends
 
-CHANGED = 3.0  # levels of 255, mean over a picture: more than a sensor's noise, less than a person
-STRIDE = 8  # pictures are compared on every eighth pixel: 0.01 ms
-GRACE = 2.0  # seconds that closing waits for a call that is still running
 LONGEST_PAUSE = 30.0  # seconds between attempts once every runtime has failed
 MOST_DOUBLINGS = 30  # of a pause: floats end at a thousand
 WHOLE = 0.9  # of a deadline: a call that had less says little about a runtime just opened
@@ -56,23 +46,6 @@ LIMITS: dict[str, tuple[float, float]] = {
     "return_after": (0.001, 604_800.0),
 }
 OPTIONAL = ("deadline", "return_after")  # None: never
-
-
-class Engine(Protocol):
-    """One opened runtime of a bundle. shape: (h, w, 3) of the pictures it takes."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of the pictures, uint8."""
-        ...
-
-    def run(self, picture: Picture, tick: Tick | None = None) -> Answer:
-        """Return the network's answer to a small picture. Raises BackendFailure."""
-        ...
-
-    def close(self) -> None:
-        """Free what it holds."""
-        ...
 
 
 E = TypeVar("E", bound=Engine)
@@ -128,13 +101,6 @@ class Policy:
                     f"wanted Policy({name}=...) as {kind} from {least} to {most}, found "
                     f"{value!r:.40}{hint}"
                 )
-
-
-@dataclass
-class _Hung(Exception):
-    """A call that did not answer in time."""
-
-    seconds: float
 
 
 class Supervisor(Generic[E]):
@@ -216,7 +182,7 @@ class Supervisor(Generic[E]):
                 answer = seat.call(picture, left, tick)
                 seat.failed = seat.missed = 0
                 frozen = seat.watch.suspects(picture, answer) and self._is_stuck(seat, answer)
-            except _Hung as hung:
+            except Hung as hung:
                 self._check_open()
                 self._miss(seat, hung.seconds)
                 return None
@@ -364,7 +330,7 @@ class Supervisor(Generic[E]):
         """Ask the runtime about two pictures it told apart when it was opened.
 
         Each has the whole of a deadline: what is left of the frame's would condemn a runtime for
-        being busy. Raises BackendFailure, _Hung.
+        being busy. Raises BackendFailure, Hung.
         """
         if not seat.tells_apart:
             return False  # by right it says the same of both: it cannot be examined so
@@ -426,13 +392,13 @@ class _Seat(Generic[E]):
         self.failed = 0  # calls in a row
         self.missed = 0  # deadlines in a row
         self.answered = False
-        self._line: _Here | _Worker
+        self._line: Here | Worker
         if threaded:
-            self._line = _Worker(opened.engine, opened.name)
+            self._line = Worker(opened.engine, opened.name)
             # Who drops a segmenter without closing it must not keep its thread and its memory.
             weakref.finalize(self, self._line.end)
         else:
-            self._line = _Here(opened.engine, opened.name)
+            self._line = Here(opened.engine, opened.name)
 
     def call(self, picture: Picture, seconds: float | None, tick: Tick | None = None) -> Answer:
         answer = self._line.call(picture, seconds, tick)
@@ -451,179 +417,6 @@ class _Seat(Generic[E]):
     def wait(self, seconds: float) -> bool:
         """True once the engine is closed, after `end`."""
         return self._line.wait(seconds)
-
-
-class Watch:
-    """Counts identical answers to pictures that changed. limit: how many are suspicious; 0: off."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._count = limit, 0
-        self._answer = b""
-        self._seen: Picture | None = None
-
-    def suspects(self, picture: Picture, answer: Answer) -> bool:
-        """Take note of an answer; True where the runtime should be examined."""
-        if not self._limit:
-            return False
-        said = answer.tobytes()  # compared to the first byte that differs; NaNs are equal, too
-        if said != self._answer:
-            self._answer, self._count, self._seen = said, 0, None
-            return False
-        seen = np.ascontiguousarray(picture[::STRIDE, ::STRIDE])
-        if self._seen is None or self._seen.shape != seen.shape:
-            self._seen = seen
-            return False
-        if cv2.norm(seen, self._seen, cv2.NORM_L1) < CHANGED * seen.size:
-            return False
-        self._seen, self._count = seen, self._count + 1
-        if self._count < self._limit:
-            return False
-        self._count = 0
-        return True
-
-
-def silhouettes(shape: tuple[int, ...]) -> list[Picture]:
-    """Return two pictures of that shape: a bright head and shoulders on dark, left and right."""
-    height, width = shape[:2]
-    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
-    pictures = []
-    for centre in (0.3, 0.7):
-        x, y = (columns / width - centre) / 0.18, rows / height
-        head = x**2 + ((y - 0.35) / 0.18) ** 2 < 1
-        body = (x / 1.6) ** 2 + ((y - 1.05) / 0.5) ** 2 < 1
-        tone = np.where(head | body, 200, 40 + 30 * columns / width)
-        pictures.append(np.repeat(tone.astype(np.uint8)[..., None], 3, axis=2))
-    return pictures
-
-
-def _free(engine: Engine, name: str) -> None:
-    """Close an engine. What a vendor's library raises then is said, and is in nobody's way."""
-    try:
-        engine.close()
-    except Exception as error:
-        log.warning("%s: closing it failed: %s: %s", name, type(error).__name__, error)
-
-
-class _Thread(threading.Thread):
-    """A thread that calls a vendor's library. stop: asks it to end, and does not wait."""
-
-    def __init__(self, work: Callable[[], None], stop: Callable[[], None], name: str) -> None:
-        super().__init__(target=work, name=name, daemon=True)  # a hang must not keep the process
-        self.stop = stop
-
-
-@atexit.register
-def _let_go() -> None:
-    """Wait for our threads: a process that ends while one is in a C++ library aborts."""
-    until = time.monotonic() + GRACE
-    ours = [thread for thread in threading.enumerate() if isinstance(thread, _Thread)]
-    for thread in ours:
-        thread.stop()
-    for thread in ours:
-        thread.join(max(0.0, until - time.monotonic()))
-
-
-class _Here:
-    """Runs one engine's calls in the caller's thread."""
-
-    busy = False  # what hangs here, hangs the caller
-
-    def __init__(self, engine: Engine, name: str) -> None:
-        self._engine, self._name = engine, name
-        self._turn = threading.Lock()  # held by who uses the engine
-        self._ended = self._closed = False
-
-    def call(self, picture: Picture, seconds: float | None, tick: Tick | None) -> Answer:
-        with self._turn:
-            try:
-                if self._ended:
-                    raise BackendFailure("wanted an open runtime, found it closed; open again")
-                return self._engine.run(picture, tick)
-            finally:
-                if self._ended:  # by another thread, which may have given up waiting
-                    self._close()
-
-    def end(self) -> None:
-        """Close the engine; where another thread is in it, that one does."""
-        self._ended = True
-        self.wait(0.0)
-
-    def wait(self, seconds: float) -> bool:
-        """True once the engine is closed."""
-        if not self._turn.acquire(timeout=seconds):
-            return False
-        try:
-            self._close()
-        finally:
-            self._turn.release()
-        return True
-
-    def _close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            _free(self._engine, self._name)
-
-
-class _Worker:
-    """A thread that runs one engine's calls; left behind, it closes the engine when it can."""
-
-    def __init__(self, engine: Engine, name: str) -> None:
-        self._engine, self._name = engine, name
-        self._asked: queue.SimpleQueue[tuple[int, Picture] | None] = queue.SimpleQueue()
-        self._said: queue.SimpleQueue[tuple[int, Answer | Exception]] = queue.SimpleQueue()
-        self._number = 0
-        self._thread = _Thread(self._work, self.end, "edge_seg-backend")
-        self._thread.start()
-
-    @property
-    def busy(self) -> bool:
-        """True until the thread has closed the engine."""
-        return self._thread.is_alive()
-
-    def call(self, picture: Picture, seconds: float | None, tick: Tick | None) -> Answer:
-        self._number += 1
-        self._asked.put((self._number, picture))
-        until = None if seconds is None else time.monotonic() + seconds
-        number = 0
-        while number != self._number:  # a missed call, or Ctrl-C, left the answer to an earlier one
-            left = None if until is None else max(0.0, until - time.monotonic())
-            try:
-                number, said = self._said.get(timeout=left)
-            except queue.Empty:
-                raise _Hung(seconds or 0.0) from None
-        if isinstance(said, Exception):
-            raise said
-        if tick is not None:
-            tick("infer")
-        return said
-
-    def end(self) -> None:
-        """Stop after the present call, whenever that ends; the thread closes the engine."""
-        self._asked.put(None)
-
-    def _newest(self) -> tuple[int, Picture] | None:
-        """Wait for a request, and leave those out that a newer one has overtaken."""
-        asked = self._asked.get()
-        while asked is not None and not self._asked.empty():
-            asked = self._asked.get()
-        return asked
-
-    def wait(self, seconds: float) -> bool:
-        """True once the thread has ended."""
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
-
-    def _work(self) -> None:
-        while True:
-            asked = self._newest()
-            if asked is None:
-                _free(self._engine, self._name)
-                return
-            number, picture = asked
-            try:
-                self._said.put((number, self._engine.run(picture)))
-            except Exception as error:  # handed to the caller, whose call this is
-                self._said.put((number, error))
 
 
 @dataclass
@@ -656,7 +449,7 @@ class _Opening(Generic[E]):
             one, other = (engine.run(picture) for picture in silhouettes(engine.shape))
         except Exception as refusal:  # a vendor's library may raise anything while it loads
             if engine is not None:
-                _free(engine, choice.name)
+                free(engine, choice.name)
             kind = "" if isinstance(refusal, EdgeSegError) else f"{type(refusal).__name__}: "
             self.refusals.append(f"{choice.name}: {kind}{refusal}")
             return False
@@ -664,13 +457,13 @@ class _Opening(Generic[E]):
             self.opened = _Opened(index, choice.name, engine, one.tobytes() != other.tobytes())
             unwanted = self._cancelled
         if unwanted:
-            _free(engine, choice.name)
+            free(engine, choice.name)
         return True
 
     def start(self) -> None:
         if not self._begun:
             self._begun = True
-            _Thread(self.walk, self.cancel, "edge_seg-opening").start()
+            Thread(self.walk, self.cancel, "edge_seg-opening").start()
 
     def wait(self, seconds: float | None) -> bool:
         """True once every runtime was tried or one opened."""
@@ -686,4 +479,4 @@ class _Opening(Generic[E]):
         with self._lock:
             self._cancelled, opened = True, self.opened
         if opened is not None:
-            _free(opened.engine, opened.name)
+            free(opened.engine, opened.name)

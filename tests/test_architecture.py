@@ -49,7 +49,9 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "counters": (),
     "exporter": ("_version", "errors", "counters", "segmenter"),
     "engine": ("errors", "spec", "bundle", "pixels", "backends", "board"),
-    "supervision": ("errors", "counters", "ranges"),
+    "calls": ("errors",),
+    "watch": (),
+    "supervision": ("errors", "calls", "counters", "ranges", "watch"),
     "pictures": ("errors",),
     "camera": ("errors", "ranges", "yuv", "camera.*"),
     "camera.*": ("errors", "ranges", "pictures", "yuv"),
@@ -99,7 +101,6 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "cv2": (
         *(
             "pixels",
-            "supervision",
             "yuv",
             "smoothing",
             "baselines",
@@ -112,6 +113,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
             "camera.*",
             "pictures",
             "recording",
+            "watch",
         ),
         *("bench", "calibration.*", "training.*"),
     ),

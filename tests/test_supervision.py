@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from edge_seg import supervision
 from edge_seg.counters import Counters
 from edge_seg.errors import BackendFailure, BackendUnavailable, FrameError, MaskLate
-from edge_seg.supervision import Choice, Policy, Supervisor, Watch, silhouettes
+from edge_seg.supervision import Choice, Policy, Supervisor
+from edge_seg.watch import Watch, silhouettes
 
 SHAPE = (48, 64, 3)
 PROBES = 2  # calls that opening takes

@@ -1,0 +1,187 @@
+"""The calls of one engine: in the caller's thread, or in a thread of ours that can be left behind.
+
+    Here      call(), end(), wait(); what hangs here, hangs the caller
+    Worker    the same with a limit of seconds: Hung where there was no answer in time
+
+Both close the engine when its last call is over. None of our threads may be in a vendor's library
+when the process ends, which would abort it: they are waited for at exit, two seconds at most.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_seg.errors import BackendFailure
+
+log = logging.getLogger("edge_seg")
+Picture = NDArray[np.uint8]
+Answer = NDArray[np.generic]
+Tick = Callable[[str], None]  # told the name of a stage when that ends
+
+GRACE = 2.0  # seconds that closing waits for a call that is still running
+
+
+class Engine(Protocol):
+    """One opened runtime of a bundle, as `edge_seg.engine.Engine` is one."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(h, w, 3) of the pictures it takes, uint8."""
+        ...
+
+    def run(self, picture: Picture, tick: Tick | None = None) -> Answer:
+        """Return the network's answer to a small picture. Raises BackendFailure."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
+
+
+@dataclass
+class Hung(Exception):
+    """A call that did not answer in time."""
+
+    seconds: float
+
+
+def free(engine: Engine, name: str) -> None:
+    """Close an engine. What a vendor's library raises then is said, and is in nobody's way."""
+    try:
+        engine.close()
+    except Exception as error:
+        log.warning("%s: closing it failed: %s: %s", name, type(error).__name__, error)
+
+
+class Thread(threading.Thread):
+    """A thread that calls a vendor's library. stop: asks it to end, and does not wait."""
+
+    def __init__(self, work: Callable[[], None], stop: Callable[[], None], name: str) -> None:
+        super().__init__(target=work, name=name, daemon=True)  # a hang must not keep the process
+        self.stop = stop
+
+
+@atexit.register
+def _let_go() -> None:
+    """Wait for our threads: a process that ends while one is in a C++ library aborts."""
+    until = time.monotonic() + GRACE
+    ours = [thread for thread in threading.enumerate() if isinstance(thread, Thread)]
+    for thread in ours:
+        thread.stop()
+    for thread in ours:
+        thread.join(max(0.0, until - time.monotonic()))
+
+
+class Here:
+    """Runs one engine's calls in the caller's thread."""
+
+    busy = False  # what hangs here, hangs the caller
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._engine, self._name = engine, name
+        self._turn = threading.Lock()  # held by who uses the engine
+        self._ended = self._closed = False
+
+    def call(self, picture: Picture, seconds: float | None, tick: Tick | None) -> Answer:
+        """Run the engine once; seconds: not looked at. Raises BackendFailure."""
+        with self._turn:
+            try:
+                if self._ended:
+                    raise BackendFailure("wanted an open runtime, found it closed; open again")
+                return self._engine.run(picture, tick)
+            finally:
+                if self._ended:  # by another thread, which may have given up waiting
+                    self._close()
+
+    def end(self) -> None:
+        """Close the engine; where another thread is in it, that one does."""
+        self._ended = True
+        self.wait(0.0)
+
+    def wait(self, seconds: float) -> bool:
+        """True once the engine is closed."""
+        if not self._turn.acquire(timeout=seconds):
+            return False
+        try:
+            self._close()
+        finally:
+            self._turn.release()
+        return True
+
+    def _close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            free(self._engine, self._name)
+
+
+class Worker:
+    """A thread that runs one engine's calls; left behind, it closes the engine when it can."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._engine, self._name = engine, name
+        self._asked: queue.SimpleQueue[tuple[int, Picture] | None] = queue.SimpleQueue()
+        self._said: queue.SimpleQueue[tuple[int, Answer | Exception]] = queue.SimpleQueue()
+        self._number = 0
+        self._thread = Thread(self._work, self.end, "edge_seg-backend")
+        self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        """True until the thread has closed the engine."""
+        return self._thread.is_alive()
+
+    def call(self, picture: Picture, seconds: float | None, tick: Tick | None) -> Answer:
+        """Run the engine once. Raises what it raises; Hung after so many seconds (None: never)."""
+        self._number += 1
+        self._asked.put((self._number, picture))
+        until = None if seconds is None else time.monotonic() + seconds
+        number = 0
+        while number != self._number:  # a missed call, or Ctrl-C, left the answer to an earlier one
+            left = None if until is None else max(0.0, until - time.monotonic())
+            try:
+                number, said = self._said.get(timeout=left)
+            except queue.Empty:
+                raise Hung(seconds or 0.0) from None
+        if isinstance(said, Exception):
+            raise said
+        if tick is not None:
+            tick("infer")
+        return said
+
+    def end(self) -> None:
+        """Stop after the present call, whenever that ends; the thread closes the engine."""
+        self._asked.put(None)
+
+    def _newest(self) -> tuple[int, Picture] | None:
+        """Wait for a request, and leave those out that a newer one has overtaken."""
+        asked = self._asked.get()
+        while asked is not None and not self._asked.empty():
+            asked = self._asked.get()
+        return asked
+
+    def wait(self, seconds: float) -> bool:
+        """True once the thread has ended."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        while True:
+            asked = self._newest()
+            if asked is None:
+                free(self._engine, self._name)
+                return
+            number, picture = asked
+            try:
+                self._said.put((number, self._engine.run(picture)))
+            except Exception as error:  # handed to the caller, whose call this is
+                self._said.put((number, error))
