@@ -14,7 +14,7 @@ from torch import nn  # noqa: E402
 
 from edge_seg.calibration.dataset import load_image, read_list  # noqa: E402
 from edge_seg.errors import DatasetError  # noqa: E402
-from edge_seg.training import network  # noqa: E402
+from edge_seg.training import network, pphumanseg  # noqa: E402
 
 OFFICIAL = "pphumanseg_v1_lite_portrait_398x224_softmax.onnx"
 
@@ -56,14 +56,14 @@ TABLE = [
 
 @pytest.mark.parametrize(("block", "count", "macs"), TABLE)
 def test_v1_lite_block_by_block(block: str, count: int, macs: float) -> None:
-    model = network.PPHumanSegV1Lite()
+    model = pphumanseg.PPHumanSegV1Lite()
     part = getattr(model, block)
     assert parameters(part) == count
     assert million_macs(model, 192, 192, part) == pytest.approx(macs, abs=0.0051)
 
 
 def test_v1_lite_in_total() -> None:
-    model = network.PPHumanSegV1Lite()
+    model = pphumanseg.PPHumanSegV1Lite()
     assert parameters(model) == 131_766
     assert million_macs(model, 192, 192) == pytest.approx(103.76, abs=0.01)
     assert million_macs(model, 224, 398) == pytest.approx(251.26, abs=0.01)
@@ -86,8 +86,8 @@ def test_v1_lite_is_the_official_network(models_dir: Path, data_dir: Path) -> No
     runtime = pytest.importorskip("onnxruntime")
     pairs = official_weights(models_dir / OFFICIAL)
     assert len(pairs) == 48
-    model = network.PPHumanSegV1Lite().eval()
-    network.load_folded(model.blocks(), pairs)
+    model = pphumanseg.PPHumanSegV1Lite().eval()
+    pphumanseg.load_folded(model.blocks(), pairs)
     session = runtime.InferenceSession(
         str(models_dir / OFFICIAL), providers=["CPUExecutionProvider"]
     )
@@ -102,12 +102,12 @@ def test_v1_lite_is_the_official_network(models_dir: Path, data_dir: Path) -> No
 
 
 def test_weights_of_another_network_are_refused() -> None:
-    model = network.PPHumanSegV1Lite()
+    model = pphumanseg.PPHumanSegV1Lite()
     pairs = [(torch.zeros(1, 1, 1, 1), torch.zeros(1))] * 48
     with pytest.raises(DatasetError, match="another network"):
-        network.load_folded(model.blocks(), pairs)
+        pphumanseg.load_folded(model.blocks(), pairs)
     with pytest.raises(DatasetError, match="48"):
-        network.load_folded(model.blocks(), pairs[:3])
+        pphumanseg.load_folded(model.blocks(), pairs[:3])
 
 
 @pytest.mark.parametrize("shape", network.SHAPES)
