@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -27,6 +28,14 @@ backend = "fake"
 precision = "fp32"
 options = { threads = 1 }
 """
+
+with contextlib.suppress(ImportError):
+    from hypothesis import HealthCheck, settings
+
+    # A machine that is busy with other things is slow to make examples: no fault of the code's.
+    slow = [HealthCheck.too_slow]
+    settings.register_profile("busy", deadline=None, suppress_health_check=slow)
+    settings.load_profile("busy")
 
 
 def _shared(name: str) -> Path:
