@@ -1,4 +1,4 @@
-"""What a segmenter counts about itself: how often what went wrong, how long its masks took.
+"""What a segmenter counts about itself: what went wrong how often, how long its masks took.
 
 Plain numbers that only grow, kept by the segmenter and read from any thread; nothing is sent
 anywhere. `edge_seg.exporter` shows them to Prometheus where that is asked for.
@@ -15,7 +15,7 @@ BOUNDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0
 
 @dataclass
 class Counters:
-    """How often what happened since opening.
+    """How often each of these happened since opening.
 
     failures: calls that failed, retried ones included. hangs: calls given up at the deadline.
     stuck: runtimes left because their answers had frozen. switches: times another runtime took

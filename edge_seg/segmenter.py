@@ -192,12 +192,12 @@ class EdgeSegmenter:
 
     @property
     def runtime(self) -> Runtime | None:
-        """The runtime in use; of the last mask, where none is."""
+        """The runtime in use; while none works, that of the last mask. None: opened without one."""
         return self._engine.runtime
 
     @property
     def artifact(self) -> Artifact | None:
-        """The artifact in use."""
+        """The artifact in use, None as `runtime`."""
         return self._engine.artifact
 
     @property
@@ -217,7 +217,7 @@ class EdgeSegmenter:
 
     @property
     def counters(self) -> Counters:
-        """How often what went wrong since opening."""
+        """How often each thing went wrong since opening (edge_seg.counters.Counters)."""
         return self._engines.counters
 
     def segment(
@@ -231,18 +231,20 @@ class EdgeSegmenter:
         clock: Callable[[str], None] | None = None,
         format: str | None = None,
     ) -> Mask:
-        """Return the mask of a frame: the probability of "person" per pixel, in a new array.
+        """Return the mask of a frame: the probability of "person" per pixel, (H, W), a new array.
 
-        frame: uint8 (H, W, 3), or (3H/2, W) where the format is "nv12" or "yuv420". timestamp:
-        seconds, any origin; without one the frame stands alone and is not smoothed. size: (height,
-        width) of the mask when it is not the frame's: a camera's small stream gives the mask of
-        its large one. out: a buffer of that size and dtype to write into. dtype: "float32" (0..1)
-        or "uint8" (0..255). clock: called with a stage's name when that stage ends (used by
-        `bench`). format: of this frame, where it is not the segmenter's.
+        frame: uint8 (H, W, 3), or (3H/2, W) where the format is "nv12" or "yuv420".
+        timestamp: seconds, any origin; without one the frame stands alone and is not smoothed.
+        size: (height, width) of the mask where it is not to be the frame's, as when the frame is a
+        camera's small stream and the mask is for its large one.
+        out: a contiguous buffer of the mask's size and dtype to write into; it is returned.
+        dtype: "float32" (0..1) or "uint8" (0..255).
+        clock: called with the name of each stage as it ends (used by `bench`).
+        format: of this frame, where it is not the segmenter's.
 
-        Raises FrameError (a frame or time that is not one; a call from another thread goes on),
-        BackendFailure (no runtime of the board works, and the next call may try again; or the
-        segmenter is closed), MaskLate (with a deadline: go on with the next frame).
+        Raises FrameError: an argument that is none, or a call while another thread's still runs.
+        BackendFailure: no runtime of the board works (a later call tries again), or the segmenter
+        is closed. MaskLate, which is one: no mask within the deadline; go on with the next frame.
         """
         if not self._turn.acquire(False):  # at once, never waiting
             raise FrameError(
@@ -369,14 +371,16 @@ class EdgeSegmenter:
     ) -> Iterator[tuple[Picture, Mask]]:
         """Yield (frame, mask) for every frame of a source, in the segmenter's format.
 
-        source: anything `edge_seg.camera.open_source` takes, or what it returned, which stays open
-        (so rotate=, mirror=, fps= and policies are said there, and drop= is not looked at here).
-        drop: of a camera's frames, while the network works: "oldest" keeps the newest only, "none"
-        makes the camera wait. Where the camera gives a second, small stream, that is what the
-        network sees, and the mask has the frame's size. A folder or list of unrelated pictures is
-        not smoothed. With a deadline (Policy), frames whose mask was late are left out;
-        `counters.lost` has them. Raises, with the first frame: CameraError where the source cannot
-        be opened; then CameraLost, BackendFailure.
+        source: anything `edge_seg.camera.open_source` takes, or what it returned: that stays open
+        afterwards, and what was said there (rotate=, mirror=, fps=, policy=) holds instead of drop.
+        drop: what becomes of a camera's frames while the network works: "oldest" keeps the newest
+        only, "none" makes the camera wait. dtype: of the masks, as in `segment`.
+
+        Where the camera gives a second, small stream, that is what the network sees; the mask has
+        the size of the frame. A folder or list of unrelated pictures is not smoothed. With a
+        deadline (Policy), frames whose mask was late are left out and counted (`counters.lost`).
+        Raises, with the first frame: CameraError where the source cannot be opened; then
+        CameraLost, BackendFailure.
         """
         from edge_seg.camera import LivePolicy, Source, open_source
 
@@ -399,8 +403,9 @@ class EdgeSegmenter:
         """Return the mask, at the frame's size, of a shot that `source` handed out.
 
         timed: whether consecutive shots belong together; None: what the source says (`moving`).
-        Its small twin is what the network sees, unless that is squeezed and the network wants
-        proportions kept ("letterbox"). Raises FrameError for no shot, else what `segment` raises.
+        Where the shot has a small twin (`lores`), the network sees that one, unless it is squeezed
+        and the network wants proportions kept ("letterbox"). Raises FrameError for None (no frame
+        came in time), else what `segment` raises.
         """
         if shot is None:
             raise FrameError(

@@ -6,7 +6,7 @@
 
 A call gives an answer or raises: never zeros, never the last answer again. With a deadline, it
 does either in time, but for the rare call in which a runtime is examined (up to two calls more).
-One log line per change of runtime; `counters` say how often what happened. A runtime that cannot
+One log line per change of runtime; `counters` say what happened how often. A runtime that cannot
 be freed stops nothing: that is said, and the next one takes over.
 
 With a deadline, calls run in a thread of ours (edge_seg/calls.py). What is stuck is found by
