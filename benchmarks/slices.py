@@ -1,10 +1,13 @@
 """Quality by kind of picture: source, darkness, form of the frame, several people, empty rooms.
 
-    python benchmarks/slices.py BUNDLE [BUNDLE ...] --data DIR [--artifact tflite-int8]
+    python benchmarks/slices.py BUNDLE [BUNDLE ...] --data DIR [--mediapipe FILE]
 
 DIR is laid out as for `edge-seg train`. Crops are cut from the labelled pictures of val.txt, wide
 ones from a tenth above the highest person pixel. "several" are two or three of the cut-outs that
-training leaves out, one frame of 16:9 each, over backgrounds that training may have seen.
+training leaves out, one frame of 16:9 each, over backgrounds that training may have seen. Clips
+with a mask per frame (videos/masked), a clip each, were never trained on. "from behind" are people
+who turn their back to a camera that stands still; their labels are made here, by the difference
+from the empty room, and leave out what is not sure.
 """
 
 from __future__ import annotations
@@ -16,9 +19,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from peer import PEER, open_peer
 
 from edge_seg.bundle import ModelBundle
-from edge_seg.calibration.dataset import load_cutout, load_image, load_pair
+from edge_seg.calibration.dataset import labelled_pairs, load_cutout, load_image, load_pair
 from edge_seg.metrics import Quality, binary, empty_rooms
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
 from edge_seg.training import cards
@@ -30,6 +34,7 @@ CARDS = (
 )
 GROUPS = 60  # composites of several people
 Sample = tuple[np.ndarray, np.ndarray]
+Rows = dict[str, dict[str, float | int]]
 
 
 def wide(sample: Sample, aspect: float) -> Sample:
@@ -68,6 +73,37 @@ def several(files: Collection, cutouts: list[Path]) -> Iterator[Sample]:
         yield np.rint(canvas).astype(np.uint8), (mask >= 0.5).astype(np.uint8)
 
 
+BEHIND = "videos/intel_people/one-by-one-person-detection.mp4"
+EMPTY = slice(0, 56, 4)  # frames of it before anybody comes
+BEHIND_STEP = 38  # frames
+SURE, MAYBE = 36, 14  # levels of 255 that a pixel differs from the empty room
+LEAST_PERSON = 0.02  # of the frame: less is a foot that comes in, or a shadow
+
+
+def from_behind(video: Path) -> Iterator[Sample]:
+    """Frames with a person, and 1 where they surely stand, 255 where they may."""
+    source = cv2.VideoCapture(str(video))
+    frames = []
+    while (read := source.read())[0]:
+        frames.append(read[1])
+    empty = np.median(np.stack(frames[EMPTY]), axis=0).astype(np.float32)
+    for frame in frames[EMPTY.stop :: BEHIND_STEP]:
+        # What the camera's exposure did since, by colour; 8 levels keep black from deciding it.
+        gain = np.median((frame + np.float32(8)) / (empty + 8), axis=(0, 1))
+        expected = np.clip(empty * gain, 0, 255).astype(np.uint8)
+        levels = cv2.GaussianBlur(cv2.absdiff(frame, expected), (5, 5), 0).max(axis=2)
+        sure = cv2.morphologyEx(
+            (levels > SURE).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8)
+        )
+        maybe = cv2.dilate((levels > MAYBE).astype(np.uint8), np.ones((7, 7), np.uint8))
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(sure)
+        large = stats[:, cv2.CC_STAT_AREA] > LEAST_PERSON * sure.size
+        large[0] = False
+        if large.any():
+            label = np.where(large[labels], 1, np.where(maybe | sure, 255, 0))
+            yield frame, label.astype(np.uint8)
+
+
 def slices(files: Collection, cutouts: list[Path]) -> dict[str, Callable[[], Iterator[Sample]]]:
     """The samples of every slice, made as they are needed."""
     pairs = {pair: load_pair(pair) for pair in files.val}
@@ -87,6 +123,16 @@ def slices(files: Collection, cutouts: list[Path]) -> dict[str, Callable[[], Ite
     return found
 
 
+def clips_of(data: Path) -> dict[str, Callable[[], Iterator[Sample]]]:
+    """The slices that are cut from videos, where those are there."""
+    found: dict[str, Callable[[], Iterator[Sample]]] = {}
+    for clip in sorted((data / "videos" / "masked").glob("*/")):
+        found[f"clip {clip.name}"] = lambda clip=clip: labelled_pairs(clip)
+    if (data / BEHIND).is_file():
+        found["from behind"] = lambda: from_behind(data / BEHIND)
+    return found
+
+
 def measured(segmenter: EdgeSegmenter, samples: Iterator[Sample]) -> dict[str, float | int]:
     """mIoU, person IoU, boundary F, SC, and n."""
     quality = Quality()
@@ -95,35 +141,44 @@ def measured(segmenter: EdgeSegmenter, samples: Iterator[Sample]) -> dict[str, f
     return quality.to_dict()
 
 
+def rows_of(segmenter: EdgeSegmenter, files: Collection, cutouts: list[Path], data: Path) -> Rows:
+    """All figures of one network."""
+    samples = {**slices(files, cutouts), **clips_of(data)}
+    rows: Rows = {name: measured(segmenter, made()) for name, made in samples.items()}
+    if files.hard_rooms:
+        rows["empty rooms"] = nobody(segmenter, [load_image(room) for room in files.hard_rooms])
+    shown = [cards.draw(np.random.default_rng([7, n]), 480) for n in range(CARDS)]
+    rows["test cards"] = nobody(segmenter, shown)
+    return rows
+
+
+def nobody(segmenter: EdgeSegmenter, pictures: list[np.ndarray]) -> dict[str, float | int]:
+    """Of pictures without people: the share of person pixels, and of false alarms."""
+    shares = [float(binary(segmenter.segment(p), p.shape[:2]).mean()) for p in pictures]
+    share, alarms = empty_rooms(shares)
+    return {"n": len(pictures), "share": share, "alarms": alarms}
+
+
 def main() -> None:
     """Print a table per slice; --json keeps it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundles", nargs="+", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--artifact", default="tflite-int8")
+    parser.add_argument("--mediapipe", type=Path, help="its .tflite file, to stand beside")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     files = find(args.data)
     every = sorted((args.data / "cutouts").rglob("*.png"))
     cutouts = [path for n, path in enumerate(every, 1) if n % HELD_OUT_CUTOUT == 0]
-    table: dict[str, dict[str, dict[str, float | int]]] = {}
+    table: dict[str, Rows] = {}
     for path in args.bundles:
         bundle = ModelBundle.load(path)
         with open_artifact(bundle, bundle.named(args.artifact)) as segmenter:
-            rows = {
-                name: measured(segmenter, samples())
-                for name, samples in slices(files, cutouts).items()
-            }
-            if files.hard_rooms:
-                rooms = [load_image(room) for room in files.hard_rooms]
-                shares = [float(binary(segmenter.segment(r), r.shape[:2]).mean()) for r in rooms]
-                share, alarms = empty_rooms(shares)
-                rows["empty rooms"] = {"n": len(rooms), "share": share, "alarms": alarms}
-            shown = [cards.draw(np.random.default_rng([7, n]), 480) for n in range(CARDS)]
-            shares = [float(binary(segmenter.segment(c), c.shape[:2]).mean()) for c in shown]
-            share, alarms = empty_rooms(shares)
-            rows["test cards"] = {"n": CARDS, "share": share, "alarms": alarms}
-        table[str(path)] = rows
+            table[str(path)] = rows_of(segmenter, files, cutouts, args.data)
+    if args.mediapipe:
+        with open_peer(args.mediapipe) as segmenter:
+            table[PEER] = rows_of(segmenter, files, cutouts, args.data)
     for name in next(iter(table.values())):
         print(f"\n{name} ({next(iter(table.values()))[name]['n']})")
         for path, rows in table.items():

@@ -16,6 +16,7 @@ from typing import Any
 
 from budgets import bare_call
 from curves import macs
+from peer import PEER, open_peer
 from rich.console import Console
 from rich.table import Table
 from timing import side_by_side
@@ -28,12 +29,8 @@ from edge_seg.evaluation import evaluate
 from edge_seg.files import write_whole
 from edge_seg.metrics import Quality
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
-from edge_seg.spec import InputSpec, OutputSpec
 
 ARTIFACT = "tflite-int8"
-PEER = "MediaPipe selfie, general"
-PEER_INPUT = InputSpec(256, 256, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), fit="stretch")
-PEER_OUTPUT = OutputSpec(activation="probability", channel=0)
 FIGURES = ("miou", "person_iou", "boundary_f", "sc")
 Row = dict[str, Any]
 
@@ -42,14 +39,6 @@ def judged(segmenter: EdgeSegmenter, labels: Path) -> dict[str, float]:
     """The four figures, percent."""
     quality: Quality = evaluate(segmenter, labelled_pairs(labels))
     return {name: 100 * float(quality.to_dict()[name]) for name in FIGURES}
-
-
-def peer(path: Path) -> EdgeSegmenter:
-    """MediaPipe's network under the SDK's own pixel path."""
-    from edge_seg.engine import Engine
-
-    backend = open_backend("tflite", path, {"threads": 1})
-    return EdgeSegmenter.on(Engine(PEER_INPUT, PEER_OUTPUT, backend=backend))
 
 
 def ours(bundle: ModelBundle, labels: Path) -> Row:
@@ -73,7 +62,7 @@ def main() -> None:
     args = parser.parse_args()
     bundles = [ModelBundle.load(path) for path in args.bundles]
     rows = {bundle.name: ours(bundle, args.labels) for bundle in bundles}
-    with peer(args.mediapipe) as segmenter:
+    with open_peer(args.mediapipe) as segmenter:
         rows[PEER] = {"side": 256, "alone": judged(segmenter, args.labels)}
     files = {bundle.name: bundle.file(bundle.named(ARTIFACT)) for bundle in bundles}
     files[PEER] = args.mediapipe
