@@ -65,7 +65,7 @@ class Exporter:
         registry.register(self)
         try:
             self._server, self._thread = start_http_server(port, host, registry)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, TypeError) as error:
             raise OutputError(
                 f"wanted to show counters at {host}:{port}, found: {error}; choose another port"
             ) from error
@@ -79,12 +79,18 @@ class Exporter:
     def watch(self, segmenter: EdgeSegmenter, *, name: str = "") -> None:
         """Show a segmenter's counters under that name, in the place of what had it before.
 
-        Raises OutputError for what has no counters.
+        name: text; another kind would fail in prometheus_client, for all segmenters, whenever they
+        are asked for. Raises OutputError for that, and for what has no counters.
         """
         if not isinstance(getattr(segmenter, "latency", None), Latency):
             raise OutputError(
                 f"wanted a segmenter to show the counters of, found {type(segmenter).__name__}; "
                 "give what EdgeSegmenter.open returned"
+            )
+        if not isinstance(name, str):
+            raise OutputError(
+                f"wanted name= as text to show a segmenter under, found {name!r:.60}; pass its "
+                "str()"
             )
         with self._lock:
             self._watched[name] = segmenter

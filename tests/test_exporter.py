@@ -195,3 +195,20 @@ def test_what_is_no_segmenter_is_refused_at_once(thing: object) -> None:
         with pytest.raises(OutputError, match=r"wanted a segmenter .* found"):
             exporter.watch(thing)  # type: ignore[arg-type]
         assert read(exporter) == {}
+
+
+@pytest.mark.parametrize("name", [0, None, b"door", ("door",)])
+def test_a_name_that_is_no_text_is_refused_at_once(name: object, fake_bundle: Path) -> None:
+    """Else, too, the page would fail for every segmenter."""
+    board = Board("b", "B", (), {}, (Runtime("fake", "fp32"),))
+    with Exporter(0) as exporter, EdgeSegmenter.open(fake_bundle, board=board) as segmenter:
+        exporter.watch(segmenter, name="door")
+        with pytest.raises(OutputError, match="wanted name= as text .* found"):
+            exporter.watch(segmenter, name=name)  # type: ignore[arg-type]
+        assert read(exporter)["edge_seg_degraded", "door", ""] == 0
+
+
+def test_a_port_that_is_none_is_refused_in_a_sentence() -> None:
+    for port in ("9102", None, 3.5):
+        with pytest.raises(OutputError, match="wanted to show counters"):
+            Exporter(port)  # type: ignore[arg-type]
