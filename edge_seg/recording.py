@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.errors import BackendFailure, CameraError, OutputError
+from edge_seg.errors import BackendFailure, CameraError, FrameError, OutputError
 
 Picture = NDArray[np.uint8]
 
@@ -36,6 +36,7 @@ PICTURE_ENDS = (".png", ".jpg", ".jpeg")  # of one picture that is written
 # VP8: every browser plays it, and the pip wheels of OpenCV can encode it. VP9 is seven times
 # slower there, H.264 has no encoder in them.
 FOURCC = "VP80"
+MIN_FPS, MAX_FPS = 0.1, 240.0  # slower ones OpenCV's writer leaves empty without a word
 MIN_SIDE, MAX_SIDE = 16, 16382  # px: one macroblock; VP8's 14-bit size (RFC 6386, 9.1), even
 SPARE_BYTES = 4 << 20  # left free on the disk: the encoder's next second, and the file's index
 LOOK_EVERY = 30  # frames between two looks at the free space
@@ -47,14 +48,19 @@ class VideoFile:
 
     Leaving the `with` block finishes it and gives it its name: also on Ctrl-C, SIGTERM (where it
     raises KeyboardInterrupt, as the command line's does), where a camera or the last runtime is
-    lost, and where a picture cannot be read: what they cut short may not be had again. Any other
-    error removes it, and what lay under the name before stays.
+    lost, where a picture cannot be read, and where a disk is full: what they cut short may not be
+    had again. Any other error removes it, and what lay under the name before stays.
 
-    frames: number written so far, then number in the finished file.
+    frames: number written so far, then number in the finished file; 0 where there is none.
     """
 
     def __init__(self, path: Path, *, fps: float) -> None:
         """Open the place. fps: frames per second, 0.1 to 240. Raises OutputError."""
+        if not MIN_FPS <= fps <= MAX_FPS:
+            raise OutputError(
+                f"{path}: wanted a video of {MIN_FPS:g} to {MAX_FPS:g} frames per second, found "
+                f"{fps:g}; choose another rate (--fps)"
+            )
         self.path = Path(path)
         self.fps = fps
         self.frames = 0
@@ -70,6 +76,11 @@ class VideoFile:
             )
         if self.path.is_dir():
             raise OutputError(f"{self.path}: wanted a file name, found a folder; add a name")
+        if not _is_utf8(self.path):  # OpenCV would take the process down
+            raise OutputError(
+                f"{self.path}: wanted a video's name in UTF-8, found another encoding; choose "
+                "another -o"
+            )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle, part = tempfile.mkstemp(
@@ -86,8 +97,10 @@ class VideoFile:
     def write(self, frame: Picture) -> None:
         """Append a frame, uint8 (H, W, 3) BGR; of another size than the first it gets bars.
 
-        Raises OutputError where the disk is nearly full or no encoder is here.
+        Raises OutputError where the disk is nearly full or no encoder is here, FrameError for what
+        is no frame.
         """
+        _check_pixels(frame, "a frame of uint8 (height, width, 3)", (3,))
         if self._writer is None or self.size is None:
             # VP8 stores colour for every second pixel: an odd side is filled up to an even one.
             self.size = (frame.shape[1] + frame.shape[1] % 2, frame.shape[0] + frame.shape[0] % 2)
@@ -133,20 +146,21 @@ class VideoFile:
             self._finish(interrupted)
 
     def _finish(self, interrupted: bool) -> None:
+        written, self.frames = self.frames, 0
         try:
             if self._writer is not None:
                 self._writer.release()
                 self._writer = None
             found = frames_in(self._part)
-            if found != self.frames and not interrupted:
+            if found != written and not interrupted:
                 raise OutputError(
-                    f"{self.path}: wanted {self.frames} frames on the disk, found {found} "
+                    f"{self.path}: wanted {written} frames on the disk, found {found} "
                     "(a full disk, a quota or a size limit); free space or choose another -o"
                 )
-            self.frames = found
             if found:
                 os.chmod(self._part, 0o666 & ~_umask())  # mkstemp makes files private
                 os.replace(self._part, self.path)
+                self.frames = found
         except OSError as error:
             if isinstance(error, OutputError):
                 raise
@@ -175,7 +189,7 @@ class VideoFile:
     ) -> None:
         if error is None:
             self.finish()
-        elif isinstance(error, (KeyboardInterrupt, CameraError, BackendFailure)):
+        elif isinstance(error, (KeyboardInterrupt, CameraError, BackendFailure, OutputError)):
             self.finish(interrupted=True)
         else:
             self.discard()
@@ -240,7 +254,8 @@ class PictureFolder:
         """Write a picture, uint8 (H, W) or (H, W, 3) BGR, as `name`.png; all of it or nothing.
 
         Not forced onto the disk, which would cost more than a frame has: a power cut may take the
-        last ones. Raises OutputError with the system's reason (a full disk).
+        last ones. Raises OutputError with the system's reason (a full disk), FrameError for a
+        float or bool one, which a PNG would hold as black.
         """
         path = self.folder / f"{name}.png"
         _write_picture(path, picture, what=self.what, option=self.option)
@@ -279,14 +294,36 @@ class PictureFile:
     def write(self, picture: Picture, name: str = "") -> Path:
         """Write a picture, uint8 (H, W, 3) BGR; all of it or nothing. name: not used.
 
-        Raises OutputError with the system's reason (a full disk).
+        Raises OutputError with the system's reason (a full disk), FrameError for what is none.
         """
         _write_picture(self.path, picture, what="picture", option="-o")
         self.written = 1
         return self.path
 
 
+def _check_pixels(pixels: object, wanted: str, channels: tuple[int, ...]) -> None:
+    """Raise FrameError for what OpenCV would leave out or change in silence. 0 channels: grey."""
+    if not isinstance(pixels, np.ndarray):
+        raise FrameError(f"wanted {wanted}, found {type(pixels).__name__}; pass a numpy array")
+    depth = pixels.shape[2] if pixels.ndim == 3 else 0
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or depth not in channels:
+        raise FrameError(
+            f"wanted {wanted}, found {pixels.dtype} {pixels.shape}; pass pixels 0..255, masks by "
+            "segment(frame, dtype='uint8')"
+        )
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # bytes of another encoding, which Python keeps as surrogates
+        return False
+    return True
+
+
 def _write_picture(path: Path, picture: Picture, *, what: str, option: str) -> None:
+    wanted = f"a {what} of uint8 (height, width) or (height, width, 3)"
+    _check_pixels(picture, wanted, (0, 3, 4))
     part = path.with_name(f".{path.stem}.{os.getpid()}.part")
     done, data = cv2.imencode(path.suffix.lower(), picture)
     if not done:

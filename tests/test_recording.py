@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from edge_seg import recording
-from edge_seg.errors import CameraLost, OutputError
-from edge_seg.recording import MaskFolder, VideoFile, frames_in, letterbox
+from edge_seg.errors import CameraLost, FrameError, OutputError
+from edge_seg.recording import MaskFolder, PictureFile, VideoFile, frames_in, letterbox
 
 LEVELS = list(range(10, 250, 20))  # the frames' grey, so that their order can be read back
 
@@ -116,7 +116,7 @@ def test_an_error_leaves_what_was_there_before(tmp_path: Path) -> None:
     assert _alone(tmp_path) == ["out.webm"]
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, CameraLost])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, CameraLost, OutputError])
 def test_what_cannot_be_had_again_is_kept(tmp_path: Path, stop: type[BaseException]) -> None:
     path = tmp_path / "out.webm"
     with pytest.raises(stop), VideoFile(path, fps=30) as video:
@@ -211,7 +211,9 @@ def test_a_full_disk_is_noticed_and_nothing_half_written_stays(
     assert _alone(tmp_path) == left
 
 
-def test_a_disk_that_fills_up_ends_the_run_early(tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_ends_the_run_early_and_keeps_what_was_recorded(
+    tmp_path: Path,
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)]
@@ -225,8 +227,9 @@ def test_a_disk_that_fills_up_ends_the_run_early(tmp_path: Path) -> None:
         ):
             for shift in range(2000):
                 video.write(np.roll(noise, shift, axis=1))
-        assert video.frames < 1900
-        assert _alone(disk) == []
+        assert 0 < video.frames < 1900
+        assert _alone(disk) == ["out.webm"]
+        assert len(_read(disk / "out.webm")[0]) == video.frames
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -243,3 +246,38 @@ def test_a_mask_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OutputError, match="--masks"):
         MaskFolder(tmp_path / "file")
+
+
+def _odd_pixels() -> dict[str, object]:
+    soft = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
+    return {"float": soft, "bool": soft > 0.5, "five": np.zeros((9, 9, 5), np.uint8), "none": None}
+
+
+@pytest.mark.parametrize("what", list(_odd_pixels()))
+def test_a_mask_that_a_png_would_hold_as_black_is_refused(tmp_path: Path, what: str) -> None:
+    mask = _odd_pixels()[what]
+    for write in (MaskFolder(tmp_path).write, PictureFile(tmp_path / "one.png").write):
+        with pytest.raises(FrameError, match=r"uint8 \(height, width\).*found .*; pass "):
+            write(mask, "a")  # type: ignore[arg-type]
+    assert _alone(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "frame", [_frame(9)[:, :, 0], _frame(9) / 255.0, np.zeros((48, 64, 4), np.uint8), [[0]]]
+)
+def test_what_is_no_frame_is_not_called_a_full_disk(tmp_path: Path, frame: object) -> None:
+    with (
+        pytest.raises(FrameError, match=r"wanted a frame of uint8 \(height, width, 3\), found"),
+        VideoFile(tmp_path / "out.webm", fps=30) as video,
+    ):
+        video.write(frame)  # type: ignore[arg-type]
+    assert _alone(tmp_path) == []
+
+
+@pytest.mark.parametrize("fps", [0.0, 0.05, 241.0, float("nan")])
+def test_a_rate_no_video_can_have_is_refused_before_anything_runs(
+    tmp_path: Path, fps: float
+) -> None:
+    with pytest.raises(OutputError, match="0.1 to 240 frames per second, found"):
+        VideoFile(tmp_path / "out.webm", fps=fps)
+    assert _alone(tmp_path) == []
