@@ -21,6 +21,7 @@ Picture = NDArray[np.uint8]
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MAX_FILE_BYTES = 256 << 20  # of one picture: an uncompressed 64-megapixel BMP is 192 MiB
 MAX_PIXELS = 1 << 26  # pixels.MAX_FRAME_PIXELS: what the segmenter takes
+MAX_SIDE = (1 << 15) - 2  # pixels.MAX_FRAME_SIDE, likewise
 MAX_LIST_BYTES = 64 << 20
 MOST_CUTS = 15  # of a list's line into picture and label
 REDUCED = {  # what a JPEG decoder does in the frequency domain, for next to nothing
@@ -34,7 +35,7 @@ def read_picture(path: Path) -> Picture:
     """Return a picture as uint8 (H, W, 3) BGR, turned upright where its EXIF says so.
 
     Grey becomes colour, alpha is dropped, 16 bit becomes 8. Raises CameraError naming the file:
-    missing, not a picture, truncated, or over 64 megapixels.
+    missing, not a picture, truncated, over 64 megapixels or 32766 px a side.
     """
     return decode_picture(picture_bytes(path), path)
 
@@ -66,12 +67,12 @@ def decode_picture(data: bytes, path: Path, *, side: int = 0) -> Picture:
         # OpenCV would go by the content and decode formats whose size we do not check.
         raise CameraError(
             f"{path}: wanted a JPEG, PNG, BMP or WebP picture, found other bytes (or a header cut "
-            "short); replace or remove it"
+            "short); convert, replace or remove it"
         )
-    if width * height > MAX_PIXELS:
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise CameraError(
-            f"{path}: wanted a picture of at most {MAX_PIXELS} pixels, found {width}x{height}; "
-            "reduce it"
+            f"{path}: wanted a picture of at most {MAX_PIXELS} pixels and {MAX_SIDE} a side, found "
+            f"{width}x{height}; reduce it"
         )
     jpeg = data[:2] == b"\xff\xd8"
     flag = cv2.IMREAD_COLOR

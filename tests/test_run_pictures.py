@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 
 from edge_seg.camera import open_source
 from edge_seg.cli import main
-from edge_seg.errors import CameraError
-from edge_seg.recording import PICTURE_ENDS, frames_in
+from edge_seg.errors import CameraError, OutputError
+from edge_seg.recording import PICTURE_ENDS, MaskFolder, frames_in
 
 GREEN = ("--background", "#00ff00")
 
@@ -143,6 +144,58 @@ def test_what_cannot_be_written_is_a_sentence(
     assert told in capsys.readouterr().err
 
 
+def test_a_picture_too_long_to_segment_is_named_and_what_was_made_is_kept(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _half_bright(tmp_path / "in" / "a.png").parent
+    cv2.imwrite(str(folder / "b.png"), np.zeros((2, 40000, 3), np.uint8))
+    assert run("--source", folder, "-o", tmp_path / "out.webm") == 2
+    said = capsys.readouterr().err
+    assert "b.png: wanted a picture of at most" in said and "found 40000x2" in said
+    assert "holds the 1 frames" in said and frames_in(tmp_path / "out.webm") == 1
+
+
+def test_what_fills_up_beside_a_video_costs_nothing_of_it(
+    run: Callable[..., int],
+    eight: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    real, calls = MaskFolder.write, [0]
+
+    def write(self: MaskFolder, mask: Any, name: str) -> Path:
+        calls[0] += 1
+        if calls[0] > 5:
+            raise OutputError("wanted to write a mask, found: No space left on device")
+        return real(self, mask, name)
+
+    monkeypatch.setattr(MaskFolder, "write", write)
+    out = tmp_path / "out.webm"
+    assert run("--source", eight, "-o", out, "--masks", tmp_path / "masks") == 1
+    said = capsys.readouterr().err
+    assert frames_in(out) == 5 and "holds the 5 frames made so far" in said
+    assert "holds the 5 masks made so far" in said and "No space left" in said
+
+
+def test_unrelated_pictures_carry_no_masks_where_smoothing_is_off(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(4):  # one wall, another place of whoever is there: no cut to see
+        picture = np.full((60, 80, 3), 30, np.uint8)
+        picture[20:40, 20 * i : 20 * i + 10] = 230
+        (tmp_path / "in").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "in" / f"{i}.png"), picture)
+    words = ("--source", tmp_path / "in", "--fps", 30, "--smoothing", "off")
+    assert run(*words, "--masks", tmp_path / "all") == 0
+    assert run(*words, "--every", 2, "--masks", tmp_path / "every") == 0
+    assert "change nothing for unrelated pictures" in capsys.readouterr().err
+    for i in range(4):
+        seen, kept = (cv2.imread(str(tmp_path / k / f"{i}.png"), -1) for k in ("all", "every"))
+        assert seen is not None and kept is not None
+        np.testing.assert_array_equal(seen, kept)
+
+
 # --- masks that come too late -----------------------------------------------------------------
 
 
@@ -245,3 +298,15 @@ def test_a_folder_of_other_formats_alone_is_named_for_it(tmp_path: Path) -> None
     (tmp_path / "t.tiff").touch()
     with pytest.raises(CameraError, match=r"found 1 of other formats \(t\.tiff\): convert them"):
         open_source(tmp_path)
+
+
+def test_a_jpeg_by_another_name_is_a_picture_and_another_format_is_named(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = _half_bright(tmp_path / "me.jpg").rename(tmp_path / "me.jfif")
+    assert run("--source", source, "-o", tmp_path / "out.png", *GREEN) == 0
+    assert _is_composite(tmp_path / "out.png")
+    _half_bright(tmp_path / "me.tif")
+    assert run("--source", tmp_path / "me.tif", "-o", tmp_path / "new.png") == 2
+    said = capsys.readouterr().err
+    assert "me.tif: wanted a JPEG, PNG, BMP or WebP picture" in said and "convert" in said

@@ -16,6 +16,7 @@ from edge_seg.camera.shots import Shot, Source, known_fps
 from edge_seg.errors import CameraError, DatasetError, FrameError
 from edge_seg.pictures import (
     MAX_PIXELS,
+    MAX_SIDE,
     PICTURE_SUFFIXES,
     in_natural_order,
     read_list,
@@ -32,12 +33,13 @@ OTHER_PICTURES = (
     *(".tif", ".tiff", ".gif", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".jfif", ".jpe"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".psd", ".ppm", ".pgm", ".pnm", ".exr"),
 )
+MAY_MOVE = (".gif", ".avif")  # of these, what is read as a video where it is named itself
 FEW = 3  # names that a line about several files holds
 CLIP_FPS = 30.0  # frames/ of a clip carry no time
 PICTURE_FPS = 1.0  # unrelated pictures shown as a video: one a second
+LEAST_FPS = 0.1  # packets without times look like hours between two
 CUT_SHORT = 0.9  # of the frames a header announces; headers of whole files are wrong by one or two
-MAX_SIDE = (1 << 15) - 2  # pixels.MAX_FRAME_SIDE: what the segmenter takes
-VIDEO_FPS = 30.0  # where a container states none
+VIDEO_FPS = 30.0  # where a container states none, and no times either
 ON_DISK = (
     "a video file, a picture, a folder of pictures, a clip folder with frames/, or a list file "
     f"({', '.join(LIST_SUFFIXES)})"
@@ -67,7 +69,7 @@ def open_path(path: Path, *, format: str, fps: float | None) -> Source:
     suffix = path.suffix.lower()
     if suffix in LIST_SUFFIXES:
         return _list(path, format, fps)
-    if suffix in PICTURE_SUFFIXES:
+    if suffix in (*PICTURE_SUFFIXES, *OTHER_PICTURES) and suffix not in MAY_MOVE:
         return _pictures([path], str(path), format=format, fps=fps or PICTURE_FPS)
     return _video(path, format)
 
@@ -141,6 +143,13 @@ def _ordered(frame: Picture, format: str) -> Picture:
 
 
 def _video(path: Path, format: str) -> Source:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:  # OpenCV would take the process down
+        raise CameraError(
+            f"{path}: wanted a video's name in UTF-8, found another encoding; rename it, or the "
+            "folder that has it"
+        ) from error
     capture = cv2.VideoCapture(str(path))
     try:
         first = _first(capture, path)
@@ -148,12 +157,15 @@ def _video(path: Path, format: str) -> Source:
         capture.release()
         raise
     fps = known_fps(capture.get(cv2.CAP_PROP_FPS))
+    if fps is None:  # then FFmpeg's number of frames is that of its clock's ticks
+        fps, count = _measured(path)
+    else:
+        stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        count = int(stated) if math.isfinite(stated) and 0 < stated < 1e9 else None
     rate = fps or VIDEO_FPS
-    stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    count = int(stated) if math.isfinite(stated) and 0 < stated < 1e9 else None
     shots = _video_shots(capture, first, format=format, fps=rate)
     return Source(
-        _counted(shots, path, count),
+        _counted(shots, path, count, rate),
         describe=f"{path} ({first.shape[1]}x{first.shape[0]}, {rate:g} fps)",
         fps=fps,
         count=count,
@@ -175,6 +187,21 @@ def _first(capture: cv2.VideoCapture, path: Path) -> Picture:
     return first
 
 
+def _measured(path: Path) -> tuple[float | None, int | None]:
+    """Return (mean rate, number of frames) of a video that states no rate, as browsers record.
+
+    By its packets' times, without decoding; None for what they do not tell.
+    """
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
+    times = []
+    while capture.isOpened() and capture.grab():
+        times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0)
+    capture.release()
+    span = max(times, default=0.0) - min(times, default=0.0)
+    mean = (len(times) - 1) / span if span > 0 else 0.0
+    return known_fps(mean) if mean >= LEAST_FPS else None, len(times) or None
+
+
 def _check_size(path: Path, width: float, height: float) -> None:
     """Raise CameraError for frames the segmenter would refuse; a header may hold no size."""
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
@@ -184,13 +211,18 @@ def _check_size(path: Path, width: float, height: float) -> None:
         )
 
 
-def _counted(shots: Iterator[Shot], path: Path, count: int | None) -> Iterator[Shot]:
-    """Pass frames on; say so where a video ends well before its header's number of them."""
-    read = 0
+def _counted(shots: Iterator[Shot], path: Path, count: int | None, fps: float) -> Iterator[Shot]:
+    """Pass frames on; say so where a video ends well before its header's number of them.
+
+    And before its time: where that number is only the duration's at a steady rate, it is too high
+    for a video whose rate varies.
+    """
+    read, until = 0, 0.0
     for read, shot in enumerate(shots, 1):  # noqa: B007 - counted, used after the loop
         _check_size(path, *shot.frame.shape[1::-1])  # a header may say less than frames have
+        until = shot.timestamp + 1.0 / fps
         yield shot
-    if count is not None and read < CUT_SHORT * count:
+    if count is not None and read < CUT_SHORT * count and until < CUT_SHORT * count / fps:
         log.warning(
             "%s: wanted about %d frames as its header says, found %d: the file may be cut short",
             *(path, count, read),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import logging
 import os
 import signal
@@ -101,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; return its exit code. Never a traceback for a mistake of the user's."""
     args = build_parser().parse_args(argv)
+    _settle_stdout()
     _settle_opencv(quiet=not args.debug)
     logging.basicConfig(level=logging.WARNING, format="edge-seg: %(message)s", stream=sys.stderr)
     # Ours only: the libraries' debug lines would bury them.
@@ -165,6 +167,12 @@ def _sigterm_unwinds() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, old)
+
+
+def _settle_stdout() -> None:
+    """Let stdout show the name of any file, as stderr does: not every one is UTF-8."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _settle_opencv(*, quiet: bool) -> None:

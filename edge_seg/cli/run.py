@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edge_seg.cli import DONE, UNFINISHED, arguments, interrupted
 from edge_seg.cli.progress import frames_bar
-from edge_seg.errors import BackendFailure, CameraError, MaskLate
+from edge_seg.errors import BackendFailure, CameraError, MaskLate, OutputError
 
 if TYPE_CHECKING:
     from edge_seg.camera import Source
@@ -35,13 +35,18 @@ class Output(NamedTuple):
 
 @dataclass
 class Written:
-    """What a run writes. frames: read so far; late: of these, without a mask in time."""
+    """What a run writes. frames: read so far; late: of these, without a mask in time.
+
+    began, until: the times of the first and the last frame read, seconds.
+    """
 
     video: VideoFile | None = None
     pictures: PictureFolder | PictureFile | None = None
     masks: MaskFolder | None = None
     frames: int = 0
     late: int = 0
+    began: float = 0.0
+    until: float = 0.0
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -141,22 +146,24 @@ def run(args: argparse.Namespace) -> int:
             began = time.monotonic()
             _frames(args, source, segmenter, composite, out)
             seconds = time.monotonic() - began
-    except (KeyboardInterrupt, CameraError, BackendFailure) as error:
+    except (KeyboardInterrupt, CameraError, BackendFailure, OutputError) as error:
         if source is None and isinstance(error, CameraError):
+            raise
+        if isinstance(error, OutputError) and not _made(out):
             raise
         kept = _kept(out) + _missed(source)
         if not isinstance(error, KeyboardInterrupt):
             print(f"edge-seg: {kept}", file=sys.stderr)
             raise
         print(f"edge-seg: interrupted; {kept}", file=sys.stderr)
-        _warn_of_pace(source, out.video, time.monotonic() - began)
+        _warn_of_pace(args, source, out, time.monotonic() - began)
         return interrupted(error)
     if out.late and out.late == out.frames:
         _warn_of_nothing(args, out)
         return UNFINISHED
     _report(out, seconds)
     _account(out, segmenter)
-    _warn_of_pace(source, out.video, seconds)
+    _warn_of_pace(args, source, out, seconds)
     return DONE
 
 
@@ -224,10 +231,12 @@ def _frames(
     the first that has a mask, so that it keeps its length.
     """
     owed, last = 0, None
-    timed = source.moving or args.smoothing is not None  # unrelated pictures stand alone
+    timed = source.moving or bool(args.smoothing)  # unrelated pictures stand alone
     with frames_bar(Path(source.describe).name, source.count) as advance:
         for shot in source:
             name = shot.name if source.files is not None else f"{out.frames:06d}"
+            out.began = out.began if out.frames else shot.timestamp
+            out.until = shot.timestamp
             out.frames += 1
             advance()
             try:
@@ -361,6 +370,15 @@ def _check_folder(
 # --- what is said at the end --------------------------------------------------------------------
 
 
+def _made(out: Written) -> bool:
+    """True where a run that ends early leaves something."""
+    return bool(
+        (out.video is not None and out.video.frames)
+        or (out.pictures is not None and out.pictures.written)
+        or (out.masks is not None and out.masks.written)
+    )
+
+
 def _kept(out: Written) -> str:
     said = []
     if out.video is not None and out.video.frames:
@@ -456,16 +474,33 @@ def _account(out: Written, segmenter: EdgeSegmenter) -> None:
         )
 
 
-def _warn_of_pace(source: Source | None, video: VideoFile | None, seconds: float) -> None:
+def _warn_of_pace(
+    args: argparse.Namespace, source: Source | None, out: Written, seconds: float
+) -> None:
     """A video has one rate for all frames; say so where it is not the one they came at."""
+    video = out.video
     if source is None or video is None or not video.frames or not source.moving:
         return
-    pace, least = (video.frames / seconds, 0.1) if source.live else (source.fps or video.fps, 0.01)
-    if abs(pace - video.fps) <= least * video.fps:
+    pace = video.frames / seconds if source.live else _pace(out, source.fps or video.fps)
+    if abs(pace - video.fps) <= (0.1 if source.live else 0.02) * video.fps:
         return
-    mend = f"; record with --fps {pace:.1f}" if source.live else "; leave --fps out"
+    mend = f"; record with --fps {min(max(pace, 0.1), 240):.1f}"
+    if args.fps is not None and not source.live:
+        mend = "; leave --fps out"
     print(
         f"edge-seg: the {'camera' if source.live else 'source'} gave {pace:.1f} frames/s and the "
         f"video says {video.fps:g}: it plays at {video.fps / pace:.1f} times the speed{mend}",
         file=sys.stderr,
     )
+
+
+def _pace(out: Written, stated: float) -> float:
+    """Return the frames per second of a file, by its frames' times where they differ from `stated`.
+
+    A container rounds its times to a millisecond, which in a short video is more than a rate's
+    hundredths.
+    """
+    span, expected = out.until - out.began, (out.frames - 1) / stated
+    if span <= 0 or abs(span - expected) <= 0.002:
+        return stated
+    return (out.frames - 1) / span
