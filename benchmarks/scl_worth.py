@@ -75,7 +75,8 @@ def one(args: argparse.Namespace) -> None:
     from edge_seg.files import write_whole
     from edge_seg.training.augment import Renderer, mixture_of
     from edge_seg.training.collection import find, open_store
-    from edge_seg.training.fit import WARM, Place, Run
+    from edge_seg.training.fit import WARM, Run
+    from edge_seg.training.processes import Place
     from edge_seg.training.recipe import Recipe
 
     torch.set_num_threads(1)

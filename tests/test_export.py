@@ -19,6 +19,7 @@ from edge_seg.converters.head import single_logit  # noqa: E402
 from edge_seg.errors import DatasetError  # noqa: E402
 from edge_seg.training import checkpoint, fit, recipe  # noqa: E402
 from edge_seg.training.export import export_run  # noqa: E402
+from edge_seg.training.processes import Place  # noqa: E402
 from edge_seg.training.recipe import Recipe  # noqa: E402
 from tests.tiny_onnx import random_picture, run  # noqa: E402
 
@@ -29,7 +30,7 @@ SETTINGS = {"shape": "lite", "sizes": [[0, 64]], "steps": 4, "warmup": 1, "decay
 def trained(tmp_path: Path) -> fit.Run:
     """A run of no steps, whose folder looks as `edge-seg train` leaves it."""
     made = fit.Run(
-        tmp_path / "run", Recipe.from_dict(SETTINGS), place=fit.Place(0, 1, torch.device("cpu"))
+        tmp_path / "run", Recipe.from_dict(SETTINGS), place=Place(0, 1, torch.device("cpu"))
     )
     made.folder.mkdir()
     (made.folder / "recipe.json").write_text("{}")

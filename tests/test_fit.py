@@ -27,13 +27,15 @@ from edge_seg.cli.train import _store  # noqa: E402
 from edge_seg.errors import DatasetError, OutputError  # noqa: E402
 from edge_seg.training import checkpoint, fit  # noqa: E402
 from edge_seg.training.augment import Renderer, mixture_of  # noqa: E402
+from edge_seg.training.batches import sample_numbers  # noqa: E402
 from edge_seg.training.collection import find, open_store  # noqa: E402
 from edge_seg.training.judge import Judge  # noqa: E402
 from edge_seg.training.network import SHAPES, Shape  # noqa: E402
+from edge_seg.training.processes import Place  # noqa: E402
 from edge_seg.training.recipe import Recipe  # noqa: E402
 from tests import toy_pictures  # noqa: E402
 
-ALONE = fit.Place(0, 1, torch.device("cpu"))
+ALONE = Place(0, 1, torch.device("cpu"))
 SMALL = {
     "shape": "lite",
     "sizes": [[0, 32], [4, 64]],
@@ -305,8 +307,8 @@ def test_two_gloo_processes_train_together(toys: Path, tmp_path: Path) -> None:
     assert facts["step"] == 8
     assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
     recipe = Recipe.from_dict(SMALL)
-    shares = [fit.sample_numbers(recipe, 3, fit.Place(r, 2, torch.device("cpu"))) for r in (0, 1)]
-    assert [*shares[0], *shares[1]] == list(fit.sample_numbers(recipe, 3, ALONE))
+    shares = [sample_numbers(recipe, 3, Place(r, 2, torch.device("cpu"))) for r in (0, 1)]
+    assert [*shares[0], *shares[1]] == list(sample_numbers(recipe, 3, ALONE))
 
 
 @pytest.mark.slow

@@ -2,8 +2,8 @@
 
 A run is a folder: `state.safetensors` (to go on), `checkpoint.safetensors` (averaged weights of
 the best judgement), `warm.safetensors` (small state for a warm restart), `history.jsonl`,
-`curves.png`, TensorBoard files. One process, or several under torchrun (gloo on CPU, nccl on
-GPUs); sample n of step s is the same in every case.
+`curves.png`, TensorBoard files. One process, or several (processes.py); batches.py has what each
+of them sees.
 """
 
 from __future__ import annotations
@@ -12,12 +12,8 @@ import contextlib
 import copy
 import json
 import math
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +21,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Dataset
 
 from edge_seg import machine
 from edge_seg.errors import DatasetError, EdgeSegError
 from edge_seg.files import write_whole
 from edge_seg.training import checkpoint, curves
 from edge_seg.training.augment import Renderer
+from edge_seg.training.batches import batches, sample_numbers
 from edge_seg.training.growth import grown
 from edge_seg.training.loss import sample_losses, to_grid
 from edge_seg.training.network import PortraitNet, to_input
+from edge_seg.training.processes import Place, join
 from edge_seg.training.pruning import pruned
 from edge_seg.training.recipe import Recipe
 
@@ -47,107 +44,16 @@ CLIP = 5.0  # of the gradient's norm
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of a parameter
 SAVE_AFTER = 600.0  # seconds since the last save, where steps are slow
 TRACE = 50  # steps between two points of TensorBoard's curves
-# How long a process waits for the others: a run at the lowest priority may be stopped for hours.
-PATIENCE = timedelta(days=2)
 
 
 class TrainingStopped(EdgeSegError, RuntimeError):
     """The loss became NaN or infinite; the last good state is kept."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Which of how many processes this is, and on what device."""
-
-    rank: int
-    world: int
-    device: torch.device
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process writes files and judges."""
-        return self.rank == 0
-
-    def wait(self) -> None:
-        """Until every process is here."""
-        if self.world > 1:
-            dist.barrier()
-
-
-def join() -> Place:
-    """Join the processes torchrun started, or be alone."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    rank = int(os.environ.get("RANK", "0"))
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-    if world > 1 and not dist.is_initialized():
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=PATIENCE)
-    return Place(rank, world, device)
-
-
 def _computes_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     return machine.computes_bfloat16()
-
-
-class _Samples(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Samples by (number, size)."""
-
-    def __init__(self, renderer: Renderer) -> None:
-        self._renderer = renderer
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-        picture, target, weight = self._renderer.sample(*key)
-        return torch.from_numpy(picture), torch.from_numpy(target), torch.from_numpy(weight)
-
-
-def sample_numbers(recipe: Recipe, step: int, place: Place) -> range:
-    """The samples of this process in a step."""
-    share = recipe.batch // place.world
-    first = step * recipe.batch + place.rank * share
-    return range(first, first + share)
-
-
-@dataclass(frozen=True)
-class _Order:
-    """The batches of a range of steps, as lists of (number, size); made as they are needed."""
-
-    recipe: Recipe
-    steps: range
-    place: Place
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for step in self.steps:
-            size = self.recipe.size_at(step)
-            yield [(number, size) for number in sample_numbers(self.recipe, step, self.place)]
-
-
-def batches(
-    renderer: Renderer, recipe: Recipe, *, start: int, place: Place, workers: int = 0
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield (pictures, targets, weights), uint8, from step `start` to the end."""
-    order = _Order(recipe, range(start, recipe.steps), place)
-    yield from DataLoader(
-        _Samples(renderer),
-        batch_sampler=order,
-        num_workers=workers,
-        worker_init_fn=_leave_signals,
-    )
-
-
-def _leave_signals(worker: int) -> None:
-    """Leave Ctrl-C and SIGTERM, sent to a whole group, to the process that trains: it needs its
-    workers to the end of the step, and ends them.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

@@ -100,8 +100,9 @@ def run(args: argparse.Namespace) -> int:
     """Find the pictures, render them ahead, train, say what came of it."""
     from edge_seg.calibration.dataset import named_rule
     from edge_seg.training.collection import find
-    from edge_seg.training.fit import Run, join
+    from edge_seg.training.fit import Run
     from edge_seg.training.judge import Judge
+    from edge_seg.training.processes import join
 
     recipe = _recipe(args)
     files = find(args.data, teacher=args.teacher, scene=named_rule(args.scenes))
