@@ -354,6 +354,14 @@ def test_every_module_says_what_it_is(module: Module) -> None:
     assert text and len(text) > 10, f"{module.path.relative_to(ROOT)} has no module docstring"
 
 
+@pytest.mark.parametrize("folder", WORKSHOP)
+def test_a_folder_of_the_workshop_says_what_its_files_are(folder: str) -> None:
+    text = (ROOT / folder / "__init__.py").read_text(encoding="utf-8")
+    names = [path.stem for path in sorted((ROOT / folder).glob("*.py")) if path.stem[0] != "_"]
+    missing = [name for name in names if not re.search(rf"\b{name}\b", text)]
+    assert not missing, f"{folder}/__init__.py does not list {missing}"
+
+
 @each_module
 def test_functions_stay_short_with_few_parameters(module: Module) -> None:
     for node in ast.walk(module.tree):

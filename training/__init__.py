@@ -1,1 +1,12 @@
-"""Workshop: the networks, their loss, training and export. Never on the board."""
+"""Workshop: our network, its loss, training and export. Never on the board.
+
+collection, store    the pictures of a run, rendered ahead
+augment, cards       samples made of them
+teachers             other networks' masks as targets
+network              ours; growth, pruning: from a smaller or a wider one
+loss, connectivity   what is trained for (SCL)
+recipe               a run's settings
+fit                  the loop; batches, processes, checkpoint, judge, curves belong to it
+export               a trained network as ONNX
+pphumanseg           the published network, to compare with
+"""
