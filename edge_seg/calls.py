@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import queue
 import threading
 import time
@@ -125,10 +126,17 @@ class Here:
 
 
 class Worker:
-    """A thread that runs one engine's calls; left behind, it closes the engine when it can."""
+    """A thread that runs one engine's calls; left behind, it closes the engine when it can.
+
+    A process that is forked has its engine and not its thread: it begins one of its own.
+    """
 
     def __init__(self, engine: Engine, name: str) -> None:
         self._engine, self._name = engine, name
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
         self._asked: queue.SimpleQueue[tuple[int, Picture] | None] = queue.SimpleQueue()
         self._said: queue.SimpleQueue[tuple[int, Answer | Exception]] = queue.SimpleQueue()
         self._number = 0
@@ -142,6 +150,8 @@ class Worker:
 
     def call(self, picture: Picture, seconds: float | None, tick: Tick | None) -> Answer:
         """Run the engine once. Raises what it raises; Hung after so many seconds (None: never)."""
+        if self._process != os.getpid():
+            self._begin()
         self._number += 1
         self._asked.put((self._number, picture))
         until = None if seconds is None else time.monotonic() + seconds

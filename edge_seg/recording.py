@@ -40,16 +40,17 @@ MIN_FPS, MAX_FPS = 0.1, 240.0  # slower ones OpenCV's writer leaves empty withou
 MIN_SIDE, MAX_SIDE = 16, 16382  # px: one macroblock; VP8's 14-bit size (RFC 6386, 9.1), even
 SPARE_BYTES = 4 << 20  # left free on the disk: the encoder's next second, and the file's index
 LOOK_EVERY = 30  # frames between two looks at the free space
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _process_wide = threading.RLock()  # around what belongs to the process: stderr, the umask
 
 
 class VideoFile:
     """A WebM video being written beside its name.
 
-    Leaving the `with` block finishes it and gives it its name: also on Ctrl-C, SIGTERM (where it
-    raises KeyboardInterrupt, as the command line's does), where a camera or the last runtime is
-    lost, where a picture cannot be read, and where a disk is full: what they cut short may not be
-    had again. Any other error removes it, and what lay under the name before stays.
+    Leaving the `with` block finishes it and gives it its name: also on Ctrl-C, SIGTERM and SIGHUP
+    (where they raise KeyboardInterrupt, as the command line's do), where a camera or the last
+    runtime is lost, where a picture cannot be read, and where a disk is full: what they cut short
+    may not be had again. Any other error removes it, and what lay under the name before stays.
 
     frames: number written so far, then number in the finished file; 0 where there is none.
     """
@@ -138,7 +139,7 @@ class VideoFile:
     def finish(self, *, interrupted: bool = False) -> None:
         """Close the file, count its frames, and give it its name.
 
-        Ctrl-C and SIGTERM wait until it is done. interrupted: any number of whole frames is
+        Ctrl-C, SIGTERM and SIGHUP wait until it is done. interrupted: any number of whole frames is
         right (they fall between a write and its count). Raises OutputError, leaving nothing, where
         frames are missing on the disk.
         """
@@ -354,12 +355,12 @@ def _umask() -> int:
 
 @contextlib.contextmanager
 def _signals_later() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back for the block; let the first of them act after it."""
+    """Hold Ctrl-C, SIGTERM and SIGHUP back for the block; let the first of them act after it."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python interrupts its main thread only
         return
     came: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [number for number in _STOPS if signal.getsignal(number) is not signal.SIG_IGN]
     old = [signal.signal(number, lambda number, frame: came.append(number)) for number in numbers]
     try:
         yield

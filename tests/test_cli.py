@@ -357,8 +357,10 @@ def test_no_runtime_at_all(
     assert not list(tmp_path.glob("*.webm"))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_and_sigterm_finish_the_file_and_say_how_much_it_holds(
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)]
+)
+def test_ctrl_c_sigterm_and_a_closed_terminal_finish_the_file_and_say_how_much_it_holds(
     number: signal.Signals, code: int, fake_bundle: Path, fake_board: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "many" / "frames"

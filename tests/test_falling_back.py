@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -137,6 +139,30 @@ def test_a_hang_is_late_by_no_more_than_the_deadline(
             time.sleep(0.01)
         assert late == [5, 6] and segmenter.counters.hangs == 1 and segmenter.counters.lost == 2
         assert segmenter.degraded and "no answer in 300 ms" in segmenter.reason
+
+
+FORKED = """
+import os, sys
+import numpy as np
+from edge_seg import EdgeSegmenter, Policy
+frame = np.full((60, 80, 3), 20, np.uint8)
+frame[20:, 30:50] = 250
+with EdgeSegmenter.open(sys.argv[1], board=sys.argv[2], policy=Policy(deadline=5)) as segmenter:
+    wanted = segmenter.segment(frame)
+    child = os.fork()
+    same = bool((segmenter.segment(frame) == wanted).all())
+    if not child:
+        print("child", same, segmenter.degraded, segmenter.counters.lost, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    print("parent", same, segmenter.degraded, segmenter.counters.lost)
+"""
+
+
+def test_a_process_that_is_forked_gets_its_masks_too(fake_bundle: Path, fake_board: Path) -> None:
+    words = [sys.executable, "-c", FORKED, str(fake_bundle), str(fake_board)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == ["child True False 0", "parent True False 0"], done.stderr
 
 
 def test_a_stream_goes_on_after_a_late_mask(fake_bundle: Path, tmp_path: Path) -> None:

@@ -144,17 +144,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as a service manager sends it: everything ends as after Ctrl-C."""
+    """SIGTERM, as a service manager sends it, or SIGHUP, as a terminal that is closed: everything
+    ends as after Ctrl-C.
+    """
 
 
 def interrupted(error: KeyboardInterrupt) -> int:
-    """Return the exit code of Ctrl-C, 130, or of SIGTERM, 143."""
+    """Return the exit code of Ctrl-C, 130, or of SIGTERM and SIGHUP, 143."""
     return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
 
 
 @contextlib.contextmanager
 def _sigterm_unwinds() -> Iterator[None]:
-    """Let SIGTERM close cameras and finish files, which by itself it does not."""
+    """Let SIGTERM and SIGHUP close cameras and finish files, which by themselves they do not.
+
+    A signal that is ignored stays so: nohup ignores SIGHUP.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Terminated
@@ -162,11 +167,14 @@ def _sigterm_unwinds() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    old = signal.signal(signal.SIGTERM, stop)
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    old = [signal.signal(number, stop) for number in heard]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, old)
+        for number, handler in zip(heard, old, strict=True):
+            signal.signal(number, handler)
 
 
 def _settle_stdout() -> None:
