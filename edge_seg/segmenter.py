@@ -32,7 +32,6 @@ from edge_seg.counters import Counters, Latency
 from edge_seg.engine import Engine
 from edge_seg.errors import FrameError, MaskLate
 from edge_seg.opening import load_bundle, open_engine, supervised
-from edge_seg.opening import open_runtime as open_runtime  # where it was before edge_seg.opening
 from edge_seg.pixels import Mask, Picture
 from edge_seg.ranges import within
 from edge_seg.smoothing import DEFAULT, Smoother, checked_time, resolve
@@ -489,6 +488,11 @@ def _checked_soft(found: Soft, given: Soft) -> Soft:
         raise FrameError(
             f"wanted a smoother's mask as float32 {given.shape}, as it was given, found {form}; "
             "correct its update()"
+        )
+    if np.isnan(found).any():  # it would become "nobody"
+        raise FrameError(
+            "wanted a smoother's mask of 0..1, found NaN in it; correct its update(): does it divide "
+            "by zero?"
         )
     return np.clip(found, 0, 1)
 

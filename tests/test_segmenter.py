@@ -462,8 +462,13 @@ def test_a_smoother_that_overshoots_stays_a_mask(segmenter: EdgeSegmenter, dtype
     assert float((mask > 0.5 * most).mean()) == pytest.approx(0.5, abs=0.05)
 
 
+def _one_nan(mask: Any) -> Any:
+    mask[0, 0] = np.nan
+    return mask
+
+
 @pytest.mark.parametrize(
-    "answer", [lambda m: m[:3, :3], lambda m: m.astype(np.float64), lambda m: None]
+    "answer", [lambda m: m[:3, :3], lambda m: m.astype(np.float64), lambda m: None, _one_nan]
 )
 def test_a_smoother_that_returns_no_mask_is_refused(
     segmenter: EdgeSegmenter, answer: Callable[[Any], Any]
