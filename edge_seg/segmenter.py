@@ -491,8 +491,8 @@ def _checked_soft(found: Soft, given: Soft) -> Soft:
         )
     if np.isnan(found).any():  # it would become "nobody"
         raise FrameError(
-            "wanted a smoother's mask of 0..1, found NaN in it; correct its update(): does it divide "
-            "by zero?"
+            "wanted a smoother's mask of 0..1, found NaN in it; correct its update() "
+            "(does it divide by zero?)"
         )
     return np.clip(found, 0, 1)
 
