@@ -24,6 +24,7 @@ from timing import side_by_side
 from edge_seg import pixels
 from edge_seg.backends import open_backend
 from edge_seg.bundle import ModelBundle
+from edge_seg.comparison import noise
 from edge_seg.errors import BackendUnavailable
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
 
@@ -35,7 +36,7 @@ BOTH = ("tflite-fp32", "tflite-int8")
 def bare_call(backend: Any) -> Callable[[], object]:
     """The library's own call with its tensor already in place: the floor."""
     # The floor lies below our API: what the three libraries' own examples would write.
-    tensor = np.zeros(backend.input.shape, backend.input.dtype)
+    tensor = noise(backend.input)
     if (interpreter := getattr(backend, "_interpreter", None)) is not None:
         index_in = interpreter.get_input_details()[0]["index"]
         index_out = interpreter.get_output_details()[0]["index"]

@@ -82,3 +82,7 @@ def __getattr__(name: str) -> Any:
 
         return Policy
     raise AttributeError(f"module 'edge_seg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__  # also what is loaded when first asked for

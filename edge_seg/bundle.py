@@ -23,8 +23,6 @@ from typing import Any
 from edge_seg.errors import BundleError, EdgeSegError, OutputError
 from edge_seg.exchange import exchange
 from edge_seg.files import PART, sha256_of, to_disk, write_whole
-from edge_seg.files import check_place as check_place  # where they were before edge_seg.files
-from edge_seg.files import whole_file as whole_file
 from edge_seg.spec import InputSpec, OutputSpec, take, take_choice
 
 FORMAT_VERSION = 1

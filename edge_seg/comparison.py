@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_seg import machine
 from edge_seg.backends import Backend, readers
 from edge_seg.board import Runtime
 from edge_seg.bundle import Artifact, ModelBundle
 from edge_seg.errors import BackendUnavailable, BundleError
-from edge_seg.segmenter import open_runtime
+from edge_seg.opening import open_runtime
+from edge_seg.spec import TensorSpec
 
 WARM_UP = 10
 BLOCK = 5  # calls of one side in a row: the first refills the caches and is not counted
@@ -172,15 +174,17 @@ def _median(blocks: list[list[float]]) -> float:
     return 1e3 * float(np.median(blocks))
 
 
-def _call(backend: Backend) -> Callable[[], object]:
-    """A bare call on noise: a constant picture could run through rare numbers, or fast paths."""
+def noise(spec: TensorSpec) -> NDArray[np.generic]:
+    """Return a tensor to time calls with: a constant one could meet rare numbers, or fast paths."""
     random = np.random.default_rng(0)
-    spec = backend.input
     if spec.quantized:
         low, high = np.iinfo(spec.dtype).min, np.iinfo(spec.dtype).max
-        tensor = random.integers(low, high, spec.shape, endpoint=True).astype(spec.dtype)
-    else:
-        tensor = random.uniform(-1, 1, spec.shape).astype(np.float32)
+        return random.integers(low, high, spec.shape, endpoint=True).astype(spec.dtype)
+    return random.uniform(-1, 1, spec.shape).astype(np.float32)
+
+
+def _call(backend: Backend) -> Callable[[], object]:
+    tensor = noise(backend.input)
     return lambda: backend.infer(tensor)
 
 

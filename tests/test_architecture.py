@@ -68,7 +68,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
         *("contours", "cadence", "counters", "engine", "supervision", "camera", "ranges"),
     ),
     "evaluation": ("errors", "metrics", "stability", "segmenter"),
-    "comparison": ("errors", "bundle", "backends", "board", "segmenter", "machine"),
+    "comparison": ("errors", "spec", "bundle", "backends", "board", "opening", "machine"),
     "preparation": ("errors", "bundle", "backends", "board", "cache", "opening"),
     "installation": ("machine",),
     "conditions": ("board", "cache", "installation", "machine"),

@@ -51,9 +51,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write the JSON."""
-    from edge_seg.bundle import check_place, write_whole
     from edge_seg.calibration.dataset import labelled_pairs, pairs_of
     from edge_seg.calibration.manifest import seen_among
+    from edge_seg.files import check_place, write_whole
 
     if args.json:
         check_place(args.json)
