@@ -135,7 +135,7 @@ def test_eight_segmenters_in_eight_threads_do_not_disturb_each_other() -> None:
 # --- signals --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("camera", ["fake:size=320x240", "fake:size=320x240,hang=1+3600"])
+@pytest.mark.parametrize("camera", ["fake:size=320x240", "fake:size=320x240,hang=3+3600"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_live_camera_is_left_and_its_video_finished(
     camera: str,
@@ -156,7 +156,7 @@ def test_a_live_camera_is_left_and_its_video_finished(
     while len(list(masks.glob("*.png"))) < 4 and time.monotonic() < end:
         time.sleep(0.02)
     if "hang" in camera:
-        time.sleep(2.0)  # until the camera's call does not come back
+        time.sleep(4.0)  # until the camera's call does not come back
     running.send_signal(number)
     _, said = running.communicate(timeout=60)
     assert running.returncode == code and "Traceback" not in said
