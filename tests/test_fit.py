@@ -30,7 +30,7 @@ from edge_seg.training.augment import Renderer, mixture_of  # noqa: E402
 from edge_seg.training.batches import sample_numbers  # noqa: E402
 from edge_seg.training.collection import find, open_store  # noqa: E402
 from edge_seg.training.judge import Judge  # noqa: E402
-from edge_seg.training.network import SHAPES, Shape  # noqa: E402
+from edge_seg.training.network import SHAPES, PortraitNet, Shape  # noqa: E402
 from edge_seg.training.processes import Place  # noqa: E402
 from edge_seg.training.recipe import Recipe  # noqa: E402
 from tests import toy_pictures  # noqa: E402
@@ -454,6 +454,27 @@ def test_a_warm_restart_begins_with_the_averaged_weights(toys: Path, tmp_path: P
             torch.testing.assert_close(new.network.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
     _, facts = checkpoint.load_tensors(tmp_path / "old" / fit.WARM)
     assert {"step", "recipe"} <= facts.keys() and "seed" in facts["recipe"]
+
+
+def test_a_run_may_begin_with_the_mean_of_several(tmp_path: Path) -> None:
+    recipe = Recipe.from_dict(SMALL)
+    paths = [tmp_path / f"{seed}.safetensors" for seed in range(3)]
+    networks = []
+    for seed, path in enumerate(paths):
+        torch.manual_seed(seed)
+        networks.append(PortraitNet(recipe.shape))
+        checkpoint.save_tensors(path, networks[-1].state_dict(), {"recipe": recipe.to_dict()})
+    run = fit.Run(tmp_path / "run", recipe, place=ALONE)
+    run.start_from(*paths)
+    for name, tensor in run.averaged.state_dict().items():
+        if tensor.is_floating_point():
+            every = torch.stack([network.state_dict()[name] for network in networks])
+            torch.testing.assert_close(tensor, every.mean(0), rtol=1e-5, atol=1e-7)
+    other = tmp_path / "other.safetensors"
+    facts = {"recipe": recipe.to_dict() | {"shape": "slim"}}
+    checkpoint.save_tensors(other, PortraitNet("slim").state_dict(), facts)
+    with pytest.raises(DatasetError, match="other.safetensors: wanted a network of shape"):
+        run.start_from(paths[0], other)
 
 
 @pytest.mark.slow
@@ -1099,7 +1120,6 @@ def test_an_input_side_the_network_cannot_have_is_refused(
 
 def test_an_export_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     from edge_seg.training.export import to_onnx
-    from edge_seg.training.network import PortraitNet
 
     with pytest.raises(OutputError, match="gone"):
         to_onnx(PortraitNet("lite"), tmp_path / "gone" / "net.onnx", side=64)

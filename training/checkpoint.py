@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,4 +116,27 @@ def load_network(path: Path) -> tuple[PortraitNet, dict[str, Any]]:
         ) from None
     network = PortraitNet(shape).eval()
     fill(network, part(tensors, "averaged.") or tensors, str(path))
+    return network, facts
+
+
+def mean_of(paths: Sequence[Path]) -> tuple[PortraitNet, dict[str, Any]]:
+    """Build the network whose weights are the mean of several checkpoints', with the first's facts.
+
+    A model soup (Wortsman et al., ICML 2022): of runs that began from the same weights.
+    Raises DatasetError for checkpoints of two shapes.
+    """
+    network, facts = load_network(paths[0])
+    total = {n: t.double() for n, t in network.state_dict().items() if t.is_floating_point()}
+    for path in paths[1:]:
+        other, its = load_network(path)
+        if its["recipe"]["shape"] != facts["recipe"]["shape"]:
+            raise DatasetError(
+                f"{path}: wanted a network of shape {facts['recipe']['shape']}, as {paths[0]} is, "
+                f"found {its['recipe']['shape']}; weights of one shape have a mean"
+            )
+        for name, tensor in other.state_dict().items():
+            if name in total:
+                total[name] += tensor
+    means = {name: (tensor / len(paths)).float() for name, tensor in total.items()}
+    network.load_state_dict(network.state_dict() | means)
     return network, facts

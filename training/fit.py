@@ -192,13 +192,14 @@ class Run:
         numbers = range(len(parameters)) if found else range(0)
         return {n: {name: found[f"{n}.{name}"] for name in MOMENTS} for n in numbers}
 
-    def start_from(self, path: Path) -> None:
-        """Warm start: take the weights of a checkpoint, grown where the recipe's shape is larger,
-        pruned where it is narrower.
+    def start_from(self, *paths: Path) -> None:
+        """Warm start: take the weights of a checkpoint (the mean of several), grown where the
+        recipe's shape is larger, pruned where it is narrower.
 
         Raises DatasetError where the checkpoint's network does not fit into this one.
         """
-        begun, facts = checkpoint.load_network(path)
+        path = paths[0]
+        begun, facts = checkpoint.mean_of(paths)
         if facts["recipe"]["shape"] == self.recipe.shape:
             tensors = begun.state_dict()
         else:

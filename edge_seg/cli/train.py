@@ -56,9 +56,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--from",
         dest="start",
+        nargs="+",
         metavar="default|RUN|FILE",
         help="begin from the network that ships (default, or its name: portrait), or from a run "
-        "or a checkpoint of one",
+        "or a checkpoint of one; of several, from the mean of their weights",
     )
     parser.add_argument(
         "--restart",
@@ -245,7 +246,7 @@ def _begin(training: Run, args: argparse.Namespace) -> None:
     if args.restart is not None:
         training.restart(args.restart)
     elif args.start is not None:
-        training.start_from(_checkpoint(args.start))
+        training.start_from(*(_checkpoint(name) for name in args.start))
 
 
 def _make_folder(folder: Path) -> None:
@@ -317,7 +318,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         return Recipe.from_dict(_facts(args.restart)["recipe"] | asked)
     base = Recipe()
     if args.start is not None:
-        old = _facts(_checkpoint(args.start))["recipe"]
+        old = _facts(_checkpoint(args.start[0]))["recipe"]
         side = old["sizes"][-1][1]
         base = Recipe.from_dict({**FINE_TUNE, "shape": old["shape"], "sizes": [[0, side]]})
     steps = asked.get("steps")
