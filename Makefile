@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3.13 python3; 
 PYTEST = $(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 export EDGE_SEG_CACHE ?= $(CURDIR)/$(VENV)/cache
 
-.PHONY: demo test test-slow test-aarch64 check bench soak network install clean
+.PHONY: demo test test-slow test-aarch64 check api bench soak network install clean
 
 ifeq ($(wildcard $(DEFAULT)/manifest.json),)
 demo:
@@ -34,6 +34,9 @@ check: $(VENV)/.all ## format, lint, types
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	.ci/types $(abspath $(PY))
+
+api: $(VENV)/.all ## docs/api.md anew, after a public docstring or signature has changed
+	$(PY) docs/make_api.py
 
 bench: $(VENV)/.all ## speed and resizing, the network that ships and the official ones if here
 	$(PY) benchmarks/run.py

@@ -210,7 +210,11 @@ BASELINES: dict[str, Callable[[], Smoother]] = {
 
 
 def baseline(name: str) -> Smoother:
-    """Return a fresh smoother by its name. Raises FrameError with the names there are."""
+    """Return a fresh smoother by its name.
+
+    name: "average", "one-euro", "uncertainty", "flow" or "flow-mended".
+    Raises FrameError with the names there are.
+    """
     if name not in BASELINES:
         raise FrameError(f"wanted one of {', '.join(BASELINES)}, found {name!r}; name one of them")
     return BASELINES[name]()

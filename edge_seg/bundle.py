@@ -194,6 +194,9 @@ def _name(name: str, where: str) -> str:
 class ModelBundle:
     """A loaded manifest and the directory it came from.
 
+    path: that directory. input, output: what the network takes and returns. artifacts: one per
+    library and precision. source: the model it was converted from.
+
     >>> bundle = ModelBundle.load("my-bundle")            # doctest: +SKIP
     >>> artifact = bundle.find("tflite", "int8")          # doctest: +SKIP
     >>> bundle.file(artifact)                             # verified path  # doctest: +SKIP

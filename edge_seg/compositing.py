@@ -50,7 +50,7 @@ ONES = 0.05
 def blend(frame: Picture, background: Picture, mask: Mask) -> Picture:
     """Return background + mask * (frame - background), rounded; a new array.
 
-    Raises FrameError where the sizes differ, or the mask is none (see above).
+    Raises FrameError where the sizes differ, or the mask is none: another dtype, NaN, beyond 0..1.
     """
     share = _share_of(frame, mask)
     if not isinstance(background, np.ndarray):

@@ -53,7 +53,8 @@ class EdgeSegmenter:
     Use `EdgeSegmenter.open`, or `EdgeSegmenter.on` for a backend that is already open.
 
     latency: how long calls of `segment` took, those whose mask was late included
-    (edge_seg.counters.Latency). bundle, board: what it was opened with, or None (`on`).
+    (edge_seg.counters.Latency). bundle, board: what it was opened with, or None (`on`). format: of
+    the frames, as `open` takes it. spec: of the picture the network takes (InputSpec).
     """
 
     def __init__(
