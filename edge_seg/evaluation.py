@@ -66,7 +66,7 @@ def evaluate_clip(
         motion = None if before is None else motion_between(before, frame)
         raw: NDArray[np.floating] | None = None
         for name, segmenter in segmenters.items():
-            mask = np.asarray(segmenter.segment(frame, time, size=size), dtype=np.float32)
+            mask = segmenter.segment(frame, time, size=size)
             raw = mask if raw is None else raw
             judges[name].add(mask, label, time, raw=raw, motion=motion)
         before = frame

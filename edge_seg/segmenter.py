@@ -19,9 +19,10 @@ from contextlib import ExitStack
 from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_seg import contours, pixels
 from edge_seg.backends import MAX_THREADS, Backend
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edge_seg")
 DTYPES = ("float32", "uint8")
-Soft = np.ndarray[Any, np.dtype[np.float32]]
+Soft = NDArray[np.float32]
 
 
 class EdgeSegmenter:
@@ -219,6 +220,45 @@ class EdgeSegmenter:
     def counters(self) -> Counters:
         """How often each thing went wrong since opening (edge_seg.counters.Counters)."""
         return self._engines.counters
+
+    @overload
+    def segment(
+        self,
+        frame: Picture,
+        timestamp: float | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+        out: Mask | None = None,
+        dtype: Literal["float32"] = "float32",
+        clock: Callable[[str], None] | None = None,
+        format: str | None = None,
+    ) -> Soft: ...
+
+    @overload
+    def segment(
+        self,
+        frame: Picture,
+        timestamp: float | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+        out: Mask | None = None,
+        dtype: Literal["uint8"],
+        clock: Callable[[str], None] | None = None,
+        format: str | None = None,
+    ) -> NDArray[np.uint8]: ...
+
+    @overload
+    def segment(
+        self,
+        frame: Picture,
+        timestamp: float | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+        out: Mask | None = None,
+        dtype: str,
+        clock: Callable[[str], None] | None = None,
+        format: str | None = None,
+    ) -> Mask: ...
 
     def segment(
         self,

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     folder = args.models or args.teachers.parent
     with ExitStack() as stack:
         opened = [(stack.enter_context(_open(t, folder)), t.weight) for t in listed]
-        voices: list[tuple[Segment, float]] = [(_segment(s), weight) for s, weight in opened]
+        voices: list[tuple[Segment, float]] = [(s.segment, weight) for s, weight in opened]
         if args.labels is not None:
             _measure(args.labels, listed, voices)
         if args.out is not None:
@@ -97,12 +97,6 @@ def _open(teacher: Teacher, folder: Path) -> EdgeSegmenter:
     bundle = ModelBundle.load(None if teacher.model == "default" else folder / teacher.model)
     exact = [a for a in bundle.artifacts if a.precision == "fp32"] or list(bundle.artifacts)
     return open_artifact(bundle, exact[0])
-
-
-def _segment(segmenter: EdgeSegmenter) -> Segment:
-    import numpy as np
-
-    return lambda frame: np.asarray(segmenter.segment(frame), dtype=np.float32)
 
 
 def _measure(labels: Path, listed: list[Teacher], voices: list[tuple[Segment, float]]) -> None:
