@@ -119,12 +119,12 @@ def network(width: float, folder: Path) -> dict[str, Path]:
     def wide(values: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(max(4, 4 * round(width * v / 4)) for v in values)
 
-    base = SHAPES["base"]
+    shipped = SHAPES["fine"]
     shape = dataclasses.replace(
-        base,
-        stem=wide((base.stem,))[0],
-        widths=wide(base.widths),
-        decoder=wide(base.decoder),
+        shipped,
+        stem=wide((shipped.stem,))[0],
+        widths=wide(shipped.widths),
+        decoder=wide(shipped.decoder),
     )
     torch.manual_seed(0)
     spec, source = input_spec(SIDE), folder / f"{width:g}.onnx"
