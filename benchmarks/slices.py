@@ -33,6 +33,11 @@ CARDS = (
     200  # pictures of nothing, from edge_seg.training.cards: of the kind trained on, other seeds
 )
 GROUPS = 60  # composites of several people
+BEHIND = "videos/intel_people/one-by-one-person-detection.mp4"
+EMPTY = range(0, 56, 4)  # frames of it before anybody comes
+BEHIND_STEP = 38  # frames
+SURE, MAYBE = 36, 14  # levels of 255 that a pixel differs from the empty room
+LEAST_PERSON = 0.02  # of the frame: less is a foot that comes in, or a shadow
 Sample = tuple[np.ndarray, np.ndarray]
 Rows = dict[str, dict[str, float | int]]
 
@@ -73,21 +78,21 @@ def several(files: Collection, cutouts: list[Path]) -> Iterator[Sample]:
         yield np.rint(canvas).astype(np.uint8), (mask >= 0.5).astype(np.uint8)
 
 
-BEHIND = "videos/intel_people/one-by-one-person-detection.mp4"
-EMPTY = slice(0, 56, 4)  # frames of it before anybody comes
-BEHIND_STEP = 38  # frames
-SURE, MAYBE = 36, 14  # levels of 255 that a pixel differs from the empty room
-LEAST_PERSON = 0.02  # of the frame: less is a foot that comes in, or a shadow
+def frames_of(source: cv2.VideoCapture, step: int) -> Iterator[np.ndarray]:
+    """The next frame of a video, and from there on each so many frames further."""
+    number = 0
+    while source.grab():
+        if number % step == 0:
+            yield source.retrieve()[1]
+        number += 1
 
 
 def from_behind(video: Path) -> Iterator[Sample]:
     """Frames with a person, and 1 where they surely stand, 255 where they may."""
     source = cv2.VideoCapture(str(video))
-    frames = []
-    while (read := source.read())[0]:
-        frames.append(read[1])
-    empty = np.median(np.stack(frames[EMPTY]), axis=0).astype(np.float32)
-    for frame in frames[EMPTY.stop :: BEHIND_STEP]:
+    first = [source.read()[1] for _ in range(EMPTY.stop)]
+    empty = np.median(np.stack([first[n] for n in EMPTY]), axis=0).astype(np.float32)
+    for frame in frames_of(source, BEHIND_STEP):
         # What the camera's exposure did since, by colour; 8 levels keep black from deciding it.
         gain = np.median((frame + np.float32(8)) / (empty + 8), axis=(0, 1))
         expected = np.clip(empty * gain, 0, 255).astype(np.uint8)

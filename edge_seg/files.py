@@ -4,6 +4,7 @@
     whole_file    a name beside the file's own, to write to; then it takes the file's name
     write_whole   the same for a text
     sha256_of     the digest that manifests hold
+    is_utf8       whether a name can be written down, and handed to OpenCV
 
 `check_place` and `write_whole` raise OutputError with the system's reason; `whole_file` leaves the
 system's OSError to its caller, who knows what was being written.
@@ -29,6 +30,15 @@ def sha256_of(path: Path) -> str:
         for piece in iter(lambda: file.read(1 << 20), b""):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def is_utf8(path: Path) -> bool:
+    """Tell whether a path's name is UTF-8; Python keeps other bytes as surrogates."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_place(path: Path) -> None:

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg.errors import BackendFailure, CameraError, FrameError, OutputError
+from edge_seg.files import is_utf8
 
 Picture = NDArray[np.uint8]
 
@@ -77,7 +78,7 @@ class VideoFile:
             )
         if self.path.is_dir():
             raise OutputError(f"{self.path}: wanted a file name, found a folder; add a name")
-        if not _is_utf8(self.path):  # OpenCV would take the process down
+        if not is_utf8(self.path):  # OpenCV would take the process down
             raise OutputError(
                 f"{self.path}: wanted a video's name in UTF-8, found another encoding; choose "
                 "another -o"
@@ -312,14 +313,6 @@ def _check_pixels(pixels: object, wanted: str, channels: tuple[int, ...]) -> Non
             f"wanted {wanted}, found {pixels.dtype} {pixels.shape}; pass pixels 0..255, masks by "
             "segment(frame, dtype='uint8')"
         )
-
-
-def _is_utf8(path: Path) -> bool:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:  # bytes of another encoding, which Python keeps as surrogates
-        return False
-    return True
 
 
 def _write_picture(path: Path, picture: Picture, *, what: str, option: str) -> None:

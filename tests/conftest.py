@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,11 @@ def fake_board(tmp_path: Path) -> Path:
     path = folder / "board.toml"
     path.write_text(FAKE_BOARD, encoding="utf-8")
     return path
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait until a condition holds, for at most five seconds."""
+    end = time.monotonic() + 5
+    while not true():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.01)

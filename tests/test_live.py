@@ -20,6 +20,7 @@ from edge_seg.camera.live import Request, Stream, Taken
 from edge_seg.camera.timing import CameraClock
 from edge_seg.errors import CameraError, CameraLost
 from edge_seg.segmenter import EdgeSegmenter
+from tests.conftest import until
 from tests.simulated_time import SimulatedClock
 
 SMALL = (48, 64)
@@ -584,10 +585,7 @@ def test_the_same_in_real_time_for_a_short_while() -> None:
     assert isinstance(source, LiveSource)
     assert source.counters.reconnects >= 1 and len(stamps) > 30
     assert source.read() is None and source.ended
-    end = time.monotonic() + 5
-    while threading.active_count() > before and time.monotonic() < end:
-        time.sleep(0.01)
-    assert threading.active_count() <= before  # fewer: another test's has ended since
+    until(lambda: threading.active_count() <= before)  # fewer: another test's has ended since
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from edge_seg.counters import Counters
 from edge_seg.errors import BackendFailure, BackendUnavailable, FrameError, MaskLate
 from edge_seg.supervision import Choice, Policy, Supervisor
 from edge_seg.watch import Watch, silhouettes
+from tests.conftest import until
 
 SHAPE = (48, 64, 3)
 PROBES = 2  # calls that opening takes
@@ -221,7 +222,7 @@ def test_a_device_that_cannot_be_freed_gives_way_all_the_same(
     assert engine.device is cpu and np.array_equal(answer, truth(picture))
     assert boss.reason == "npu int8: device lost" and npu.closed == 1
     said = "npu int8: closing it failed: RuntimeError: device lost while freeing"
-    _until(lambda: said in caplog.messages)
+    until(lambda: said in caplog.messages)
     cpu.stubborn = True
     boss.close()
     assert cpu.closed == 1
@@ -256,9 +257,9 @@ def test_a_hang_costs_one_deadline_and_then_the_next_runtime_answers(
     assert boss.counters.hangs == 1 and boss.counters.lost == 1
     assert npu.closed == 0, "closing what still runs would crash"
     npu.free.set()
-    _until(lambda: npu.closed == 1)
+    until(lambda: npu.closed == 1)
     boss.close()
-    _until(lambda: cpu.closed == 1)
+    until(lambda: cpu.closed == 1)
 
 
 def test_a_runtime_slow_to_open_delays_no_frame(npu: Device, cpu: Device) -> None:
@@ -469,7 +470,7 @@ def test_a_call_that_another_thread_closes_ends_in_a_sentence(
     npu.slow = 0.02
     boss = supervised(npu, cpu, deadline=deadline)
     thread, ends = _in_a_thread(boss)
-    _until(lambda: npu.calls > PROBES + 2)
+    until(lambda: npu.calls > PROBES + 2)
     boss.close()
     assert npu.closed == 1, "the device is free"
     thread.join(15)
@@ -489,7 +490,7 @@ def test_closing_waits_for_a_call_that_hangs_no_longer_than_it_says(
     boss = supervised(npu, deadline=deadline)
     npu.hanging = True
     thread, ends = _in_a_thread(boss)
-    _until(lambda: npu.calls > PROBES)
+    until(lambda: npu.calls > PROBES)
     began = time.monotonic()
     boss.close()
     assert 0.2 <= time.monotonic() - began < 2.5
@@ -499,7 +500,7 @@ def test_closing_waits_for_a_call_that_hangs_no_longer_than_it_says(
         npu.free.set()
     thread.join(15)
     npu.free.set()
-    _until(lambda: npu.closed == 1)
+    until(lambda: npu.closed == 1)
     assert [type(error) for error in ends] == [BackendFailure], ends
     assert "found it closed" in str(ends[0])
 
@@ -510,7 +511,7 @@ def test_a_runtime_that_opens_while_another_thread_closes_is_freed(
     boss = supervised(npu, cpu)
     npu.there, cpu.slow_to_open = False, 0.3
     thread, ends = _in_a_thread(boss)
-    _until(lambda: npu.closed == 1)  # so the next one is being opened
+    until(lambda: npu.closed == 1)  # so the next one is being opened
     time.sleep(0.05)
     boss.close()
     assert cpu.opened == cpu.closed == 1, "the device is free"
@@ -524,8 +525,8 @@ def test_a_segmenter_that_is_dropped_takes_its_thread_with_it(npu: Device) -> No
         boss = supervised(npu, deadline=10.0)
         boss.run(pictures(1)[0])
         del boss
-    _until(lambda: npu.closed == 5)
-    _until(lambda: threading.active_count() <= before)  # fewer: another test's has ended since
+    until(lambda: npu.closed == 5)
+    until(lambda: threading.active_count() <= before)  # fewer: another test's has ended since
     assert npu.opened == npu.closed == 5
 
 
@@ -666,7 +667,7 @@ def test_it_goes_back_to_the_first_choice_if_asked(npu: Device, cpu: Device) -> 
     time.sleep(0.05)
     assert boss.run(picture)[0].device is cpu
     npu.there = True
-    _until(lambda: boss.run(picture)[0].device is npu)
+    until(lambda: boss.run(picture)[0].device is npu)
     assert not boss.degraded and boss.reason == "" and boss.counters.returns == 1
     assert cpu.closed == 1
 
@@ -689,15 +690,7 @@ def test_close_leaves_nothing_open(npu: Device, cpu: Device) -> None:
         boss.close()
         with pytest.raises(BackendFailure):
             boss.run(pictures(1)[0])
-    _until(lambda: npu.closed == npu.opened == 2)
-
-
-def _until(true: object) -> None:
-    """Wait until a condition holds, for at most five seconds."""
-    end = time.monotonic() + 5
-    while not true():  # type: ignore[operator]
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.01)
+    until(lambda: npu.closed == npu.opened == 2)
 
 
 def test_a_policy_takes_numpy_s_numbers() -> None:

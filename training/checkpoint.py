@@ -125,18 +125,17 @@ def mean_of(paths: Sequence[Path]) -> tuple[PortraitNet, dict[str, Any]]:
     A model soup (Wortsman et al., ICML 2022): of runs that began from the same weights.
     Raises DatasetError for checkpoints of two shapes.
     """
-    network, facts = load_network(paths[0])
-    total = {n: t.double() for n, t in network.state_dict().items() if t.is_floating_point()}
-    for path in paths[1:]:
-        other, its = load_network(path)
-        if its["recipe"]["shape"] != facts["recipe"]["shape"]:
+    loaded = [load_network(path) for path in paths]
+    network, facts = loaded[0]
+    shape = facts["recipe"]["shape"]
+    for path, (_, its) in zip(paths, loaded, strict=True):
+        if its["recipe"]["shape"] != shape:
             raise DatasetError(
-                f"{path}: wanted a network of shape {facts['recipe']['shape']}, as {paths[0]} is, "
-                f"found {its['recipe']['shape']}; weights of one shape have a mean"
+                f"{path}: wanted a network of shape {shape}, as {paths[0]} is, found "
+                f"{its['recipe']['shape']}; weights of one shape have a mean"
             )
-        for name, tensor in other.state_dict().items():
-            if name in total:
-                total[name] += tensor
-    means = {name: (tensor / len(paths)).float() for name, tensor in total.items()}
-    network.load_state_dict(network.state_dict() | means)
+    every = [other.state_dict() for other, _ in loaded]
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.stack([weights[name] for weights in every]).double().mean(0))
     return network, facts

@@ -37,7 +37,7 @@ from edge_seg.calibration.dataset import (
     split_scenes,
 )
 from edge_seg.errors import DatasetError
-from edge_seg.files import sha256_of
+from edge_seg.files import is_utf8, sha256_of
 from edge_seg.pictures import read_lines
 from edge_seg.training.store import Entry, Picture, PictureStore, Planes, render_store
 
@@ -159,12 +159,10 @@ def _copies(train: list[Pair], val: list[Pair]) -> list[tuple[Path, Path]]:
 def _check_encoding(pairs: list[Pair]) -> None:
     """A run lists its pictures in UTF-8, which not every name on a disk is."""
     for path in [path for pair in pairs for path in (pair.image, pair.label) if path]:
-        try:
-            str(path.absolute()).encode()
-        except UnicodeEncodeError:
+        if not is_utf8(path.absolute()):
             raise DatasetError(
                 f"{path}: wanted a name in UTF-8, found other bytes; rename the file or its folder"
-            ) from None
+            )
 
 
 def to_teach(folder: Path, *, scene: SceneRule = own_scene) -> list[Path]:

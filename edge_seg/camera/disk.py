@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edge_seg import yuv
 from edge_seg.camera.shots import Shot, Source, known_fps
 from edge_seg.errors import CameraError, DatasetError, FrameError
+from edge_seg.files import is_utf8
 from edge_seg.pictures import (
     MAX_PIXELS,
     MAX_SIDE,
@@ -143,13 +144,11 @@ def _ordered(frame: Picture, format: str) -> Picture:
 
 
 def _video(path: Path, format: str) -> Source:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:  # OpenCV would take the process down
+    if not is_utf8(path):  # OpenCV would take the process down
         raise CameraError(
             f"{path}: wanted a video's name in UTF-8, found another encoding; rename it, or the "
             "folder that has it"
-        ) from error
+        )
     capture = cv2.VideoCapture(str(path))
     try:
         first = _first(capture, path)

@@ -149,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
     except (KeyboardInterrupt, CameraError, BackendFailure, OutputError) as error:
         if source is None and isinstance(error, CameraError):
             raise
-        if isinstance(error, OutputError) and not _made(out):
+        if isinstance(error, OutputError) and not _left(out):
             raise
         kept = _kept(out) + _missed(source)
         if not isinstance(error, KeyboardInterrupt):
@@ -370,16 +370,8 @@ def _check_folder(
 # --- what is said at the end --------------------------------------------------------------------
 
 
-def _made(out: Written) -> bool:
-    """True where a run that ends early leaves something."""
-    return bool(
-        (out.video is not None and out.video.frames)
-        or (out.pictures is not None and out.pictures.written)
-        or (out.masks is not None and out.masks.written)
-    )
-
-
-def _kept(out: Written) -> str:
+def _left(out: Written) -> list[str]:
+    """Return what a run that ends early leaves, in words."""
     said = []
     if out.video is not None and out.video.frames:
         said.append(f"{out.video.path} holds the {out.video.frames} frames made so far")
@@ -387,8 +379,12 @@ def _kept(out: Written) -> str:
         said.append(_pictures(out.pictures, " made so far"))
     if out.masks is not None and out.masks.written:
         said.append(f"{out.masks.folder} holds the {out.masks.written} masks made so far")
+    return said
+
+
+def _kept(out: Written) -> str:
     late = f"; {out.late} masks came later than --deadline" if out.late else ""
-    return (", ".join(said) or _nothing(out)) + late
+    return (", ".join(_left(out)) or _nothing(out)) + late
 
 
 def _nothing(out: Written) -> str:
@@ -478,13 +474,15 @@ def _warn_of_pace(
     args: argparse.Namespace, source: Source | None, out: Written, seconds: float
 ) -> None:
     """A video has one rate for all frames; say so where it is not the one they came at."""
+    from edge_seg.recording import MAX_FPS, MIN_FPS
+
     video = out.video
     if source is None or video is None or not video.frames or not source.moving:
         return
     pace = video.frames / seconds if source.live else _pace(out, source.fps or video.fps)
     if abs(pace - video.fps) <= (0.1 if source.live else 0.02) * video.fps:
         return
-    mend = f"; record with --fps {min(max(pace, 0.1), 240):.1f}"
+    mend = f"; record with --fps {min(max(pace, MIN_FPS), MAX_FPS):.1f}"
     if args.fps is not None and not source.live:
         mend = "; leave --fps out"
     print(
