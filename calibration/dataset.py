@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_seg import pictures
+from edge_seg import formats, pictures
 from edge_seg.errors import CameraError, DatasetError
 from edge_seg.pictures import PICTURE_SUFFIXES
 
@@ -284,9 +284,9 @@ def _opened_png(path: Path) -> Iterator[Image.Image]:
     """Open a PNG whose size is no danger; whatever Pillow then finds wrong names the file."""
     try:
         with Image.open(path, formats=("PNG",)) as image:
-            if image.width * image.height > pictures.MAX_PIXELS:
+            if image.width * image.height > formats.MAX_PIXELS:
                 raise DatasetError(
-                    f"{path}: wanted a PNG of at most {pictures.MAX_PIXELS} pixels, found "
+                    f"{path}: wanted a PNG of at most {formats.MAX_PIXELS} pixels, found "
                     f"{image.width}x{image.height}; reduce it"
                 )
             yield image

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg import pictures, pixels
+from edge_seg import formats, pictures, pixels
 from edge_seg.calibration.dataset import (
     IGNORE,
     PICTURE_SUFFIXES,
@@ -93,7 +93,7 @@ class Frames:
         for index in wanted:
             image = self.pairs[index].image
             try:
-                yield index, pixels.check_frame(load_image(image))
+                yield index, formats.check_frame(load_image(image))
             except DatasetError as error:
                 yield index, error
             except FrameError as error:  # readable, but of a form the runtime does not take
@@ -158,7 +158,7 @@ def _view(pair: Pair) -> View:
     try:
         data = pictures.picture_bytes(pair.image)
         picture = pictures.decode_picture(data, pair.image, side=VIEW_SIDE)
-        pixels.check_frame(picture)
+        formats.check_frame(picture)
     except CameraError as error:
         raise DatasetError(str(error)) from None
     except FrameError as error:

@@ -32,6 +32,7 @@ from edge_seg.errors import (
     MaskLate,
     OutputError,
     QualityRefused,
+    SettingError,
     UnknownBoard,
 )
 from edge_seg.spec import InputSpec, OutputSpec, TensorSpec
@@ -61,6 +62,7 @@ __all__ = [
     "OutputSpec",
     "Policy",
     "QualityRefused",
+    "SettingError",
     "TensorSpec",
     "UnknownBoard",
     "__version__",

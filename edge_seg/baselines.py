@@ -21,7 +21,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from edge_seg.errors import FrameError
+from edge_seg.errors import FrameError, SettingError
 from edge_seg.smoothing import Picture, Smoother, Soft, checked, checked_time
 
 LEAST_SIDE = 16  # px of a mask: the flow's patches are 8x8, on a pyramid
@@ -105,9 +105,9 @@ class OneEuro(_Recursive):
         super().__init__()
         for name, value in (("cutoff", cutoff), ("speed_cutoff", speed_cutoff)):
             if not 0 < value < math.inf:
-                raise FrameError(f"wanted {name} above 0 Hz, found {value:g}; correct it")
+                raise SettingError(f"wanted {name} above 0 Hz, found {value:g}; correct it")
         if not 0 <= beta < math.inf:
-            raise FrameError(f"wanted beta of 0 or more, found {beta:g}; correct it")
+            raise SettingError(f"wanted beta of 0 or more, found {beta:g}; correct it")
         self.cutoff, self.beta, self.speed_cutoff = cutoff, beta, speed_cutoff
         self._speed: Soft
         self._time: float | None = None
@@ -196,7 +196,7 @@ def _grey(picture: Picture, size: tuple[int, ...]) -> Picture:
 
 def _share(name: str, value: float) -> float:
     if not 0 <= value <= 1:
-        raise FrameError(f"wanted {name} from 0 to 1, found {value:g}; correct it")
+        raise SettingError(f"wanted {name} from 0 to 1, found {value:g}; correct it")
     return value
 
 
@@ -213,8 +213,10 @@ def baseline(name: str) -> Smoother:
     """Return a fresh smoother by its name.
 
     name: "average", "one-euro", "uncertainty", "flow" or "flow-mended".
-    Raises FrameError with the names there are.
+    Raises SettingError with the names there are.
     """
     if name not in BASELINES:
-        raise FrameError(f"wanted one of {', '.join(BASELINES)}, found {name!r}; name one of them")
+        raise SettingError(
+            f"wanted one of {', '.join(BASELINES)}, found {name!r}; name one of them"
+        )
     return BASELINES[name]()

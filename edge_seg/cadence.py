@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.errors import FrameError
+from edge_seg.errors import FrameError, SettingError
 from edge_seg.ranges import within
 
 Soft = NDArray[np.float32]
@@ -46,14 +46,14 @@ class Cadence:
     seen: frames the network saw so far. left_out: frames whose mask was carried. The two are all
     frames with a time; `reset` leaves them.
 
-    Raises FrameError for a number of frames that is none.
+    Raises SettingError for a number of frames that is none.
 
     >>> segmenter.cadence = Cadence(2)                                     # doctest: +SKIP
     """
 
     def __init__(self, every: int) -> None:
         if not within(every, 1, MOST_EVERY, whole=True):
-            raise FrameError(
+            raise SettingError(
                 f"wanted the network to run every 1 to {MOST_EVERY} frames, found {every!r}; "
                 "choose a whole number of them, or None to run it on all"
             )
@@ -135,19 +135,19 @@ class Budget(Cadence):
     second in any case (`Cadence`), so of a slow camera fewer are left out than the budget asks for:
     `kept` says whether that was enough.
 
-    Raises FrameError for a time that is none, or longer than 10 s (milliseconds, then).
+    Raises SettingError for a time that is none, or longer than 10 s (milliseconds, then).
 
     >>> segmenter.cadence = Budget(0.020)                                  # doctest: +SKIP
     """
 
     def __init__(self, seconds: float) -> None:
         if not within(seconds, 0, math.inf) or seconds in (0, math.inf):
-            raise FrameError(
+            raise SettingError(
                 f"wanted a budget in seconds, more than 0, found {seconds!r}; give the time a "
                 "frame may take"
             )
         if seconds > LONGEST_BUDGET:
-            raise FrameError(
+            raise SettingError(
                 f"wanted a budget in seconds, up to {LONGEST_BUDGET:g}, found {seconds:g}; if "
                 "these are milliseconds, divide by 1000"
             )

@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.errors import FrameError
+from edge_seg.errors import FrameError, SettingError
+from edge_seg.formats import check_picture
 
 Picture = NDArray[np.uint8]
 Share = NDArray[np.float32] | NDArray[np.uint8]
@@ -127,14 +128,14 @@ def blur(frame: Picture, mask: Mask) -> Picture:
 def plain(size: tuple[int, int], color: tuple[int, int, int]) -> Picture:
     """Return a background of one colour; size: (height, width); color in the frame's order.
 
-    Raises FrameError where the size is none, or the colour is not three numbers 0..255.
+    Raises SettingError where the size is none, or the colour is not three numbers 0..255.
     """
     try:
         levels = np.array(color, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         levels = np.empty(0)
     if levels.shape != (3,) or not ((levels >= 0) & (levels <= 255)).all():
-        raise FrameError(
+        raise SettingError(
             f"wanted a colour of three numbers 0..255, found {color!r:.60}; correct it"
         )
     picture = np.empty((*_checked_size(size), 3), dtype=np.uint8)
@@ -146,7 +147,8 @@ def cover(picture: Pixels, size: tuple[int, int]) -> Pixels:
     """Enlarge or reduce a picture until it covers (height, width), and cut what hangs over.
 
     picture: uint8 (H, W, 3), or a mask as `segment` gives it, uint8 or float32 (H, W); the answer
-    has its dtype. Proportions are kept; the cut is centred. Raises FrameError.
+    has its dtype. Proportions are kept; the cut is centred. Raises FrameError, SettingError for a
+    size that is none.
     """
     height, width = _checked_size(size)
     wanted = "wanted a picture of uint8 (H, W, 3), or a mask of uint8 or float32 (H, W)"
@@ -176,11 +178,11 @@ def overlay(
 ) -> Picture:
     """Return the frame with the person tinted, for reports. share: 0..1 of the colour.
 
-    Raises FrameError.
+    Raises FrameError, SettingError for a share or colour that is none.
     """
     alpha = _as_bytes(_share_of(frame, mask))
     if not 0 <= share <= 1:  # NaN is neither
-        raise FrameError(f"wanted share= from 0 to 1, found {share!r:.60}; correct it")
+        raise SettingError(f"wanted share= from 0 to 1, found {share!r:.60}; correct it")
     tinted = np.clip(alpha * share + 0.5, 0, 255).astype(np.uint8)
     return _blend(plain(frame.shape[:2], color), frame, tinted)
 
@@ -193,11 +195,7 @@ def _as_bytes(mask: Share) -> NDArray[np.uint8]:
 
 def _share_of(frame: Picture, mask: Mask) -> Share:
     """Return the mask as `_checked` does, where the frame is one and the mask has its size."""
-    wanted = "wanted a frame of uint8 (H, W, 3)"
-    if not isinstance(frame, np.ndarray):
-        raise FrameError(f"{wanted}, found {type(frame).__name__}; pass a numpy array")
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
-        raise FrameError(f"{wanted}, found {frame.dtype} {frame.shape}; pass pixels 0..255")
+    check_picture(frame)
     if isinstance(mask, np.ndarray) and mask.shape != frame.shape[:2]:
         raise FrameError(
             f"wanted a mask of the frame's size {frame.shape[:2]}, found {mask.dtype} "
@@ -242,7 +240,7 @@ def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
     except (TypeError, ValueError):
         height = width = 0
     if height < 1 or width < 1:
-        raise FrameError(
+        raise SettingError(
             f"wanted size as (height, width), whole pixels from 1, found {size!r:.60}; "
             "frame.shape[:2] is a frame's"
         )

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg.errors import FrameError
+from edge_seg.formats import check_picture
 
 Soft = NDArray[np.float32]
 Picture = NDArray[np.uint8]
@@ -143,8 +144,4 @@ def _check(mask: Soft, picture: Picture) -> None:
             f"wanted a mask of float32 (height, width), found {mask.dtype} {mask.shape}; pass the "
             "network's decoded mask"
         )
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
-        raise FrameError(
-            f"wanted a picture of uint8 (height, width, 3), found {picture.dtype} {picture.shape}; "
-            "pass what the network saw"
-        )
+    check_picture(picture, "picture", "pass what the network saw")

@@ -2,7 +2,8 @@
 
     EdgeSegError
     ├── BundleError(ValueError)            a bundle or a spec that cannot be trusted or read
-    ├── FrameError(ValueError)             a frame, mask, time or setting of the wrong form
+    ├── FrameError(ValueError)             a frame, mask or time of the wrong form
+    ├── SettingError(ValueError)           an argument that is not among what may be chosen
     ├── DatasetError(ValueError)           pictures, labels or a training's settings that are no use
     ├── UnknownBoard(LookupError)          a board name nobody knows
     ├── BackendUnavailable(RuntimeError)   a backend that cannot run here, with the reason
@@ -29,8 +30,12 @@ class BundleError(EdgeSegError, ValueError):
 
 
 class FrameError(EdgeSegError, ValueError):
-    """An argument that is not what was promised: a frame, mask or timestamp by its shape, dtype or
-    size, a setting (threads, a policy, a budget) by its value.
+    """A frame, mask or timestamp that is not what was promised: shape, dtype, size or values."""
+
+
+class SettingError(EdgeSegError, ValueError):
+    """An argument other than a frame that cannot be chosen: a format, a number of threads, a
+    policy, a half-life, a budget, a colour. It will be no better with the next frame.
     """
 
 

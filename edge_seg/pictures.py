@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg.errors import CameraError, DatasetError
+from edge_seg.formats import MAX_PIXELS, MAX_SIDE
 
 Picture = NDArray[np.uint8]
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MAX_FILE_BYTES = 256 << 20  # of one picture: an uncompressed 64-megapixel BMP is 192 MiB
-MAX_PIXELS = 1 << 26  # pixels.MAX_FRAME_PIXELS: what the segmenter takes
-MAX_SIDE = (1 << 15) - 2  # pixels.MAX_FRAME_SIDE, likewise
 MAX_LIST_BYTES = 64 << 20
 MOST_CUTS = 15  # of a list's line into picture and label
 REDUCED = {  # what a JPEG decoder does in the frequency domain, for next to nothing

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from edge_seg.errors import BackendFailure, CameraError, FrameError, OutputError
 from edge_seg.files import is_utf8
+from edge_seg.formats import check_picture
 
 Picture = NDArray[np.uint8]
 
@@ -102,7 +103,7 @@ class VideoFile:
         Raises OutputError where the disk is nearly full or no encoder is here, FrameError for what
         is no frame.
         """
-        _check_pixels(frame, "a frame of uint8 (height, width, 3)", (3,))
+        check_picture(frame)
         if self._writer is None or self.size is None:
             # VP8 stores colour for every second pixel: an odd side is filled up to an even one.
             self.size = (frame.shape[1] + frame.shape[1] % 2, frame.shape[0] + frame.shape[0] % 2)
@@ -303,21 +304,21 @@ class PictureFile:
         return self.path
 
 
-def _check_pixels(pixels: object, wanted: str, channels: tuple[int, ...]) -> None:
-    """Raise FrameError for what OpenCV would leave out or change in silence. 0 channels: grey."""
+def _check_pixels(pixels: object, what: str) -> None:
+    """Raise FrameError for what OpenCV would change in silence: not uint8 (H, W[, 3 or 4])."""
+    wanted = f"wanted a {what} of uint8 (height, width) or (height, width, 3)"
     if not isinstance(pixels, np.ndarray):
-        raise FrameError(f"wanted {wanted}, found {type(pixels).__name__}; pass a numpy array")
-    depth = pixels.shape[2] if pixels.ndim == 3 else 0
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or depth not in channels:
+        raise FrameError(f"{wanted}, found {type(pixels).__name__}; pass a numpy array")
+    form = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
+    if pixels.dtype != np.uint8 or not form or not pixels.size:
         raise FrameError(
-            f"wanted {wanted}, found {pixels.dtype} {pixels.shape}; pass pixels 0..255, masks by "
+            f"{wanted}, found {pixels.dtype} {pixels.shape}; pass pixels 0..255, masks by "
             "segment(frame, dtype='uint8')"
         )
 
 
 def _write_picture(path: Path, picture: Picture, *, what: str, option: str) -> None:
-    wanted = f"a {what} of uint8 (height, width) or (height, width, 3)"
-    _check_pixels(picture, wanted, (0, 3, 4))
+    _check_pixels(picture, what)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part")
     done, data = cv2.imencode(path.suffix.lower(), picture)
     if not done:

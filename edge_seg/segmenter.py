@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg import contours, pixels
+from edge_seg import contours, formats, pixels
 from edge_seg.backends import MAX_THREADS, Backend
 from edge_seg.board import Board, Runtime
 from edge_seg.board import resolve as resolve_board
 from edge_seg.bundle import Artifact, ModelBundle
 from edge_seg.counters import Counters, Latency
 from edge_seg.engine import Engine
-from edge_seg.errors import FrameError, MaskLate
+from edge_seg.errors import FrameError, MaskLate, SettingError
 from edge_seg.opening import load_bundle, open_engine, supervised
 from edge_seg.pixels import Mask, Picture
 from edge_seg.ranges import within
@@ -68,7 +68,7 @@ class EdgeSegmenter:
         board: Board | None = None,
         bundle: ModelBundle | None = None,
     ) -> None:
-        pixels.check_format(format)
+        formats.check_format(format)
         self.format = format
         self.smoother = smoother
         self.edges = edges
@@ -112,12 +112,12 @@ class EdgeSegmenter:
         frozen outputs, wait for as long as a call takes.
         cache: the folder of what is built for this machine (see `edge-seg prepare`).
 
-        Raises BundleError, UnknownBoard, FrameError for a format, number of threads, smoother,
+        Raises BundleError, UnknownBoard, SettingError for a format, number of threads, smoother,
         edges or policy that is none, and BackendUnavailable listing every refusal.
 
         >>> segmenter = EdgeSegmenter.open("my-bundle", board="rpi5")     # doctest: +SKIP
         """
-        pixels.check_format(format)
+        formats.check_format(format)
         smoother = resolve(smoother)  # refused before a device is taken
         edges, threads = _checked_edges(edges), _checked_threads(threads)
         _check_policy(policy)
@@ -151,7 +151,7 @@ class EdgeSegmenter:
     def smoother(self) -> Smoother | None:
         """What smooths the masks of frames with a time, or None.
 
-        Set to what `open` takes. Raises FrameError for anything else.
+        Set to what `open` takes. Raises SettingError for anything else.
         """
         return self._smoother
 
@@ -163,7 +163,7 @@ class EdgeSegmenter:
     def edges(self) -> bool:
         """Whether masks are brought to the picture's contours.
 
-        Raises FrameError when set to anything but True or False.
+        Raises SettingError when set to anything but True or False.
         """
         return self._edges
 
@@ -175,7 +175,7 @@ class EdgeSegmenter:
     def cadence(self) -> Cadence | None:
         """None (off), or the Cadence or Budget by which the network skips frames with a time.
 
-        Raises FrameError when set to anything else.
+        Raises SettingError when set to anything else.
         """
         return self._cadence
 
@@ -185,7 +185,7 @@ class EdgeSegmenter:
             from edge_seg.cadence import Cadence
 
             if not isinstance(cadence, Cadence):
-                raise FrameError(
+                raise SettingError(
                     f"wanted cadence as None or a Cadence or Budget of edge_seg.cadence, found "
                     f"{cadence!r:.60}; Cadence(2) runs the network on every second frame"
                 )
@@ -282,9 +282,10 @@ class EdgeSegmenter:
         clock: called with the name of each stage as it ends (used by `bench`).
         format: of this frame, where it is not the segmenter's.
 
-        Raises FrameError: an argument that is none, or a call while another thread's still runs.
-        BackendFailure: no runtime of the board works (a later call tries again), or the segmenter
-        is closed. MaskLate, which is one: no mask within the deadline; go on with the next frame.
+        Raises FrameError: a frame, time or buffer that is none, or a call while another thread's
+        still runs. SettingError: a size, dtype or format that is none. BackendFailure: no runtime
+        of the board works (a later call tries again), or the segmenter is closed. MaskLate, which
+        is one: no mask within the deadline; go on with the next frame.
         """
         if not self._turn.acquire(False):  # at once, never waiting
             raise FrameError(
@@ -309,12 +310,12 @@ class EdgeSegmenter:
         """Make the mask, and tell those who count how long it took."""
         began = time.perf_counter()
         if dtype not in DTYPES:
-            raise FrameError(
+            raise SettingError(
                 f"wanted a mask dtype in {DTYPES}, found {dtype!r:.60}; give its name as text"
             )
         tick = clock or _no_clock
         format = self.format if format is None else format
-        wanted = pixels.frame_size(frame, format) if size is None else _check_size(size)
+        wanted = formats.frame_size(frame, format) if size is None else _check_size(size)
         if out is not None:
             pixels.check_out(out, np.dtype(dtype), wanted)
         picture, placement = pixels.prepare(frame, self.spec, format=format)
@@ -453,14 +454,14 @@ class EdgeSegmenter:
                 "read again, until source.ended"
             )
         when = shot.timestamp if (source.moving if timed is None else timed) else None
-        size = pixels.frame_size(shot.frame, source.format)
+        size = formats.frame_size(shot.frame, source.format)
         if shot.lores is None or not self._accepts(shot.lores, size, source.lores_format):
             return self.segment(shot.frame, when, dtype=dtype, format=source.format)
         return self.segment(shot.lores, when, size=size, dtype=dtype, format=source.lores_format)
 
     def _accepts(self, lores: Picture, size: tuple[int, int], format: str) -> bool:
         """True where a small twin shows a frame of `size` in the proportions the network wants."""
-        height, width = pixels.frame_size(lores, format)
+        height, width = formats.frame_size(lores, format)
         # Even sides: up to 2 px off each.
         kept = abs(height * size[1] - width * size[0]) <= 2 * max(size)
         return self.spec.squeezed is not None or kept
@@ -490,14 +491,14 @@ def open_artifact(
     library builds is not kept.
     Raises BundleError, BackendUnavailable.
     """
-    pixels.check_format(format)
+    formats.check_format(format)
     engine = open_engine(bundle, artifact, threads=threads)
     return EdgeSegmenter.on(engine, format=format)
 
 
 def _checked_edges(edges: object) -> bool:
     if not isinstance(edges, (bool, np.bool_)):
-        raise FrameError(
+        raise SettingError(
             f"wanted edges as True or False, found {edges!r:.60}; False enlarges masks as they are"
         )
     return bool(edges)
@@ -507,7 +508,7 @@ def _checked_threads(threads: object) -> int | None:
     if threads is None:
         return None
     if not within(threads, 1, MAX_THREADS, whole=True):
-        raise FrameError(
+        raise SettingError(
             f"wanted threads as a whole number of 1 to {MAX_THREADS}, found {threads!r:.60}; None "
             "leaves the number to the board"
         )
@@ -516,7 +517,7 @@ def _checked_threads(threads: object) -> int | None:
 
 def _check_policy(policy: object) -> None:
     if policy is not None and not isinstance(policy, Policy):
-        raise FrameError(
+        raise SettingError(
             f"wanted policy= as a Policy or None, found {policy!r:.60}; "
             "edge_seg.supervision.Policy(deadline=0.2) gives a call up after 0.2 s"
         )
@@ -539,12 +540,12 @@ def _checked_soft(found: Soft, given: Soft) -> Soft:
 
 
 def _check_size(size: tuple[int, int]) -> tuple[int, int]:
-    most, side = pixels.MAX_FRAME_PIXELS, pixels.MAX_FRAME_SIDE
+    most, side = formats.MAX_PIXELS, formats.MAX_SIDE
     pair = tuple(size) if isinstance(size, (tuple, list, np.ndarray)) else ()
     whole = len(pair) == 2 and all(within(n, 1, side, whole=True) for n in pair)
     height, width = (int(n) for n in pair) if whole else (0, 0)
     if not 1 <= height * width <= most:
-        raise FrameError(
+        raise SettingError(
             f"wanted size= as (height, width) of 1 to {most} pixels and at most {side} a side, "
             f"found {size}; correct it"
         )

@@ -23,7 +23,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.errors import FrameError
+from edge_seg.errors import FrameError, SettingError
+from edge_seg.formats import check_picture
 from edge_seg.guide import GOES, Guide, share_of
 from edge_seg.pixels import shrink
 
@@ -94,7 +95,7 @@ class Smoother(Protocol):
 def resolve(smoother: Smoother | str | None) -> Smoother | None:
     """Return what `smoother=` means: "default" is a fresh `Steady`, None is none.
 
-    Raises FrameError for anything that is no smoother.
+    Raises SettingError for anything that is no smoother.
     """
     if isinstance(smoother, str):
         if smoother == DEFAULT:
@@ -103,7 +104,7 @@ def resolve(smoother: Smoother | str | None) -> Smoother | None:
         return None
     elif not isinstance(smoother, type) and all(hasattr(smoother, v) for v in ("update", "reset")):
         return smoother
-    raise FrameError(
+    raise SettingError(
         f"wanted smoother= as {DEFAULT!r}, None or an object with update() and reset(), found "
         f"{smoother!r}; edge_seg.baselines.baseline(name) makes the classics"
     )
@@ -245,7 +246,7 @@ class Steady:
     a black frame). A repeated timestamp adds no time: what moves goes through, the rest stays; a
     clock that stands is said, and its frames are first ones.
 
-    Raises FrameError for a half-life that is none.
+    Raises SettingError for a half-life that is none.
 
     >>> smoother = Steady(half_life=0.3)
     >>> mask, picture = np.ones((56, 56), np.float32), np.zeros((224, 224, 3), np.uint8)
@@ -256,7 +257,7 @@ class Steady:
     def __init__(self, half_life: float = HALF_LIFE) -> None:
         seconds = _number(half_life)
         if seconds is None or not 0 < seconds <= LONGEST_HALF_LIFE:
-            raise FrameError(
+            raise SettingError(
                 f"wanted a half-life above 0 and up to {LONGEST_HALF_LIFE:g} seconds, found "
                 f"{half_life!r}; give seconds, or no smoother to switch it off"
             )
@@ -414,11 +415,7 @@ def reduced(picture: Picture, size: tuple[int, ...]) -> Soft:
     The grid is the mask's, or for a mask with a side over `GRID` one of cells of so many whole
     pixels that it has no more: halving twice takes a third of the time of what is no halving.
     """
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
-        raise FrameError(
-            f"wanted a picture of uint8 (height, width, 3), found {picture.dtype} {picture.shape}; "
-            "pass what the network saw"
-        )
+    check_picture(picture, "picture", "pass what the network saw")
     height, width = size
     if max(size) > GRID:
         cell = -(-max(picture.shape) // GRID)

@@ -26,7 +26,7 @@ from typing import Generic, TypeVar
 
 from edge_seg.calls import GRACE, Answer, Engine, Here, Hung, Picture, Thread, Tick, Worker, free
 from edge_seg.counters import Counters
-from edge_seg.errors import BackendFailure, BackendUnavailable, EdgeSegError, FrameError, MaskLate
+from edge_seg.errors import BackendFailure, BackendUnavailable, EdgeSegError, MaskLate, SettingError
 from edge_seg.ranges import within
 from edge_seg.watch import Watch, silhouettes
 
@@ -75,7 +75,7 @@ class Policy:
         of them ends.
     return_after: seconds after which runtimes before the present one are tried again; None: never.
 
-    Raises FrameError for numbers that mean nothing, and a deadline that looks like milliseconds.
+    Raises SettingError for numbers that mean nothing, and a deadline that looks like milliseconds.
     """
 
     deadline: float | None = None
@@ -97,7 +97,7 @@ class Policy:
                 kind = "a whole number" if whole else "seconds"
                 above = name == "deadline" and within(value, most, math.inf)
                 hint = "; if it is in milliseconds, divide by 1000" if above else ""
-                raise FrameError(
+                raise SettingError(
                     f"wanted Policy({name}=...) as {kind} from {least} to {most}, found "
                     f"{value!r:.40}{hint}"
                 )

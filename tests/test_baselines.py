@@ -17,7 +17,7 @@ from edge_seg.baselines import (
     UncertaintyBlend,
     baseline,
 )
-from edge_seg.errors import FrameError
+from edge_seg.errors import FrameError, SettingError
 from edge_seg.smoothing import Smoother
 
 SIZE = (144, 256)
@@ -170,15 +170,15 @@ def test_a_time_that_is_no_number_is_refused(name: str) -> None:
 
 
 def test_wrong_names_and_settings_are_refused() -> None:
-    with pytest.raises(FrameError, match=r"average, one-euro, uncertainty, flow"):
+    with pytest.raises(SettingError, match=r"average, one-euro, uncertainty, flow"):
         baseline("kalman")
     for wrong in (-0.1, 1.1, math.nan):
-        with pytest.raises(FrameError, match="from 0 to 1"):
+        with pytest.raises(SettingError, match="from 0 to 1"):
             ExponentialAverage(wrong)
-        with pytest.raises(FrameError, match="from 0 to 1"):
+        with pytest.raises(SettingError, match="from 0 to 1"):
             UncertaintyBlend(wrong)
     for wrong in (0, -1, math.nan, math.inf):
-        with pytest.raises(FrameError, match="above 0 Hz"):
+        with pytest.raises(SettingError, match="above 0 Hz"):
             OneEuro(cutoff=wrong)
-    with pytest.raises(FrameError, match="beta"):
+    with pytest.raises(SettingError, match="beta"):
         OneEuro(beta=-1)

@@ -12,7 +12,7 @@ import pytest
 
 from edge_seg import cadence as cadences
 from edge_seg.cadence import MOST_EVERY, OLDEST, REMEMBERED, Budget, Cadence
-from edge_seg.errors import FrameError
+from edge_seg.errors import FrameError, SettingError
 from edge_seg.segmenter import EdgeSegmenter
 from edge_seg.smoothing import GAP, Steady
 
@@ -168,14 +168,14 @@ def test_a_budget_that_carrying_alone_exceeds_runs_the_network_seldom_but_runs_i
     [*(0.0, -1.0, float("nan"), float("inf")), *("25", None, True, np.timedelta64(25, "ms"))],
 )
 def test_a_budget_that_is_no_time_is_refused(seconds: float) -> None:
-    with pytest.raises(FrameError, match="budget in seconds, more than 0"):
+    with pytest.raises(SettingError, match="budget in seconds, more than 0"):
         Budget(seconds)
     assert Budget(np.float32(0.5)).seconds == 0.5
 
 
 @pytest.mark.parametrize("milliseconds", [10.1, 25.0, np.int64(40)])
 def test_a_budget_in_milliseconds_is_refused_and_the_unit_said(milliseconds: float) -> None:
-    with pytest.raises(FrameError, match="if these are milliseconds, divide by 1000"):
+    with pytest.raises(SettingError, match="if these are milliseconds, divide by 1000"):
         Budget(milliseconds)
 
 
@@ -228,7 +228,7 @@ def test_the_segmenter_tells_the_budget_what_frames_take(
 
 @pytest.mark.parametrize("every", [0, -1, 31, "2", 2.5, 2.0, None, True, np.timedelta64(2, "s")])
 def test_a_cadence_that_is_none_is_refused(every: int) -> None:
-    with pytest.raises(FrameError, match="every 1 to 30"):
+    with pytest.raises(SettingError, match="every 1 to 30"):
         Cadence(every)
     with pytest.raises(FrameError, match="no"):
         Cadence(2).carry(drawn(0)[0])
@@ -244,7 +244,7 @@ def test_what_is_no_cadence_is_refused_where_it_is_set(
 ) -> None:
     with EdgeSegmenter.open(fake_bundle, board=str(fake_board)) as segmenter:
         segmenter.cadence = kept = Cadence(2)
-        with pytest.raises(FrameError, match="wanted cadence as None or a Cadence or Budget"):
+        with pytest.raises(SettingError, match="wanted cadence as None or a Cadence or Budget"):
             segmenter.cadence = wrong
         assert segmenter.cadence is kept
         segmenter.cadence = None

@@ -24,6 +24,7 @@ from edge_seg.calibration.dataset import (  # noqa: E402
 from edge_seg.calibration.frames import LEAST, MOST, gather, hold_scenes_back  # noqa: E402
 from edge_seg.calibration.sampling import Candidate  # noqa: E402
 from edge_seg.errors import CameraError, DatasetError  # noqa: E402
+from edge_seg.formats import MAX_SIDE  # noqa: E402
 from edge_seg.spec import InputSpec  # noqa: E402
 
 SPEC = InputSpec(24, 32)
@@ -232,7 +233,7 @@ def test_many_unreadable_pictures_are_refused(tmp_path: Path) -> None:
 
 def test_a_picture_the_runtime_would_not_take_is_skipped_by_name(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "p", 12)
-    cv2.imwrite(str(folder / "wide.png"), np.zeros((1, pixels.MAX_FRAME_SIDE + 2, 3), np.uint8))
+    cv2.imwrite(str(folder / "wide.png"), np.zeros((1, MAX_SIDE + 2, 3), np.uint8))
     found = gather(folder, SPEC)
     assert len(found.pictures) == 12
     assert "wide.png" in found.skipped[0]

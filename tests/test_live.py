@@ -18,7 +18,7 @@ from edge_seg.camera import LivePolicy, LiveSource, fake, open_source
 from edge_seg.camera.fake import Event, FakeCamera, Hardware
 from edge_seg.camera.live import Request, Stream, Taken
 from edge_seg.camera.timing import CameraClock
-from edge_seg.errors import CameraError, CameraLost
+from edge_seg.errors import CameraError, CameraLost, SettingError
 from edge_seg.segmenter import EdgeSegmenter
 from tests.conftest import until
 from tests.simulated_time import SimulatedClock
@@ -109,7 +109,7 @@ def test_with_drop_none_every_frame_comes_and_the_camera_s_queue_is_the_limit() 
         assert np.diff(seen.numbers).max() == 1
         slow = watch(source, made, seconds=5, work=0.1)
     assert max(slow.ages) > 0.1, "so frames grow old: that is what dropping prevents"
-    with pytest.raises(CameraError, match="newest"):
+    with pytest.raises(SettingError, match="newest"):
         LivePolicy(drop="newest")
 
 
@@ -604,7 +604,7 @@ def test_the_same_in_real_time_for_a_short_while() -> None:
     ],
 )
 def test_a_policy_no_source_could_keep_is_refused(name: str, value: object) -> None:
-    with pytest.raises(CameraError, match=rf"LivePolicy\({name}=...\).*from 0.*found {value!r};"):
+    with pytest.raises(SettingError, match=rf"LivePolicy\({name}=...\).*from 0.*found {value!r};"):
         LivePolicy(**{name: value})  # type: ignore[arg-type]
 
 
@@ -616,7 +616,7 @@ def test_a_policy_no_source_could_keep_is_refused(name: str, value: object) -> N
     ],
 )
 def test_milliseconds_are_taken_for_what_they_are(name: str, milliseconds: float) -> None:
-    with pytest.raises(CameraError, match=rf"\({name}=.*in milliseconds, divide by 1000"):
+    with pytest.raises(SettingError, match=rf"\({name}=.*in milliseconds, divide by 1000"):
         LivePolicy(**{name: milliseconds})  # type: ignore[arg-type]
     assert getattr(LivePolicy(**{name: milliseconds / 1000}), name) == milliseconds / 1000  # type: ignore[arg-type]
 
@@ -652,7 +652,7 @@ def test_stream_is_the_loop_in_one_call(drop: str, fake_bundle: Path, fake_board
             if len(numbers) == 12:
                 break
         pairs.close()  # type: ignore[attr-defined]
-        with pytest.raises(CameraError, match="newest"):
+        with pytest.raises(SettingError, match="newest"):
             next(segmenter.stream("fake:", drop="newest"))
     steps = np.diff(numbers)
     assert steps.min() >= 1

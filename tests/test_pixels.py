@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_seg import pixels
-from edge_seg.errors import BundleError, FrameError
+from edge_seg.errors import BundleError, FrameError, SettingError
 from edge_seg.spec import InputSpec, OutputSpec, TensorSpec
 
 HALF = (0.5, 0.5, 0.5)
@@ -221,7 +221,7 @@ def test_what_is_not_a_frame_is_refused_with_advice(kind: str) -> None:
 
 
 def test_a_format_that_is_not_one_is_refused() -> None:
-    with pytest.raises(FrameError, match="bgr"):
+    with pytest.raises(SettingError, match="bgr"):
         pixels.prepare(np.zeros((4, 4, 3), np.uint8), InputSpec(8, 8), format="yuv")
 
 

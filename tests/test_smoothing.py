@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from edge_seg import EdgeSegmenter, smoothing
 from edge_seg.camera import open_source
-from edge_seg.errors import FrameError
+from edge_seg.errors import FrameError, SettingError
 from edge_seg.smoothing import CONTRADICTION, Steady
 
 MASK, PICTURE = (56, 56), (224, 224, 3)
@@ -394,7 +394,7 @@ def test_a_mask_that_does_not_change_comes_back(fps: float) -> None:
 
 def test_a_half_life_that_is_none_is_refused() -> None:
     for wrong in (0, -0.1, 11, math.nan, math.inf, "0.8", None, True, timedelta(seconds=1)):
-        with pytest.raises(FrameError, match="half-life"):
+        with pytest.raises(SettingError, match="half-life"):
             Steady(wrong)  # type: ignore[arg-type]
 
 
@@ -488,5 +488,5 @@ def test_what_smoother_means() -> None:
     default = smoothing.resolve("default")
     assert isinstance(default, Steady) and default.half_life == smoothing.HALF_LIFE
     for wrong in ("steady", 0.5, object(), Steady):
-        with pytest.raises(FrameError, match="smoother="):
+        with pytest.raises(SettingError, match="smoother="):
             smoothing.resolve(wrong)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_seg import supervision
 from edge_seg.counters import Counters
-from edge_seg.errors import BackendFailure, BackendUnavailable, FrameError, MaskLate
+from edge_seg.errors import BackendFailure, BackendUnavailable, MaskLate, SettingError
 from edge_seg.supervision import Choice, Policy, Supervisor
 from edge_seg.watch import Watch, silhouettes
 from tests.conftest import until
@@ -391,7 +391,7 @@ def test_hardware_that_stays_dead_stays_a_failure_for_days(npu: Device) -> None:
     ],
 )
 def test_a_policy_that_could_not_be_kept_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(FrameError, match=f"wanted Policy.{next(iter(wrong))}="):
+    with pytest.raises(SettingError, match=f"wanted Policy.{next(iter(wrong))}="):
         Policy(**wrong)  # type: ignore[arg-type]
 
 

@@ -17,13 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge_seg import yuv
 from edge_seg.camera import disk
 from edge_seg.camera.disk import ON_DISK
 from edge_seg.camera.live import LIMITS, LiveCounters, LivePolicy, LiveSource, Request, Stream
 from edge_seg.camera.orientation import check_turn, orient
 from edge_seg.camera.shots import Shot, Source, shown
-from edge_seg.errors import CameraError, FrameError
+from edge_seg.errors import CameraError, SettingError
+from edge_seg.formats import MAX_SIDE, check_format
 from edge_seg.ranges import within
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "orient",
 ]
 
-FORMATS = ("bgr", "rgb", *yuv.PLANAR)
 GSTREAMER = ("csi", "rtsp", "rtsps", "http", "https", "gst")
 ACCEPTED = (
     "a camera index (0), /dev/videoN, picamera2, csi://0, rtsp://..., http://..., gst:ELEMENTS, "
@@ -66,16 +65,14 @@ def open_source(
     width) of a second, small stream where the camera has one (picamera2), in `Shot.lores`. policy:
     what a live source does when frames come too fast, too late or not at all.
 
-    Raises CameraError: what was wanted, what was found, what to do; FrameError for a format,
-    rotation or mirror that is none. CameraLost, while reading, where a camera that worked is given
-    up.
+    Raises CameraError: what was wanted, what was found, what to do; SettingError for an argument
+    other than the source. CameraLost, while reading, where a camera that worked is given up.
 
     >>> with open_source("clip.mkv") as source:                         # doctest: +SKIP
     ...     for shot in source:
     ...         print(shot.name, shot.timestamp, shot.frame.shape)
     """
-    if format not in FORMATS:
-        raise FrameError(f"wanted a frame format in {FORMATS}, found {format!r}")
+    check_format(format)
     check_turn(rotate, mirror)
     _check_rate(fps)
     _check_size("size", size)
@@ -99,7 +96,7 @@ def open_source(
 def _check_rate(fps: Any) -> None:
     least, most = LIMITS["fps"]
     if fps is not None and not within(fps, least, most):
-        raise CameraError(
+        raise SettingError(
             f"wanted fps= from {least:g} to {most:g} frames per second, found {fps!r:.40}; correct "
             "it, or leave it out for the source's own rate"
         )
@@ -109,16 +106,16 @@ def _check_size(name: str, size: Any) -> None:
     if size is None:
         return
     pair = size if isinstance(size, (tuple, list)) else ()
-    if len(pair) != 2 or not all(within(side, 1, disk.MAX_SIDE, whole=True) for side in pair):
-        raise CameraError(
-            f"wanted {name}= as (height, width), whole pixels from 1 to {disk.MAX_SIDE}, found "
+    if len(pair) != 2 or not all(within(side, 1, MAX_SIDE, whole=True) for side in pair):
+        raise SettingError(
+            f"wanted {name}= as (height, width), whole pixels from 1 to {MAX_SIDE}, found "
             f"{size!r:.60}; correct it, or leave it out for the camera's own"
         )
 
 
 def _check_policy(policy: Any) -> None:
     if policy is not None and not isinstance(policy, LivePolicy):
-        raise CameraError(
+        raise SettingError(
             f"wanted policy= as a LivePolicy or None, found {policy!r:.60}; a Policy, which says "
             "when a runtime is given up, is for EdgeSegmenter.open"
         )

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg import yuv
-from edge_seg.errors import FrameError
+from edge_seg.errors import FrameError, SettingError
 
 Picture = NDArray[np.uint8]
 
@@ -60,11 +60,11 @@ def frame_of(buffer: Picture, layout: Layout, wanted: str) -> Picture:
     """Return the buffer's picture in the format `wanted`, without padding: a new array.
 
     buffer: uint8, any shape, of at least stride * rows bytes. Raises FrameError where it is
-    shorter, where planes have an odd side, or where `wanted` cannot be made of it.
+    shorter or planes have an odd side, SettingError where `wanted` cannot be made of it.
     """
     if not gives(layout.format, wanted):
         possible = [f for f in ("bgr", "rgb", *yuv.PLANAR) if gives(layout.format, f)]
-        raise FrameError(
+        raise SettingError(
             f"wanted frames as {wanted!r}, found a camera that gives {layout.format!r}; "
             f"ask for {' or '.join(possible)}"
         )

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from edge_seg import yuv
 from edge_seg.camera.shots import Shot, Source, known_fps
-from edge_seg.errors import CameraError, DatasetError, FrameError
+from edge_seg.errors import CameraError, DatasetError, SettingError
 from edge_seg.files import is_utf8
+from edge_seg.formats import MAX_PIXELS, MAX_SIDE
 from edge_seg.pictures import (
-    MAX_PIXELS,
-    MAX_SIDE,
     PICTURE_SUFFIXES,
     in_natural_order,
     read_list,
@@ -50,7 +49,7 @@ ON_DISK = (
 def open_path(path: Path, *, format: str, fps: float | None) -> Source:
     """Open a file or folder; `open_source` says what the arguments are. Raises CameraError."""
     if format in yuv.PLANAR:
-        raise FrameError(
+        raise SettingError(
             f"{path}: wanted frames as {format!r}, found a source that is decoded to colours; "
             "ask for bgr or rgb"
         )

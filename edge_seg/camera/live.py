@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from edge_seg.camera.shots import Shot, Source
 from edge_seg.camera.timing import CameraClock, Clock, RealClock, Thread
-from edge_seg.errors import CameraError, CameraLost
+from edge_seg.errors import CameraError, CameraLost, SettingError
 from edge_seg.ranges import within
 
 log = logging.getLogger("edge_seg")
@@ -104,7 +104,7 @@ ENDLESS = ("start", "stall", "deadline")  # math.inf: no limit
 class LivePolicy:
     """What a live source does when frames come too fast, too late or not at all. Seconds.
 
-    Raises CameraError for numbers that mean nothing, and for times that look like milliseconds.
+    Raises SettingError for numbers that mean nothing, and for times that look like milliseconds.
 
     drop: "oldest" keeps only the newest frame; "none" lets the camera wait for the reader, which
         then sees frames as old as the camera's own queue. start: to the first frame, then it is an
@@ -127,9 +127,9 @@ class LivePolicy:
     fps: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no source could keep. Raises CameraError."""
+        """Refuse what no source could keep. Raises SettingError."""
         if self.drop not in DROPS:
-            raise CameraError(f"wanted drop= one of {DROPS}, found {self.drop!r}; correct it")
+            raise SettingError(f"wanted drop= one of {DROPS}, found {self.drop!r}; correct it")
         for name, (least, most) in LIMITS.items():
             value = getattr(self, name)
             if value is None and name in ("give_up", "fps"):
@@ -140,7 +140,7 @@ class LivePolicy:
                 units = {"hung": "a whole number", "fps": "frames per second"}
                 above = name not in units and within(value, most, math.inf)
                 mend = "if it is in milliseconds, divide by 1000" if above else "correct it"
-                raise CameraError(
+                raise SettingError(
                     f"wanted LivePolicy({name}=...) as {units.get(name, 'seconds')} from {least} "
                     f"to {most}, found {value!r:.40}; {mend}"
                 )

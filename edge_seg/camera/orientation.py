@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg import yuv
-from edge_seg.errors import FrameError
+from edge_seg.errors import SettingError
 
 Picture = NDArray[np.uint8]
 
@@ -15,13 +15,13 @@ TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CO
 
 
 def check_turn(rotate: int, mirror: bool) -> None:
-    """Raise FrameError unless `rotate` is 0, 90, 180 or 270, and `mirror` True or False."""
+    """Raise SettingError unless `rotate` is 0, 90, 180 or 270, and `mirror` True or False."""
     if rotate not in (0, *TURNS):
-        raise FrameError(
+        raise SettingError(
             f"wanted a rotation of 0, 90, 180 or 270 degrees, found {rotate!r:.60}; correct it"
         )
     if not isinstance(mirror, (bool, np.bool_)):
-        raise FrameError(f"wanted mirror as True or False, found {mirror!r:.60}; correct it")
+        raise SettingError(f"wanted mirror as True or False, found {mirror!r:.60}; correct it")
 
 
 def orient(
@@ -30,7 +30,7 @@ def orient(
     """Turn a frame clockwise by 0, 90, 180 or 270 degrees, then mirror it left to right.
 
     The frame itself where nothing is to be done. Planes ("nv12", "yuv420") stay planes. Raises
-    FrameError.
+    SettingError.
     """
     check_turn(rotate, mirror)
     if not rotate and not mirror:

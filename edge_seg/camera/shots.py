@@ -89,7 +89,7 @@ class Source:
         self._close = close
 
     def turn(self, rotate: int, mirror: bool) -> None:
-        """Turn every frame from now on, as `orient` does. Raises FrameError."""
+        """Turn every frame from now on, as `orient` does. Raises SettingError."""
         check_turn(rotate, mirror)
         self._rotate, self._mirror = rotate, mirror
 

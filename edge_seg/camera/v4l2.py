@@ -21,7 +21,7 @@ import cv2
 from edge_seg import yuv
 from edge_seg.camera.live import Request, Stream, Taken
 from edge_seg.camera.shots import known_fps
-from edge_seg.errors import CameraError, CameraLost, FrameError
+from edge_seg.errors import CameraError, CameraLost, SettingError
 from edge_seg.pictures import in_natural_order
 
 UNCOMPRESSED = 640 * 480, 30.0  # pixels, frames a second: what USB 2 carries of them
@@ -29,9 +29,9 @@ MOTION_JPEG = cv2.VideoWriter.fourcc(*"MJPG")
 
 
 def driver(device: str, request: Request) -> Callable[[], Stream]:
-    """Return what opens /dev/videoN as asked. Raises FrameError for a format it cannot give."""
+    """Return what opens /dev/videoN as asked. Raises SettingError for a format it cannot give."""
     if request.format in yuv.PLANAR:
-        raise FrameError(
+        raise SettingError(
             f"{device}: wanted frames as {request.format!r}, found that OpenCV gives colours only; "
             f"use gst:v4l2src device={device}, or ask for bgr or rgb"
         )

@@ -35,6 +35,7 @@ from edge_seg.errors import (
     FrameError,
     OutputError,
     QualityRefused,
+    SettingError,
     UnknownBoard,
 )
 
@@ -76,6 +77,7 @@ EXIT_CODES: tuple[tuple[type[EdgeSegError], int], ...] = (
     (OutputError, UNFINISHED),
     (BundleError, WRONG_INPUT),
     (FrameError, WRONG_INPUT),
+    (SettingError, WRONG_INPUT),
     (DatasetError, WRONG_INPUT),
     (UnknownBoard, WRONG_INPUT),
     (CameraError, WRONG_INPUT),
@@ -185,7 +187,7 @@ def _settle_stdout() -> None:
 
 def _settle_opencv(*, quiet: bool) -> None:
     """Set what OpenCV reads from the environment when it is first imported."""
-    # The size a picture's header may announce; 64 megapixels, as pictures.MAX_PIXELS.
+    # The size a picture's header may announce; 64 megapixels, as formats.MAX_PIXELS.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))
     if quiet:
         # Its lines about codecs and devices are for developers; our errors say what they mean.

@@ -1,0 +1,81 @@
+"""What a frame is: its formats, its limits, and the sentences for what is none.
+
+bgr, rgb       uint8 (H, W, 3)
+nv12, yuv420   uint8 (3H/2, W), a camera's own planes (`yuv`)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_seg import yuv
+from edge_seg.errors import FrameError, SettingError
+
+Picture = NDArray[np.uint8]
+
+FORMATS = ("bgr", "rgb", *yuv.PLANAR)
+MAX_PIXELS = 1 << 26  # 64 megapixels: twice an 8K frame
+MAX_SIDE = (1 << 15) - 2  # cv2.warpAffine counts in 16 bits
+
+
+def check_picture(picture: object, what: str = "frame", do: str = "pass pixels 0..255") -> Picture:
+    """Return `picture` if it is uint8 (H, W, 3) with pixels in it, else raise FrameError.
+
+    what, do: the sentence's word for it, and how it ends.
+    """
+    wanted = f"wanted a {what} of uint8 (height, width, 3)"
+    if not isinstance(picture, np.ndarray):
+        raise FrameError(f"{wanted}, found {type(picture).__name__}; pass a numpy array")
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
+        raise FrameError(f"{wanted}, found {picture.dtype} {picture.shape}; {do}")
+    return picture
+
+
+def check_frame(frame: object) -> Picture:
+    """Return `frame` if it is uint8 (H, W, 3) of 1 px to 64 megapixels, else raise FrameError."""
+    wanted = "wanted a frame of uint8 (height, width, 3)"
+    if not isinstance(frame, np.ndarray):
+        raise FrameError(f"{wanted}, found {type(frame).__name__}; pass a numpy array")
+    found = f"found {frame.dtype} {frame.shape}"
+    if frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 1):
+        raise FrameError(
+            f"{wanted}, {found}: grey (use cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)), "
+            f"or a camera's own planes (say which: format= one of {yuv.PLANAR})"
+        )
+    if frame.ndim == 3 and frame.shape[2] == 4:
+        raise FrameError(f"{wanted}, {found}: with alpha; pass frame[:, :, :3]")
+    if frame.ndim != 3 or frame.shape[2] != 3:
+        raise FrameError(f"{wanted}, {found}; pass one colour picture")
+    if frame.dtype != np.uint8:
+        raise FrameError(f"{wanted}, {found}; pass pixels 0..255 as uint8")
+    if frame.size == 0:
+        raise FrameError(f"{wanted}, {found}: empty; the camera delivered no pixels")
+    _check_limits(frame, frame.shape[0], frame.shape[1])
+    return frame
+
+
+def check_format(format: str) -> None:
+    """Raise SettingError where a frame's format is none of FORMATS."""
+    if format not in FORMATS:
+        raise SettingError(f"wanted a frame format in {FORMATS}, found {format!r}")
+
+
+def frame_size(frame: object, format: str = "bgr") -> tuple[int, int]:
+    """Return (height, width) of a frame in `format`. Raises FrameError where it is no frame."""
+    check_format(format)
+    if format not in yuv.PLANAR:
+        checked = check_frame(frame)
+        return checked.shape[0], checked.shape[1]
+    height, width = yuv.size_of(frame, format)
+    assert isinstance(frame, np.ndarray)
+    _check_limits(frame, height, width)
+    return height, width
+
+
+def _check_limits(frame: Picture, height: int, width: int) -> None:
+    if height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
+        raise FrameError(
+            f"wanted a frame of at most {MAX_PIXELS} pixels and {MAX_SIDE} a side, "
+            f"found {frame.dtype} {frame.shape}; reduce it before segmenting"
+        )
