@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 
 from edge_seg.errors import FrameError, SettingError
-from edge_seg.smoothing import Picture, Smoother, Soft, checked, checked_time
+from edge_seg.smoothing import Picture, Smoother, Soft, checked
+from edge_seg.timestamps import checked_time
 
 LEAST_SIDE = 16  # px of a mask: the flow's patches are 8x8, on a pyramid
 NO_TIME = 1 / 30  # s between frames whose times do not say

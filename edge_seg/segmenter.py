@@ -35,8 +35,9 @@ from edge_seg.errors import FrameError, MaskLate, SettingError
 from edge_seg.opening import load_bundle, open_engine, supervised
 from edge_seg.pixels import Mask, Picture
 from edge_seg.ranges import within
-from edge_seg.smoothing import DEFAULT, Smoother, checked_time, resolve
+from edge_seg.smoothing import DEFAULT, Guiding, Smoother, resolve
 from edge_seg.supervision import Choice, Policy, Supervisor
+from edge_seg.timestamps import checked_time
 
 if TYPE_CHECKING:
     from edge_seg.cadence import Cadence
@@ -157,7 +158,8 @@ class EdgeSegmenter:
 
     @smoother.setter
     def smoother(self, smoother: Smoother | str | None) -> None:
-        self._smoother = resolve(smoother)
+        found = self._smoother = resolve(smoother)
+        self._guiding = found if isinstance(found, Guiding) else None
 
     @property
     def edges(self) -> bool:
@@ -360,8 +362,9 @@ class EdgeSegmenter:
         picture, placement = prepared
         cadence = self.cadence
         if cadence is not None and timestamp is not None and not cadence.due(picture, timestamp):
-            carried = cadence.carry(picture)
-            guide = self._guide("between", carried.shape, picture, timestamp)
+            carried, guide = cadence.carry(picture), picture
+            if self._guiding is not None and self._refines(carried.shape, picture):
+                guide = self._guiding.between(picture, timestamp)
             tick("carry")
             return self._refined(carried, (guide, placement), dtype, tick)
         engine, answer = self._engines.run(picture, tick)
@@ -378,7 +381,8 @@ class EdgeSegmenter:
         guide = picture
         if self.smoother is not None and timestamp is not None:
             soft = _checked_soft(self.smoother.update(soft, picture, timestamp), soft)
-            guide = self._guide("steadied", soft.shape, picture)
+            if self._guiding is not None and refines:
+                guide = self._guiding.steadied(picture)
             tick("smooth")
         if cadence is not None and timestamp is not None:
             cadence.keep(soft, picture, timestamp)
@@ -386,11 +390,6 @@ class EdgeSegmenter:
 
     def _refines(self, size: tuple[int, ...], picture: Picture) -> bool:
         return self.edges and contours.is_coarse(size, picture)
-
-    def _guide(self, way: str, size: tuple[int, ...], picture: Picture, *when: float) -> Picture:
-        """The picture to draw the contours of a mask of that size by: the smoother's, if any."""
-        own = getattr(self.smoother, way, None)
-        return own(picture, *when) if own and self._refines(size, picture) else picture
 
     def _refined(
         self,

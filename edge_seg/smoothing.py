@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -27,6 +27,7 @@ from edge_seg.errors import FrameError, SettingError
 from edge_seg.formats import check_picture
 from edge_seg.guide import GOES, Guide, share_of
 from edge_seg.pixels import shrink
+from edge_seg.timestamps import FrameTimes, number
 
 log = logging.getLogger("edge_seg")
 Soft = NDArray[np.float32]
@@ -38,7 +39,6 @@ HALF_LIFE = 0.8  # s
 LONGEST_HALF_LIFE = 10.0  # s
 PATIENCE = 0.1  # s for which a contradiction must last in a still picture
 YOUNG = 1.25  # frames that the first one of a mean counts for: what moved may still be settling
-GAP = 1.0  # s: after a longer pause the next frame is a first one (cadence.OLDEST is half of it)
 GRID = 64  # most cells a side on which the picture is compared
 # Levels of 255 by which a cell of the small picture must differ from its mean: up to the first it
 # is still, from the second it moves. Both grow with the camera's noise: in medians of a frame's
@@ -63,18 +63,13 @@ DARK = 4.0  # levels added before light is divided by light
 # corrected by what it differs by, and a box of 3 (-1/3 for rows in turn) would swing up, frame by
 # frame.
 NEIGHBOURS = np.array([[0.25], [0.5], [0.25]], np.float32)
-SHORTEST_STEP = 1e-6  # s: less is the same time
-REPEATS = 3  # of one time, in a row, that may be frames shown twice; more is a clock that stands
-LATE_STEPS = 3  # steps too long to be seconds, in a row, before that is said
-SHORTEST_PAUSE = 4.0  # steps below are pauses; above they may be a camera's in ms (250 a second)
-TICKS = (("milliseconds", 1e3), ("microseconds", 1e6), ("nanoseconds", 1e9))
 
 
 class Smoother(Protocol):
     """Anything with these two methods can be passed as `EdgeSegmenter.open(smoother=...)`.
 
-    One that also has `steadied` and `between`, as `Steady` has, is asked for the picture that
-    contours are drawn by; otherwise it is the frame's own.
+    One that is a `Guiding`, as `Steady` is, is asked for the picture that contours are drawn by;
+    otherwise it is the frame's own.
     """
 
     def update(
@@ -89,6 +84,19 @@ class Smoother(Protocol):
 
     def reset(self) -> None:
         """Forget what was seen: the next mask is a first one."""
+        ...
+
+
+@runtime_checkable
+class Guiding(Smoother, Protocol):
+    """A smoother that also says which picture a mask's contours are drawn by."""
+
+    def steadied(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the picture for the mask of the last `update`, uint8 (H, W, 3) as given."""
+        ...
+
+    def between(self, picture: NDArray[np.uint8], timestamp: float) -> NDArray[np.uint8]:
+        """The same for a frame without an `update`, whose mask was carried."""
         ...
 
 
@@ -132,111 +140,6 @@ def checked(mask: NDArray[np.floating], known: Soft | None) -> Soft:
     return np.where(bad, np.float32(0) if known is None else known, soft).astype(np.float32)
 
 
-def checked_time(timestamp: object) -> float | None:
-    """Return a frame's time in seconds as a float; None where it has none.
-
-    Any number will do, NaN too (it is no time). Raises FrameError for what is no number.
-    """
-    if timestamp is None or type(timestamp) is float:
-        return timestamp
-    seconds = _number(timestamp)
-    if seconds is None:
-        raise FrameError(
-            f"wanted a frame's time as a number of seconds, found {timestamp!r:.60}; pass one "
-            "(time.monotonic(), a datetime's .timestamp()), or None for a frame that stands alone"
-        )
-    return seconds
-
-
-def _number(value: Any) -> float | None:
-    """Return what is meant as a number as a float, None for text, True and dates."""
-    if isinstance(value, (str, bytes, bool, np.bool_, np.datetime64, np.timedelta64)):
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-class Clock:
-    """Turns timestamps into steps of seconds, and says when they cannot be seconds.
-
-    step() returns the seconds since the last frame, or None where the frame is a first one: none
-    before it, no (finite) time given, time that ran backwards, or a pause longer than `GAP`. A
-    repeated time is a step of 0, and None from the fourth in a row: such a clock stands.
-    """
-
-    def __init__(self) -> None:
-        self._last: float | None = None
-        self._late: list[float] = []
-        self._repeats = 0
-        self._said = False
-
-    @property
-    def now(self) -> float:
-        """The last time, s; 0 where there is none."""
-        return 0.0 if self._last is None else self._last
-
-    def step(self, timestamp: float | None) -> float | None:
-        """Return the seconds since the last frame, or None. Raises FrameError for no number."""
-        now = checked_time(timestamp)
-        if now is None or not math.isfinite(now):
-            self._last = None
-            return None
-        last, self._last = self._last, now
-        if last is None:
-            return None
-        seconds = now - last
-        if 0 < seconds < SHORTEST_STEP:
-            seconds = 0.0
-        self._repeats = 0 if seconds else self._repeats + 1
-        if self._repeats > REPEATS:
-            self._stands()
-            return None
-        if 0 <= seconds <= GAP:
-            self._late.clear()
-            return seconds
-        self._suspect(seconds)
-        return None
-
-    def _stands(self) -> None:
-        if not self._said:
-            self._said = True
-            log.warning(
-                "wanted timestamps that grow, found the same %d times in a row: nothing is "
-                "smoothed; pass each frame's own time in seconds",
-                self._repeats + 1,
-            )
-
-    def _suspect(self, seconds: float) -> None:
-        """Say once that times step by what would be a camera's rate in another unit."""
-        if seconds < SHORTEST_PAUSE:
-            self._late.clear()
-            return
-        self._late.append(seconds)
-        if len(self._late) < LATE_STEPS or self._said:
-            return
-        usual = sorted(self._late)[len(self._late) // 2]
-        self._late.clear()
-        for unit, per_second in TICKS:
-            if usual / per_second <= GAP:
-                self._said = True
-                log.warning(
-                    "wanted timestamps in seconds, found steps of %g: nothing is smoothed over "
-                    "pauses so long; if they are %s, divide by %g",
-                    usual,
-                    unit,
-                    per_second,
-                )
-                return
-
-    def reset(self) -> None:
-        """Forget the last time."""
-        self._last = None
-        self._repeats = 0
-        self._late.clear()
-
-
 class Steady:
     """The default smoother. half_life: seconds over which a still pixel forgets half.
 
@@ -255,14 +158,14 @@ class Steady:
     """
 
     def __init__(self, half_life: float = HALF_LIFE) -> None:
-        seconds = _number(half_life)
+        seconds = number(half_life)
         if seconds is None or not 0 < seconds <= LONGEST_HALF_LIFE:
             raise SettingError(
                 f"wanted a half-life above 0 and up to {LONGEST_HALF_LIFE:g} seconds, found "
                 f"{half_life!r}; give seconds, or no smoother to switch it off"
             )
         self.half_life = half_life = seconds
-        self._clock = Clock()
+        self._times = FrameTimes()
         self._picture_shape: tuple[int, ...] = ()
         self._guide = Guide(half_life)
         self._moving: Soft | None = None  # of the last update; None: it was a first frame
@@ -276,7 +179,7 @@ class Steady:
 
     def reset(self) -> None:
         """Forget what was seen: the next mask is a first one."""
-        self._clock.reset()
+        self._times.reset()
         self._guide.reset()
         self._mask = self._moving = None
 
@@ -289,7 +192,7 @@ class Steady:
         if self._unseen > 1:
             self._guide.reset()
         self._unseen = 0
-        return self._shown(picture, self._moving, self._clock.now)
+        return self._shown(picture, self._moving, self._times.last)
 
     def between(self, picture: Picture, timestamp: float) -> Picture:
         """The same for a frame without an `update`, whose mask was carried."""
@@ -310,7 +213,7 @@ class Steady:
         last = self._mask if self._mask is not None and self._mask.shape == mask.shape else None
         soft = checked(mask, last)
         small = reduced(picture, soft.shape)
-        seconds = self._clock.step(timestamp)
+        seconds = self._times.step(timestamp)
         self._unseen += 1
         if last is None or seconds is None or picture.shape != self._picture_shape:
             return self._first(soft, picture, small)

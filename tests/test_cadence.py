@@ -14,7 +14,8 @@ from edge_seg import cadence as cadences
 from edge_seg.cadence import MOST_EVERY, OLDEST, REMEMBERED, Budget, Cadence
 from edge_seg.errors import FrameError, SettingError
 from edge_seg.segmenter import EdgeSegmenter
-from edge_seg.smoothing import GAP, Steady
+from edge_seg.smoothing import Steady
+from edge_seg.timestamps import GAP
 
 SIDE = 224
 

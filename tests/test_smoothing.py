@@ -301,7 +301,7 @@ def test_a_clock_that_stands_smooths_nothing_and_is_said_once(
         for i in range(12):
             mask = OTHER if i % 2 else person()
             found = smoother.update(mask, filmed(shown(20), 11 + i), 5.0)
-            if i > smoothing.REPEATS:
+            if i > timestamps.REPEATS:
                 assert np.array_equal(found, mask)
     assert caplog.text.count("wanted timestamps that grow") == 1
 
