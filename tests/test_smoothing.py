@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_seg import EdgeSegmenter, timestamps
+from edge_seg import EdgeSegmenter, smoothing, timestamps
 from edge_seg.camera import open_source
 from edge_seg.errors import FrameError, SettingError
 from edge_seg.smoothing import CONTRADICTION, Steady
