@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from edge_seg.backends import Progress
 from edge_seg.cache import cache_folder
+from edge_seg.converters.words import last_lines
 from edge_seg.errors import ConversionError
 
 
@@ -218,14 +218,3 @@ def run(
             f"wanted to {what} within {seconds:.0f} s, found it still running; "
             "run the same command again, on a machine with less to do"
         ) from error
-
-
-def last_lines(output: str, count: int = 6) -> str:
-    """Return the last lines that say something: no colours, no progress bars."""
-    plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", output).replace("\r", "\n")
-    lines = [line.rstrip() for line in plain.splitlines()]
-    said = [line for line in lines if line.strip() and "it/s" not in line and "|" not in line]
-    raised = [line for line in said if re.match(r"[\w.]+(Error|Exception): ", line)]
-    if raised and any(line.startswith("Traceback ") for line in said):
-        said = raised  # where in someone else's code is nothing to a user
-    return "\n".join(f"  {line[:200]}" for line in said[-count:])

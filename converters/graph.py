@@ -1,7 +1,6 @@
 """An ONNX graph that can be edited: nodes, constants by name, static shapes.
 
-Rewrites (rewrites.py, channels.py, head.py) take a Graph, change it in place and return how many
-places they changed. Only what these rewrites need: one domain, static shapes, no subgraphs.
+Only what the rewrites need (rewrites.py, head.py): one domain, static shapes, no subgraphs.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from edge_seg.errors import ConversionError
 
 Array = NDArray[Any]
-STANDARD = ("", "ai.onnx")
+STANDARD = ("", "ai.onnx")  # the names of the standard operators' domain
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # the weights are the second input
 REDUCE_AXES_OPSET = 18  # from here on ReduceMin takes its axes as an input
 
 

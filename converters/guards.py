@@ -8,7 +8,6 @@ int32 and erases the layer without an error), and names what an int8 artifact co
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edge_seg.converters.graph import Graph
+from edge_seg.converters.flatbuffer import TfliteFile, bias_of, name_of
+from edge_seg.converters.graph import WEIGHTED, Graph
 from edge_seg.errors import ConversionError, QualityRefused
 
 DEAD_WEIGHT = 1e-6  # max|w| of a layer that training switched off
 BIAS_TOLERANCE = 1e-3  # of the bias itself, beside one step of its scale
-WEIGHTED = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3}
 BETWEEN = {"QUANTIZE", "DEQUANTIZE"}
 MOST_NAMED = 8
 
@@ -48,67 +47,12 @@ def dead_layers(model: ModelProto) -> list[str]:
     graph = Graph(model)
     dead = []
     for node in graph.nodes:
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        if node.op_type not in WEIGHTED:
             continue
         weight = graph.constants.get(node.input[1])
         if weight is not None and weight.size and np.abs(weight).max() < DEAD_WEIGHT:
             dead.append(f"{node.name or node.output[0]} (max|w| {np.abs(weight).max():.1e})")
     return dead
-
-
-@dataclass(frozen=True)
-class TfliteOperator:
-    """One operator of a TFLite file. inputs, outputs: tensor objects, None where absent."""
-
-    name: str
-    inputs: list[Any]
-    outputs: list[Any]
-
-
-class TfliteFile:
-    """A TFLite file taken apart with LiteRT's own schema."""
-
-    def __init__(self, path: Path) -> None:
-        from ai_edge_litert import schema_py_generated as schema
-
-        self._content = path.read_bytes()
-        self._model = schema.ModelT.InitFromPackedBuf(bytearray(self._content), 0)
-        kinds = vars(schema.BuiltinOperator).items()
-        self._names = {v: k for k, v in kinds if isinstance(v, int)}
-        self._types = {v: k for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
-        self._graph = self._model.subgraphs[0]
-
-    def operators(self) -> Iterator[TfliteOperator]:
-        """Yield the operators in order."""
-        tensors = self._graph.tensors
-        for op in self._graph.operators:
-            code = self._model.operatorCodes[op.opcodeIndex]
-            kind = self._names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-            ends = ([tensors[i] if i >= 0 else None for i in e] for e in (op.inputs, op.outputs))
-            yield TfliteOperator(kind, *ends)
-
-    def ends(self) -> list[Any]:
-        """Return the input and output tensors."""
-        return [self._graph.tensors[i] for i in (*self._graph.inputs, *self._graph.outputs)]
-
-    def type_of(self, tensor: Any) -> str:
-        """Return "FLOAT32", "INT8", ... of a tensor."""
-        return self._types[tensor.type]
-
-    def values(self, tensor: Any) -> NDArray[Any]:
-        """Return a constant tensor's values, flat; empty where it is computed."""
-        kind = {"FLOAT32": np.float32, "INT32": np.int32, "INT64": np.int64, "INT8": np.int8}
-        buffer = self._model.buffers[tensor.buffer]
-        if buffer.offset > 1:  # the schema's way to keep large data behind the flatbuffer
-            raw = self._content[buffer.offset : buffer.offset + buffer.size]
-        else:
-            raw = np.asarray([] if buffer.data is None else buffer.data, dtype=np.uint8).tobytes()
-        return np.frombuffer(raw, dtype=kind[self.type_of(tensor)])
-
-
-def name_of(tensor: Any) -> str:
-    """Return a TFLite tensor's name as text."""
-    return tensor.name.decode(errors="replace") if isinstance(tensor.name, bytes) else tensor.name
 
 
 def check_int8(path: Path, source: Path) -> list[str]:
@@ -174,14 +118,6 @@ def wrong_biases(path: Path, source: Path) -> list[str]:
                 f"{truth[worst]:.3g} became {found[worst]:.3g})"
             )
     return wrong
-
-
-def bias_of(op: TfliteOperator) -> Any:
-    """Return the bias tensor of a convolution or matrix product, None where it has none."""
-    position = WEIGHTED.get(op.name)
-    if position is None or len(op.inputs) <= position:
-        return None
-    return op.inputs[position]
 
 
 def _biases(file: TfliteFile, kind: str) -> Iterator[tuple[str, NDArray[Any]]]:

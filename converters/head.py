@@ -26,7 +26,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from edge_seg.converters.graph import Array, Graph, attribute, reduce_min
-from edge_seg.converters.rewrites import fold_constants
+from edge_seg.converters.ort import fold_constants
 from edge_seg.errors import ConversionError
 from edge_seg.spec import OutputSpec
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.converters import guards
+from edge_seg.converters.flatbuffer import BIAS_AT, TfliteFile, name_of
 
 Tensor = NDArray[np.generic]
 FORMATS = ("tflite", "onnx", "openvino")
@@ -86,9 +86,7 @@ def _tflite(path: Path, tensors: Sequence[Tensor]) -> Spreads:
     interpreter.allocate_tensors()
     places = {d["name"]: d["index"] for d in interpreter.get_tensor_details()}
     kinds = {
-        guards.name_of(op.outputs[0]): op.name
-        for op in guards.TfliteFile(path).operators()
-        if op.name in guards.WEIGHTED
+        name_of(op.outputs[0]): op.name for op in TfliteFile(path).operators() if op.name in BIAS_AT
     }
     last = interpreter.get_output_details()[0]
     wanted = {**{name: places[name] for name in kinds if name in places}, "": last["index"]}
@@ -104,16 +102,16 @@ def _tflite(path: Path, tensors: Sequence[Tensor]) -> Spreads:
 def _onnx(path: Path, tensors: Sequence[Tensor]) -> Spreads:
     import onnx
 
-    from edge_seg.converters import qdq
-    from edge_seg.converters.graph import Graph
+    from edge_seg.converters.graph import WEIGHTED, Graph
+    from edge_seg.converters.ort import inner_tensors
 
     model = onnx.load(path)
     graph = Graph(model)
-    kinds = {n.output[0]: n.op_type for n in graph.nodes if n.op_type in qdq.WEIGHTED}
+    kinds = {n.output[0]: n.op_type for n in graph.nodes if n.op_type in WEIGHTED}
     last = graph.outputs[0].name
     names = [*(n for n in kinds if n != last), last]
     seen: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
-    for values in qdq.activations(model, names, [np.asarray(t, np.float32) for t in tensors]):
+    for values in inner_tensors(model, names, [np.asarray(t, np.float32) for t in tensors]):
         for name in names:
             seen[name].append(values[name])
     return [(_called(kinds.get(n, ""), n), _spread(seen[n])) for n in names]

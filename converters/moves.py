@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from edge_seg.converters.flatbuffer import INLINE, operator_names
+
 MOVES = {"DEPTH_TO_SPACE"}
 IDENTIFIER = b"TFL3"
-INLINE = 1  # a buffer's offset above this means that its data lies behind the flatbuffer
 
 
 def in_integers(content: bytes) -> bytes:
@@ -30,8 +31,8 @@ def in_integers(content: bytes) -> bytes:
     model = schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
     if len(model.subgraphs) != 1:
         return content
-    kinds = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
-    codes = [kinds[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in model.operatorCodes]
+    names = operator_names()
+    codes = [names[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in model.operatorCodes]
     graph = model.subgraphs[0]
     found = [move for move in _moves(graph, lambda op: codes[op.opcodeIndex]) if move.safe(graph)]
     if not found:

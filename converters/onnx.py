@@ -24,6 +24,8 @@ from onnx import (
     numpy_helper,
 )
 
+from edge_seg.converters.graph import STANDARD
+from edge_seg.converters.words import first_lines
 from edge_seg.errors import ConversionError
 from edge_seg.spec import InputSpec
 
@@ -33,7 +35,6 @@ MAX_TENSOR = 1 << 30  # bytes of any one tensor the graph would compute
 OPSET = 13  # the oldest the rewrites know: Softmax per axis, Split and Pad by inputs
 RESIZE_MODES = 11  # the opset since which Resize says how it samples; before, it was so:
 OLD_RESIZE = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-STANDARD = ("", "ai.onnx")
 HALF = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
 CODES = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 CODES |= {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
@@ -96,14 +97,9 @@ def naming(path: Path) -> Iterator[None]:
         raise ConversionError(f"{path}: {error}") from error.__cause__
     except Exception as error:
         raise ConversionError(
-            f"{path}: wanted a valid ONNX graph, found: {_short(error)}; export the model again, "
-            "with opset 17"
+            f"{path}: wanted a valid ONNX graph, found: {first_lines(error, 3)}; export the model "
+            "again, with opset 17"
         ) from error
-
-
-def _short(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:3])[:300] or type(error).__name__
 
 
 def _read(path: Path) -> ModelProto:
@@ -327,7 +323,7 @@ def _modern(model: ModelProto) -> ModelProto:
     except Exception as error:  # the C++ converter raises RuntimeError and others alike
         raise ConversionError(
             f"wanted opset {OPSET} or later, found {version}, which could not be brought up to "
-            f"date ({_short(error)}); export the model with opset 17"
+            f"date ({first_lines(error, 3)}); export the model with opset 17"
         ) from error
     if version < RESIZE_MODES:
         _keep_old_resizes(raised)

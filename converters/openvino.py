@@ -10,11 +10,9 @@ Failures are a ConversionError with its reason, or an OutputError where the disk
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from onnx import ModelProto
 from edge_seg.backends import Progress
 from edge_seg.backends.openvino import ov  # imported there so that it calls nobody
 from edge_seg.converters import guards
-from edge_seg.converters.rewrites import first_line
+from edge_seg.converters.words import first_lines, silence
 from edge_seg.errors import ConversionError, OutputError
 from edge_seg.spec import InputSpec
 
@@ -50,12 +48,11 @@ def to_int8(
     tensors: Iterable[NDArray[Any]],
     input: InputSpec | None = None,
     progress: Progress = lambda message, done, total: None,
-) -> list[str]:
+) -> None:
     """Write the network in int8. out: the .xml; the .bin goes beside it.
 
     tensors: float32 (1, 3, H, W), as the runtime's own codec makes them; ranges come from them.
     input: the spec they were made with; the input's range is then the whole range of a pixel.
-    Returns [], as nothing has to be mended here (`tflite.to_int8` says what it mended).
     Raises ConversionError: nothing to calibrate with, or NNCF's refusal, in words.
     """
     network = _read(model)
@@ -65,13 +62,12 @@ def to_int8(
         quantized = _quantized(network, samples, progress)
     except Exception as error:  # NNCF raises whatever its parts raise
         raise ConversionError(
-            f"wanted NNCF to quantize the network, found: {first_line(error)}; "
+            f"wanted NNCF to quantize the network, found: {first_lines(error)}; "
             "some operator has no integer form, export the model without it"
         ) from error
     _widen_input(quantized, input)
     _check_ranges(quantized)
     _save(quantized, out, compress=False)
-    return []
 
 
 def float_operators(path: Path) -> list[str]:
@@ -117,7 +113,7 @@ def _read(model: ModelProto) -> Any:
         return ov.Core().read_model(model.SerializeToString())
     except RuntimeError as error:
         raise ConversionError(
-            f"wanted OpenVINO to read the network, found: {first_line(error)}; "
+            f"wanted OpenVINO to read the network, found: {first_lines(error)}; "
             "an operator of the network is unknown to it, export the model without it"
         ) from error
 
@@ -209,21 +205,19 @@ def _save(network: Any, out: Path, *, compress: bool) -> None:
             os.replace(made, out)
         except (OSError, RuntimeError) as error:
             raise OutputError(
-                f"{out}: wanted to write an OpenVINO network, found: {first_line(error)}; "
+                f"{out}: wanted to write an OpenVINO network, found: {first_lines(error)}; "
                 "free space or choose another place"
             ) from error
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep NNCF's bars, log lines and warnings off the screen; its exceptions pass."""
+    """Keep NNCF's bars, warnings and log lines off the screen; its exceptions pass."""
     logger = logging.getLogger("nncf")
     before = logger.level
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        with contextlib.redirect_stdout(io.StringIO()):
-            try:
-                logger.setLevel(logging.ERROR)
-                yield
-            finally:
-                logger.setLevel(before)
+    with silence():
+        try:
+            logger.setLevel(logging.ERROR)
+            yield
+        finally:
+            logger.setLevel(before)

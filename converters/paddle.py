@@ -27,6 +27,7 @@ from onnx import ModelProto
 
 from edge_seg.backends import Progress
 from edge_seg.converters import environment, pdiparams
+from edge_seg.converters.words import last_lines
 from edge_seg.errors import ConversionError, OutputError
 from edge_seg.files import whole_file
 
@@ -216,7 +217,7 @@ def _converted(program: Path, params: Path, folder: Path, progress: Progress) ->
 def _said(output: str, program: Path) -> str:
     """Return paddle2onnx's own words: without a crash's stack, and with the operators' names."""
     own = [line for line in output.splitlines() if OWN_WORDS.match(line)]
-    words = environment.last_lines("\n".join(own or output.splitlines()))
+    words = last_lines("\n".join(own or output.splitlines()))
     if "MemoryError" in words:
         return f"  it needs more than {MEMORY >> 30} GB of memory"
     if program.suffix == ".json" and "unsupported operators" in words:  # 2.1 leaves out which

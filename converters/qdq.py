@@ -13,24 +13,23 @@ that TensorRT fuses bias, addition and activation behind the integer product. Th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto
 
 from edge_seg.backends import Progress
 from edge_seg.converters import guards
-from edge_seg.converters.graph import Array, Graph, attribute
-from edge_seg.converters.rewrites import first_line
+from edge_seg.converters.graph import WEIGHTED, Array, Graph, attribute
+from edge_seg.converters.ort import inner_tensors
 from edge_seg.errors import ConversionError
 from edge_seg.files import whole_file
 from edge_seg.spec import InputSpec
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 LEAST_OPSET = 13  # the first with a scale per channel
 CODES = 127  # symmetric: -127..127 for weights; activations may use -128 too
 # Of real numbers: a tensor or a channel that never leaves it is zero, and 0 has no step.
@@ -47,12 +46,11 @@ def to_int8(
     tensors: Iterable[NDArray[Any]],
     input: InputSpec | None = None,
     progress: Progress = lambda message, done, total: None,
-) -> list[str]:
+) -> None:
     """Write the network in int8 with Q/DQ pairs.
 
     tensors: float32 (1, 3, H, W), as the runtime's own codec makes them; ranges come from them.
     input: the spec they were made with; the input's range is then the whole range of a pixel.
-    Returns [], as nothing has to be mended here (`tflite.to_int8` says what it mended).
     Raises ConversionError: nothing to calibrate with, nothing to quantize, or a result that is
     not of the form (check_form).
     """
@@ -78,7 +76,6 @@ def to_int8(
         raise ConversionError(f"wanted the form TensorRT takes, found: {'; '.join(wrong[:8])}")
     with whole_file(out) as beside:
         beside.write_bytes(made.SerializeToString())
-    return []
 
 
 def quantized_tensors(graph: Graph) -> dict[str, list[NodeProto]]:
@@ -203,7 +200,7 @@ def _ranges(
     """
     random = np.random.default_rng(0)
     values: dict[str, list[Array]] = {name: [] for name in places}
-    for done, found in enumerate(activations(model, places, samples), start=1):
+    for done, found in enumerate(inner_tensors(model, places, samples), start=1):
         for name, value in found.items():
             values[name].append(_some(value, random))
         progress("calibrating ONNX", done, len(samples))
@@ -238,38 +235,6 @@ def nearest_range(name: str, values: Array) -> float:
     codes = np.minimum(np.rint(centres / steps), CODES)
     costs = (counts * (codes * steps - centres) ** 2).sum(axis=1)
     return float(ends[np.argmin(costs)])
-
-
-def activations(
-    model: ModelProto, names: Iterable[str], samples: Iterable[NDArray[Any]]
-) -> Iterator[dict[str, Array]]:
-    """Run the network and yield, per sample, the named tensors."""
-    import onnxruntime
-
-    picture = Graph(model).inputs[0].name
-    names = list(names)
-    inner = [name for name in names if name != picture]
-    opened = ModelProto()
-    opened.CopyFrom(model)
-    del opened.graph.output[:]
-    for name in inner:
-        value = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        opened.graph.output.append(value)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(
-            opened.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        for sample in samples:
-            values = session.run(inner, {picture: sample}) if inner else []
-            found = {picture: sample, **dict(zip(inner, values, strict=True))}
-            yield {name: found[name] for name in names}
-    except Exception as error:  # onnxruntime's exceptions have no common base of their own
-        raise ConversionError(
-            f"wanted ONNX Runtime to run the network, found: {first_line(error)}; "
-            "export the model again with standard operators"
-        ) from error
 
 
 # --- the form -------------------------------------------------------------------------------------

@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.converters.guards import WEIGHTED, TfliteFile, bias_of, name_of
+from edge_seg.converters.flatbuffer import (
+    BIAS_AT,
+    INLINE,
+    TfliteFile,
+    bias_of,
+    name_of,
+    operator_names,
+)
 
 # An int32 bias may reach 2^31; one bit is left for the accumulator. The same bound keeps the
 # ratio input x weight / output scale inside what XNNPACK takes (2^-32 and up).
@@ -102,8 +109,7 @@ class _Editor:
         self._content = content
         self._model = schema.Model.GetRootAs(content, 0)
         self._graph = self._model.Subgraphs(0)
-        kinds = vars(schema.BuiltinOperator).items()
-        self._names = {v: k for k, v in kinds if isinstance(v, int)}
+        self._names = operator_names()
         tensors = (self._graph.Tensors(i) for i in range(self._graph.TensorsLength()))
         self._users = Counter(t.Buffer() for t in tensors)
 
@@ -114,7 +120,7 @@ class _Editor:
             op = self._graph.Operators(index)
             code = self._model.OperatorCodes(op.OpcodeIndex())
             kind = self._names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
-            bias_at = WEIGHTED.get(kind)
+            bias_at = BIAS_AT.get(kind)
             if bias_at is None or op.InputsLength() <= bias_at or op.Inputs(bias_at) < 0:
                 continue
             data_at, weight_at = (2, 1) if kind == "TRANSPOSE_CONV" else (0, 1)
@@ -149,7 +155,7 @@ class _Editor:
 
     def _data(self, tensor: Any, kind: Any) -> NDArray[Any]:
         buffer = self._model.Buffers(tensor.Buffer())
-        if buffer.Offset() > 1:  # large data lies behind the flatbuffer
+        if buffer.Offset() > INLINE:
             raw = np.frombuffer(
                 self._content, dtype=np.uint8, count=buffer.Size(), offset=buffer.Offset()
             )

@@ -10,7 +10,7 @@ A target that cannot be made is an `Attempt` with its error; the others go on.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -156,13 +156,13 @@ class Workpiece:
         return describe(path, format=format, precision="fp32", made=facts)
 
     def int8_artifact(
-        self, format: str, path: Path, *, mended: list[str], floats: list[str]
+        self, format: str, path: Path, *, floats: list[str], mended: Sequence[str] = ()
     ) -> Artifact:
-        """Describe an int8 artifact. mended, floats: what had to be, and what stayed in float."""
+        """Describe an int8 artifact. floats: what stayed in float; mended: what had to be."""
         facts = {
             **self.made(format),
             "calibration": self.calibrated(),
-            "mended": mended,
+            "mended": list(mended),
             "float_operators": floats,
         }
         return describe(path, format=format, precision="int8", beside=parts_of(path), made=facts)
@@ -197,7 +197,7 @@ def int8_tflite(work: Workpiece) -> Artifact:
         input=work.network.input,
         progress=work.progress,
     )
-    return work.int8_artifact("tflite", path, mended=mended, floats=guards.float_operators(path))
+    return work.int8_artifact("tflite", path, floats=guards.float_operators(path), mended=mended)
 
 
 def float_openvino(work: Workpiece) -> Artifact:
@@ -221,7 +221,7 @@ def int8_openvino(work: Workpiece) -> Artifact:
     from edge_seg.converters import openvino
 
     path = work.folder / "model-int8.xml"
-    mended = openvino.to_int8(
+    openvino.to_int8(
         work.rewritten[0],
         path,
         tensors=work.tensors("nchw"),
@@ -229,7 +229,7 @@ def int8_openvino(work: Workpiece) -> Artifact:
         progress=work.progress,
     )
     floats = openvino.float_operators(path)
-    return work.int8_artifact("openvino", path, mended=mended, floats=floats)
+    return work.int8_artifact("openvino", path, floats=floats)
 
 
 def float_onnx(work: Workpiece) -> Artifact:
@@ -244,14 +244,14 @@ def int8_onnx(work: Workpiece) -> Artifact:
     from edge_seg.converters import qdq
 
     path = work.folder / "model-int8.onnx"
-    mended = qdq.to_int8(
+    qdq.to_int8(
         work.rewritten[0],
         path,
         tensors=work.tensors("nchw"),
         input=work.network.input,
         progress=work.progress,
     )
-    return work.int8_artifact("onnx", path, mended=mended, floats=qdq.float_operators(path))
+    return work.int8_artifact("onnx", path, floats=qdq.float_operators(path))
 
 
 Make = Callable[[Workpiece], Artifact]

@@ -9,14 +9,11 @@ OutputError where the disk is full.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import shutil
 import tempfile
 import traceback
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +25,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from edge_seg.backends import Progress
 from edge_seg.converters import environment, guards, moves
 from edge_seg.converters.graph import Graph, reduce_min
-from edge_seg.converters.rewrites import first_line
 from edge_seg.converters.scales import widen_scales
+from edge_seg.converters.words import first_lines, last_lines, silence
 from edge_seg.errors import ConversionError, OutputError
 from edge_seg.files import whole_file
 from edge_seg.spec import InputSpec
@@ -66,7 +63,7 @@ def to_float(model: ModelProto, out: Path, *, progress: Progress = quiet) -> Non
         if ended.returncode or not made.is_file():
             raise ConversionError(
                 "wanted onnx2tf to convert the network, found that it failed:\n"
-                f"{environment.last_lines(ended.stdout)}\n"
+                f"{last_lines(ended.stdout)}\n"
                 "export the model with simpler operators, or report the network"
             )
         _check_float(made, model)
@@ -117,7 +114,7 @@ def _check_float(path: Path, model: ModelProto) -> None:
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise ConversionError(
-            f"wanted a TFLite file that LiteRT can run, found: {first_line(error)}; "
+            f"wanted a TFLite file that LiteRT can run, found: {first_lines(error)}; "
             "an operator of the network has no TFLite counterpart, export the model without it"
         ) from error
     found = tuple(
@@ -158,7 +155,7 @@ def to_int8(
         raise
     except Exception as error:  # the quantizer raises whatever its parts raise
         raise ConversionError(
-            f"wanted ai-edge-quantizer to quantize the network, found: {first_line(error)}; "
+            f"wanted ai-edge-quantizer to quantize the network, found: {first_lines(error)}; "
             f"{_stopped_at(error)} has no integer form, export the model without it"
         ) from error
     with whole_file(out) as beside:
@@ -180,7 +177,7 @@ def _quantized(
     from ai_edge_quantizer import quantizer, recipe
 
     key, name, _ = _signature(source)
-    with _silence():
+    with silence():
         worker = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
         ranges = _mean_ranges(source, key, name, samples, progress)
         if input is not None:
@@ -249,12 +246,3 @@ def _signature(source: Path) -> tuple[str, str, tuple[int, ...]]:
     key, ends = next(iter(signatures.items()))
     shape = tuple(int(n) for n in interpreter.get_input_details()[0]["shape"])
     return key, ends["inputs"][0], shape
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the quantizer's bars and warnings off the screen; its exceptions pass."""
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield

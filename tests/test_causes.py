@@ -271,7 +271,7 @@ def test_the_mistake_of_the_public_int8_network_with_its_own_weights(
     pairs = [p for p, _ in zip(labelled_pairs(data_dir / "val.txt"), range(30), strict=False)]
     raw = [prepare(frame, replace(spec, color="bgr"))[0] for frame, _ in pairs[15:]]
     tensors = [p.astype(np.float32).transpose(2, 0, 1)[None].copy() for p in raw]
-    make: Callable[..., list[str]] = qdq.to_int8 if format == "onnx" else openvino.to_int8
+    make: Callable[..., None] = qdq.to_int8 if format == "onnx" else openvino.to_int8
     out = tmp_path / ("int8.onnx" if format == "onnx" else "int8.xml")
     make(model, out, tensors=tensors)
     made = replace(bundle(tmp_path, out, model=model), input=spec)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge_seg.converters import environment
+from edge_seg.converters.words import last_lines
 from edge_seg.errors import ConversionError
 
 TOOL = environment.ONNX2TF
@@ -64,7 +65,7 @@ def test_errors_are_the_last_lines_that_say_something() -> None:
         "\x1b[31mreading\x1b[0m\nlower:  50%|####     | 1/2 [00:00<00:00, 9it/s]\r"
         "lower: 100%|#########| 2/2 [00:00<00:00, 9it/s]\n\nERROR: no operator Foo\n"
     )
-    assert environment.last_lines(output) == "  reading\n  ERROR: no operator Foo"
+    assert last_lines(output) == "  reading\n  ERROR: no operator Foo"
 
 
 def test_two_processes_do_not_make_it_at_once(

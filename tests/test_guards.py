@@ -17,6 +17,7 @@ from numpy.typing import NDArray  # noqa: E402
 
 from edge_seg.converters import guards, scales, tflite  # noqa: E402
 from edge_seg.converters import onnx as reader  # noqa: E402
+from edge_seg.converters.flatbuffer import TfliteFile, bias_of  # noqa: E402
 from edge_seg.errors import ConversionError, QualityRefused  # noqa: E402
 from tests.tiny_onnx import Builder  # noqa: E402
 from tests.tiny_tflite import save_conv  # noqa: E402
@@ -118,8 +119,8 @@ def test_a_bias_changed_afterwards_is_noticed(tmp_path: Path) -> None:
     save_conv(source, weights(), BIAS, SIZE)
     tflite.to_int8(source, made, tensors=pictures())
     assert guards.check_int8(made, source) == []
-    file = guards.TfliteFile(made)
-    bias = next(b for b in map(guards.bias_of, file.operators()) if b is not None)
+    file = TfliteFile(made)
+    bias = next(b for b in map(bias_of, file.operators()) if b is not None)
     codes = file.values(bias)
     content = made.read_bytes()
     old = struct.pack("<4i", *codes)

@@ -54,7 +54,7 @@ def fp16(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("ir") / "tiny8.xml"
-    assert openvino.to_int8(tiny(), path, tensors=noise(10, -0.5, 0.5), input=TINY) == []
+    openvino.to_int8(tiny(), path, tensors=noise(10, -0.5, 0.5), input=TINY)
     return path
 
 

@@ -42,7 +42,7 @@ def noise(count: int = 8, low: float = -1, high: float = 1) -> list[NDArray[np.f
 
 def quantized(model: ModelProto, folder: Path, input: InputSpec | None = SPEC) -> ModelProto:
     path = folder / "int8.onnx"
-    assert qdq.to_int8(model, path, tensors=noise(), input=input) == []
+    qdq.to_int8(model, path, tensors=noise(), input=input)
     assert qdq.float_operators(path) == []
     return onnx.load(path)
 

@@ -14,7 +14,7 @@ pytest.importorskip("onnxruntime")
 from onnx import ModelProto  # noqa: E402
 
 from edge_seg.converters import onnx as reader  # noqa: E402
-from edge_seg.converters import rewrites  # noqa: E402
+from edge_seg.converters.folding import fold_dead_convolutions  # noqa: E402
 from edge_seg.converters.graph import Graph  # noqa: E402
 from edge_seg.converters.rewrites import simplify  # noqa: E402
 from tests.tiny_onnx import Builder, operators, random_picture, run  # noqa: E402
@@ -111,7 +111,7 @@ def test_weak_weights_are_not_dead() -> None:
     b.constants[b.nodes[-1].input[1]] *= np.float32(1e-9)
     model = b.model(x)
     graph = Graph(model)
-    assert rewrites.fold_dead_convolutions(graph) == 0
+    assert fold_dead_convolutions(graph) == 0
 
 
 # --- pools ---------------------------------------------------------------------------------------

@@ -1,0 +1,145 @@
+"""Pools written as what onnx2tf and the quantizer take: without padding, over a window.
+
+Each takes a Graph, changes it in place, exactly, and returns how many places it changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from onnx import NodeProto
+
+from edge_seg.converters.graph import Graph, attribute
+
+NON_NEGATIVE = {"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Exp", "Abs"}
+KEEPS_SIGN = {"MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Split", "Identity",
+              "Reshape", "Transpose", "Gather", "Slice", "Dropout"}  # fmt: skip
+
+
+def unpad_max_pools(graph: Graph) -> int:
+    """Turn a padded MaxPool into a Pad and an unpadded MaxPool.
+
+    A zero Pad where the tensor is non-negative: exact because max(x, 0) = x there. A mirrored Pad
+    elsewhere: what it repeats lies in the same window, if that is wide enough. TFLite's own
+    padding differs (SAME pads at the end), and a pad of minus infinity cannot be quantized.
+    Padding that no window reaches is left out, so the padded tensor is as small as it can be.
+    """
+    found = 0
+    for node, amounts in _padded_pools(graph, "MaxPool"):
+        kernel, size = attribute(node, "kernel_shape"), graph.shapes[node.input[0]][2:]
+        if is_non_negative(graph, node.input[0]):
+            _pad_before(graph, node, amounts, mode="constant")
+        elif _mirror_fits(amounts, kernel, size):
+            _pad_before(graph, node, amounts, mode="reflect")
+        else:
+            continue
+        found += 1
+    return found
+
+
+def unpad_average_pools(graph: Graph) -> int:
+    """Turn a padded AveragePool that counts its zeros into a zero Pad and an unpadded AveragePool.
+
+    onnx2tf would write that padding as PADV2, which cannot be quantized.
+    """
+    found = 0
+    for node, amounts in _padded_pools(graph, "AveragePool"):
+        if attribute(node, "count_include_pad", 0):
+            _pad_before(graph, node, amounts, mode="constant")
+            found += 1
+    return found
+
+
+def _padded_pools(graph: Graph, kind: str) -> Iterator[tuple[NodeProto, list[int]]]:
+    """Yield the plain pools of a kind that pad, each with the amounts that its windows reach."""
+    for node in [n for n in graph.nodes if n.op_type == kind]:
+        pads, shape = attribute(node, "pads"), graph.shapes.get(node.input[0])
+        if not pads or not any(pads) or shape is None or not _plain_pool(node, shape):
+            continue
+        kernel, strides = attribute(node, "kernel_shape"), attribute(node, "strides", [1, 1])
+        yield node, _reached_padding(shape[2:], pads, kernel, strides)
+
+
+def _pad_before(graph: Graph, node: NodeProto, amounts: list[int], *, mode: str) -> None:
+    """Put a Pad and a pool without padding in the place of a pool; "constant" pads with zeros."""
+    inputs = [node.input[0], graph.constant(np.array(amounts, dtype=np.int64), "pads")]
+    if mode == "constant":
+        inputs.append(graph.constant(np.zeros((), dtype=np.float32), "zero"))
+    padded = graph.add("Pad", inputs, "padded", mode=mode)
+    kernel, strides = attribute(node, "kernel_shape"), attribute(node, "strides", [1, 1])
+    pooled = graph.add(node.op_type, [padded], "pooled", kernel_shape=kernel, strides=strides)
+    graph.redirect(node.output[0], pooled)
+    graph.remove(node)
+
+
+def _plain_pool(node: NodeProto, shape: tuple[int, ...]) -> bool:
+    return (
+        len(shape) == 4
+        and len(node.output) == 1
+        and not attribute(node, "ceil_mode", 0)
+        and attribute(node, "auto_pad", "NOTSET") == "NOTSET"
+        and all(d == 1 for d in attribute(node, "dilations", [1, 1]))
+    )
+
+
+def _reached_padding(
+    size: tuple[int, ...], pads: list[int], kernel: list[int], strides: list[int]
+) -> list[int]:
+    """Return ONNX Pad amounts for (N, C, H, W): of the padding, what some window reaches."""
+    ends = []
+    for axis in (0, 1):
+        before, after = pads[axis], pads[2 + axis]
+        windows = (size[axis] + before + after - kernel[axis]) // strides[axis] + 1
+        reach = (windows - 1) * strides[axis] + kernel[axis]
+        ends.append(max(0, reach - size[axis] - before))
+    return [0, 0, pads[0], pads[1], 0, 0, *ends]
+
+
+def _mirror_fits(amounts: list[int], kernel: list[int], size: tuple[int, ...]) -> bool:
+    """Tell whether every mirrored value lies in the window that reads it.
+
+    A window that begins p before the edge ends at k - 1 - p, and reads mirrored 1 .. p.
+    """
+    return all(
+        2 * amounts[side + axis] <= kernel[axis] - 1 and amounts[side + axis] < size[axis]
+        for side in (2, 6)
+        for axis in (0, 1)
+    )
+
+
+def is_non_negative(graph: Graph, name: str) -> bool:
+    """Tell whether a tensor provably holds no value below zero."""
+    value = graph.constants.get(name)
+    if value is not None:
+        return bool(value.min() >= 0) if value.size else True
+    node = graph.producer(name)
+    if node is None:
+        return False
+    if node.op_type == "Clip" and len(node.input) > 1 and node.input[1] in graph.constants:
+        return bool(graph.constants[node.input[1]] >= 0)
+    if node.op_type in KEEPS_SIGN:
+        data = node.input if node.op_type == "Concat" else node.input[:1]
+        return all(is_non_negative(graph, i) for i in data)
+    if node.op_type in ("Add", "Mul"):
+        return all(is_non_negative(graph, i) for i in node.input)
+    return node.op_type in NON_NEGATIVE
+
+
+def pool_by_window(graph: Graph) -> int:
+    """Write GlobalAveragePool as an AveragePool over the whole map.
+
+    onnx2tf turns the first into a MEAN between transposed layouts, the second into a pool that
+    stays channels-last.
+    """
+    found = 0
+    for node in [n for n in graph.nodes if n.op_type == "GlobalAveragePool"]:
+        shape = graph.shapes.get(node.input[0])
+        if shape is None or len(shape) != 4:
+            continue
+        window = list(shape[2:])
+        pooled = graph.add("AveragePool", [node.input[0]], "pooled", kernel_shape=window)
+        graph.redirect(node.output[0], pooled)
+        graph.remove(node)
+        found += 1
+    return found
