@@ -4,8 +4,9 @@
 
 Frame to mask: 640x480 BGR in, a soft float mask of that size out, the network that ships (int8,
 smoother and contours off) and MediaPipe 0.10.21's selfie segmentation (general, its own model
-file), each in a process of its own, all held to the same one processor core, in turn, medians.
-Cold start: a new Python until the first mask, and the most memory it held; in turn, medians.
+file), each in a process of its own, all held to the same one processor core, in turn, medians. The
+same in OpenVINO, where it is installed: what the board `pc-avx2` runs. Cold start: a new Python
+until the first mask, and the most memory it held; in turn, medians.
 
 MediaPipe gets an environment of its own under EDGE_SEG_CACHE, made on first use (about 1 GB).
 """
@@ -20,6 +21,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,16 @@ MEDIAPIPE = Tool(
 SIDE = Path(__file__).parent / "one_side.py"
 OURS, CONTOURS, THEIRS = "edge-seg", "edge-seg-contours", "mediapipe"
 LITE, LITE_CONTOURS = "edge-seg-lite", "edge-seg-lite-contours"
+IN_OPENVINO = tuple(f"{side}-openvino" for side in (OURS, CONTOURS, LITE, LITE_CONTOURS))
+WORDS = {
+    CONTOURS: "with the mask brought to the contours, as by default",
+    LITE: "portrait-lite, without",
+    LITE_CONTOURS: "portrait-lite, with",
+    IN_OPENVINO[0]: "in OpenVINO, without",
+    IN_OPENVINO[1]: "in OpenVINO, with",
+    IN_OPENVINO[2]: "portrait-lite in OpenVINO, without",
+    IN_OPENVINO[3]: "portrait-lite in OpenVINO, with",
+}
 FRAME_BUDGET, COLD_BUDGET, MEMORY_BUDGET = 0.4, 0.5, 90.0  # of theirs, of theirs, MB
 WARM_UP, ROUNDS, BLOCK, COLD = 30, 40, 10, 9
 
@@ -55,7 +67,8 @@ def interpreters() -> dict[str, Path]:
         print(f"{what} {done}/{total or '?'}", end="\r", file=sys.stderr)
 
     ours = Path(sys.executable)
-    mine = dict.fromkeys((OURS, CONTOURS, LITE, LITE_CONTOURS), ours)
+    also = IN_OPENVINO if find_spec("openvino") else ()
+    mine = dict.fromkeys((OURS, CONTOURS, LITE, LITE_CONTOURS, *also), ours)
     return {**mine, THEIRS: python(told, MEDIAPIPE)}
 
 
@@ -101,7 +114,8 @@ def frame_to_mask(pythons: dict[str, Path]) -> dict[str, float]:
 
 def cold_start(pythons: dict[str, Path]) -> dict[str, tuple[float, float]]:
     """Return (seconds, MB at most) of each side, medians; the first of each is not counted."""
-    seen: dict[str, list[tuple[float, float]]] = {OURS: [], THEIRS: []}
+    sides = (side for side in (OURS, IN_OPENVINO[0], THEIRS) if side in pythons)
+    seen: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
     for _ in range(COLD + 1):
         for side in seen:
             command = [str(pythons[side]), str(SIDE), side, "cold"]
@@ -134,12 +148,8 @@ def main() -> int:
         f"640x480 to its mask, one core: {frame[OURS]:.2f} against {frame[THEIRS]:.2f} ms,", end=" "
     )
     print(f"{ratio:.2f}x (budget {FRAME_BUDGET}x)")
-    for side, what in (
-        (CONTOURS, "with the mask brought to the contours, as by default"),
-        (LITE, "portrait-lite, without"),
-        (LITE_CONTOURS, "portrait-lite, with"),
-    ):
-        print(f"  {what}: {frame[side]:.2f} ms, {frame[side] / frame[THEIRS]:.2f}x")
+    for side in (side for side in WORDS if side in frame):
+        print(f"  {WORDS[side]}: {frame[side]:.2f} ms, {frame[side] / frame[THEIRS]:.2f}x")
     print(f"the same, {len(every_core)} cores free to use (ours stays on one thread):", end=" ")
     print(f"{both[OURS]:.2f} against {both[THEIRS]:.2f} ms, {unheld:.2f}x")
     print(f"cold start: {cold[OURS][0]:.2f} against {cold[THEIRS][0]:.2f} s,", end=" ")
@@ -147,6 +157,8 @@ def main() -> int:
     print(
         f"most memory: {memory:.0f} against {cold[THEIRS][1]:.0f} MB (budget {MEMORY_BUDGET:.0f})"
     )
+    for seconds, most in (cold[side] for side in IN_OPENVINO[:1] if side in cold):
+        print(f"  in OpenVINO: {seconds:.2f} s, {most:.0f} MB")
     if args.json:
         found = {
             "measured_on": machine.measured_on(),

@@ -4,7 +4,8 @@
     python one_side.py SIDE cold        import, open, one mask, and out: the most bytes it held
 
 SIDE: edge-seg, edge-seg-contours (with the mask brought to the contours, its default), the same of
-portrait-lite (edge-seg-lite, edge-seg-lite-contours), mediapipe.
+portrait-lite (edge-seg-lite, edge-seg-lite-contours), each with -openvino at its end in OpenVINO
+instead of LiteRT, mediapipe.
 
 Imports nothing of edge-seg for the other side, and nothing but NumPy for itself.
 """
@@ -18,11 +19,12 @@ import time
 HEIGHT, WIDTH = 480, 640
 
 
-def edge_seg(network=None, *, edges=False):  # noqa: ANN001, ANN201 - a closure
+def edge_seg(network, board, *, edges):  # noqa: ANN001, ANN201 - a closure
     """From a BGR frame to a soft mask of its size, by ours; no timestamp, so no smoothing."""
     from edge_seg import EdgeSegmenter
 
-    segmenter = EdgeSegmenter.open(network, board="generic", threads=1, edges=edges)
+    segmenter = EdgeSegmenter.open(network, board=board, threads=1, edges=edges)
+    assert segmenter.runtime.backend == {"generic": "tflite", "pc-avx2": "openvino"}[board]
     return segmenter.segment
 
 
@@ -52,7 +54,8 @@ def main() -> None:
         segment = mediapipe()
     else:
         network = "portrait-lite" if "lite" in side else None
-        segment = edge_seg(network, edges="contours" in side)
+        board = "pc-avx2" if side.endswith("openvino") else "generic"
+        segment = edge_seg(network, board, edges="contours" in side)
     import numpy as np
 
     # A person, roughly, who walks: what a frame shows does not change what it costs.

@@ -1,8 +1,9 @@
 """Boards: folders of facts, and finding out on which one we are.
 
-A board is `boards/<name>/board.toml`: title, aliases, what identifies it, and its runtimes in
-order of preference. A runtime is a backend + a precision + options. Data only: a user's own board
-is a file of the same form, named by its path.
+A board is `boards/<name>/board.toml`: title, aliases, what identifies it (`match`, and `unless`
+for what it must not show), and its runtimes in order of preference. A runtime is a backend + a
+precision + options; an `optional` one is passed by where its library is not installed or the bundle
+holds nothing for it. Data only: a user's own board is a file of the same form, named by its path.
 """
 
 from __future__ import annotations
@@ -20,20 +21,27 @@ from edge_seg.spec import read_toml, refuse_unknown, take, take_choice
 
 GENERIC = "generic"
 MAX_BOARD_BYTES = 64 * 1024
-ENTRIES = ("title", "aliases", "match", "runtime")
-RUNTIME_ENTRIES = ("backend", "precision", "options")
+ENTRIES = ("title", "aliases", "match", "unless", "runtime")
+RUNTIME_ENTRIES = ("backend", "precision", "options", "optional")
 _INSTALLED = Path(__file__).parent / "boards"
 # In a source tree (editable install) the folder is still where it was written.
 FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "boards"
 
 
+Marks = Mapping[str, tuple[str, ...]]  # a file under the root -> texts in it
+
+
 @dataclass(frozen=True)
 class Runtime:
-    """One way to run a bundle on a board. options: keyword arguments of the backend."""
+    """One way to run a bundle on a board.
+
+    options: keyword arguments of the backend. optional: to do without it is not to fall back.
+    """
 
     backend: str
     precision: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    optional: bool = False
 
     def with_threads(self, threads: int | None) -> Runtime:
         """Return this runtime on so many threads; itself for None."""
@@ -48,19 +56,25 @@ class Runtime:
 
 @dataclass(frozen=True)
 class Board:
-    """A board's facts. match: file under the root -> texts, any one of which identifies it."""
+    """A board's facts. match, unless: file under the root -> texts.
+
+    Any one of `match` identifies the board, if there is none of `unless`.
+    """
 
     name: str
     title: str
     aliases: tuple[str, ...]
-    match: Mapping[str, tuple[str, ...]]
+    match: Marks
     runtimes: tuple[Runtime, ...]
+    unless: Marks = field(default_factory=dict)
 
     def is_here(self, root: Path) -> bool:
         """True where one of the board's marks is found under `root`."""
-        return any(
-            text in _words(root / file) for file, texts in self.match.items() for text in texts
-        )
+        return _shows(root, self.match) and not _shows(root, self.unless)
+
+
+def _shows(root: Path, marks: Marks) -> bool:
+    return any(text in _words(root / file) for file, texts in marks.items() for text in texts)
 
 
 def _words(path: Path) -> str:
@@ -119,14 +133,19 @@ def _parse(path: Path) -> Board:
     runtimes = [_runtime(r, where) for r in take(data, "runtime", list, where)]
     if not runtimes:
         raise BundleError(f"{where}: wanted at least one [[runtime]], found none")
-    match = take(data, "match", dict, where) if "match" in data else {}
     return Board(
         name=path.absolute().parent.name,
         title=take(data, "title", str, where),
         aliases=tuple(str(a) for a in take(data, "aliases", list, where)),
-        match={k: tuple(str(t) for t in take(match, k, list, where)) for k in match},
+        match=_marks(data, "match", where),
         runtimes=tuple(runtimes),
+        unless=_marks(data, "unless", where),
     )
+
+
+def _marks(data: dict[str, Any], key: str, where: str) -> Marks:
+    marks = take(data, key, dict, where) if key in data else {}
+    return {file: tuple(str(t) for t in take(marks, file, list, where)) for file in marks}
 
 
 def _runtime(data: Any, where: str) -> Runtime:
@@ -137,4 +156,5 @@ def _runtime(data: Any, where: str) -> Runtime:
         backend=take(data, "backend", str, where),
         precision=take_choice(data, "precision", PRECISIONS, where),
         options=take(data, "options", dict, where) if "options" in data else {},
+        optional=take(data, "optional", bool, where) if "optional" in data else False,
     )

@@ -8,6 +8,7 @@ open_engine    one artifact, in the first library for it that is installed
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from edge_seg.cache import cache_folder
 from edge_seg.engine import Engine
 from edge_seg.errors import BackendUnavailable, BundleError
 from edge_seg.supervision import Choice, Policy, Supervisor
+
+log = logging.getLogger("edge_seg")
 
 
 def load_bundle(bundle: str | Path | None) -> ModelBundle:
@@ -46,7 +49,14 @@ def open_runtime(
     """
     artifact = bundle.find(entry(runtime.backend).format, runtime.precision)
     path, folder = bundle.file(artifact), cache_folder(cache)
-    backend = open_backend(runtime.backend, path, runtime.options, cache=folder, progress=progress)
+    backend = open_backend(
+        runtime.backend,
+        path,
+        runtime.options,
+        cache=folder,
+        progress=progress,
+        picture=bundle.input,
+    )
     return backend, artifact
 
 
@@ -59,7 +69,7 @@ def supervised(
     cache: str | Path | None,
 ) -> Supervisor[Engine]:
     """Open the first of a board's runtimes that works. Raises BackendUnavailable: every refusal."""
-    runtimes = [runtime.with_threads(threads) for runtime in board.runtimes]
+    runtimes = [runtime.with_threads(threads) for runtime in _usable(bundle, board)]
     folder = cache_folder(cache)
     try:
         return Supervisor([_choice(bundle, runtime, folder) for runtime in runtimes], policy)
@@ -69,6 +79,20 @@ def supervised(
             f"found none that works here:\n{refusals}\n"
             f"see `edge-seg doctor --board {board.name}`"
         ) from refusals
+
+
+def _usable(bundle: ModelBundle, board: Board) -> list[Runtime]:
+    """Return a board's runtimes without the optional ones that have no library or no artifact."""
+    usable = []
+    for runtime in board.runtimes:
+        try:
+            if runtime.optional:
+                bundle.find(entry(runtime.backend).format, runtime.precision)
+                find_library(runtime.backend)
+            usable.append(runtime)
+        except (BundleError, BackendUnavailable) as lack:
+            log.info("%s is passed by: %s", runtime, lack)
+    return usable
 
 
 def _choice(bundle: ModelBundle, runtime: Runtime, cache: Path) -> Choice[Engine]:
@@ -87,7 +111,8 @@ def open_engine(bundle: ModelBundle, artifact: Artifact, *, threads: int = 1) ->
     Raises BundleError, BackendUnavailable.
     """
     reader = _reader(artifact)
-    backend = open_backend(reader, bundle.file(artifact), {"threads": threads})
+    path, options = bundle.file(artifact), {"threads": threads}
+    backend = open_backend(reader, path, options, picture=bundle.input)
     return Engine(bundle.input, bundle.output, backend=backend, artifact=artifact)
 
 

@@ -182,7 +182,8 @@ class TensorSpec:
 
     shape: 4 numbers, batch first (batch is 1). dtype: numpy name ("float32", "int8", "uint8").
     layout: "nhwc" or "nchw". scale, zero_point: real = scale * (code - zero_point) for integer
-    dtypes; (0.0, 0) for float.
+    dtypes; (0.0, 0) for float. pixels: an input that takes the picture as it is, uint8 "nhwc";
+    what stands behind it brings it to the InputSpec's scale.
     """
 
     shape: tuple[int, ...]
@@ -190,6 +191,7 @@ class TensorSpec:
     layout: str
     scale: float = 0.0
     zero_point: int = 0
+    pixels: bool = False
 
     def __post_init__(self) -> None:
         if len(self.shape) != 4 or self.shape[0] != 1 or min(self.shape) < 1:
@@ -198,6 +200,10 @@ class TensorSpec:
             raise BundleError(f"tensor: wanted layout in {LAYOUTS}, found {self.layout!r}")
         if self.dtype not in ("float32", "int8", "uint8"):
             raise BundleError(f"tensor: wanted float32, int8 or uint8, found {self.dtype!r}")
+        if self.pixels and (self.dtype, self.layout) != ("uint8", "nhwc"):
+            raise BundleError(
+                f"tensor: wanted pixels as uint8 nhwc, found {self.dtype} {self.layout}"
+            )
         if self.quantized and not self.scale > 0:
             raise BundleError(
                 f"tensor: wanted a scale above 0 for {self.dtype}, found {self.scale}; "
@@ -207,7 +213,7 @@ class TensorSpec:
     @property
     def quantized(self) -> bool:
         """True where codes are integers."""
-        return self.dtype != "float32"
+        return self.dtype != "float32" and not self.pixels
 
     @property
     def size(self) -> tuple[int, int]:

@@ -25,6 +25,7 @@ ROOTS = Path(__file__).parent / "fixtures" / "rootfs"
         ("jetson-orin-nx", "generic"),
         ("intel-npu", "intel-npu"),
         ("pc", "generic"),
+        ("pc-avx2", "pc-avx2"),
     ],
 )
 def test_a_machine_is_recognised_by_its_files(machine_name: str, board: str) -> None:
@@ -36,6 +37,21 @@ def test_a_machine_is_recognised_by_its_files(machine_name: str, board: str) -> 
 def test_every_board_that_can_be_recognised_is_tested_here() -> None:
     told_apart = {detect(root).name for root in ROOTS.iterdir() if root.is_dir()}
     assert told_apart == {board.name for board in boards()}
+
+
+def test_a_newer_processor_is_not_the_older_one(tmp_path: Path) -> None:
+    board, cpuinfo = load("pc-avx2"), tmp_path / "proc" / "cpuinfo"
+    cpuinfo.parent.mkdir()
+    for flags, old in (
+        ("sse4_2 avx avx2 bmi2", True),
+        ("avx2 avx512f avx512bw", True),
+        ("avx2 avx512f avx512_vnni", False),
+        ("avx2 avx_vnni", False),
+        ("sse4_2 avx", False),
+        ("fp asimd", False),
+    ):
+        cpuinfo.write_text(f"processor : 0\nflags\t\t: fpu {flags} rdseed\n")
+        assert board.is_here(tmp_path) is old, flags
 
 
 def test_a_machine_without_a_single_known_file_is_generic(tmp_path: Path) -> None:
@@ -75,6 +91,11 @@ def test_an_unknown_board_is_answered_with_the_names_there_are() -> None:
             'title = "x"\naliases = []\n[[runtime]]\nbackend = "fake"\nprecision = "int8"\n'
             "option = { threads = 4 }\n",
             "found 'option'",
+        ),
+        (
+            'title = "x"\naliases = []\n[[runtime]]\nbackend = "fake"\nprecision = "int8"\n'
+            'optional = "yes"\n',
+            "'optional'",
         ),
         ('title = "x"\nalias = []\naliases = []\nruntime = []\n', "'alias'"),
         ('title = 5\naliases = []\n[[runtime]]\nbackend = "fake"\nprecision = "int8"\n', "title"),

@@ -92,7 +92,7 @@ def test_the_lite_network_opens_by_its_name_and_keeps_its_quality(data_dir: Path
     assert bundle.verify() == [] and bundle.name == "portrait-lite"
     assert all(file.stat().st_size < MOST_BYTES for file in bundle.path.iterdir())
     with EdgeSegmenter.open("portrait-lite", smoother=None) as segmenter:
-        assert str(segmenter.artifact and segmenter.artifact.name) == "tflite-int8"
+        assert segmenter.artifact is not None and segmenter.artifact.precision == "int8"
         figures = evaluate(segmenter, labelled_pairs(data_dir / "val.txt")).to_dict()
     assert figures["miou"] >= 0.945
 

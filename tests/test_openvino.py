@@ -207,6 +207,32 @@ def test_a_kept_network_is_found_by_its_content_wherever_the_bundle_lies(
     assert not told
 
 
+IMAGENET = InputSpec(TINY.height, TINY.width, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+@pytest.mark.parametrize("spec", [TINY, IMAGENET])
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_pixels_taken_by_the_network_give_what_the_table_gives(
+    spec: InputSpec, precision: str, request: pytest.FixtureRequest
+) -> None:
+    path: Path = request.getfixturevalue(precision)
+    size = (1, spec.height, spec.width, 3)
+    frames = np.random.default_rng(3).integers(0, 256, size, np.uint8)
+    plain, folded = open_backend("openvino", path), open_backend("openvino", path, picture=spec)
+    assert (folded.input.dtype, folded.input.shape) == ("uint8", size)
+    floats = (frames / 255.0 - spec.mean) / spec.std
+    expected = plain.infer(floats.transpose(0, 3, 1, 2).astype(np.float32))
+    # One code of the int8 input at most, where a level lies on the border between two.
+    tolerance = 1e-5 if precision == "fp16" else 0.02
+    np.testing.assert_allclose(folded.infer(frames), expected, atol=tolerance)
+
+
+def test_a_kept_network_is_of_one_scale_of_pixels(fp16: Path, tmp_path: Path) -> None:
+    for spec in (TINY, IMAGENET, TINY):
+        open_backend("openvino", fp16, cache=tmp_path / "cache", picture=spec).close()
+    assert len(kept_in(tmp_path / "cache")) == 2
+
+
 @pytest.mark.parametrize("damage", ["cut", "bit", "empty", "other"])
 def test_a_damaged_entry_is_compiled_again_and_never_run(
     fp16: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture

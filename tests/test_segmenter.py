@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,31 @@ def test_a_fallback_is_said_aloud(
     assert "fake int8" in segmenter.reason and "fake-int8.json" in segmenter.reason
     assert segmenter.reason in caplog.text
     assert segmenter.segment(half_bright())[:, 40:].min() > 0.95
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_to_do_without_an_optional_runtime_is_not_to_fall_back(
+    backend: str, fake_bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The bundle holds no artifact for it."""
+    wanted, then = Runtime(backend, "int8"), Runtime("fake", "int8")
+    for optional in (True, False):
+        board = Board("x", "X", (), {}, (replace(wanted, optional=optional), then))
+        with EdgeSegmenter.open(fake_bundle, board=board) as segmenter:
+            assert segmenter.runtime == then
+            assert segmenter.degraded is not optional
+            assert bool(segmenter.reason) is not optional
+        assert bool(caplog.records) is not optional
+
+
+def test_an_optional_runtime_that_is_there_and_fails_is_said_aloud(
+    fake_bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damage_int8(fake_bundle)
+    runtimes = (Runtime("fake", "int8", optional=True), Runtime("fake", "fp32"))
+    with EdgeSegmenter.open(fake_bundle, board=Board("x", "X", (), {}, runtimes)) as segmenter:
+        assert segmenter.degraded and "fake-int8.json" in segmenter.reason
+    assert segmenter.reason in caplog.text
 
 
 def test_every_refusal_is_listed_when_nothing_works(fake_bundle: Path) -> None:

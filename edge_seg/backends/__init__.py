@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg.errors import BackendUnavailable, FrameError
-from edge_seg.spec import TensorSpec
+from edge_seg.spec import InputSpec, TensorSpec
 
 Tensor = NDArray[np.generic]
 Progress = Callable[[str, int, int], None]  # message, done, total; a total of 0 is an unknown one
@@ -132,14 +132,16 @@ def open_backend(
     *,
     cache: Path | None = None,
     progress: Progress | None = None,
+    picture: InputSpec | None = None,
 ) -> Backend:
     """Open an artifact with a backend. Raises BackendUnavailable with one sentence.
 
     cache: where a backend that builds something keeps it, unless its options name a folder; None
-    keeps nothing. progress(message, done, total): told of what is built; others ignore both.
+    keeps nothing. progress(message, done, total): told of what is built. picture: the bundle's; a
+    backend that can then takes pixels (`TensorSpec.pixels`). Others ignore these three.
     """
     make, given = load_class(name), dict(options or {})
-    for word, value in (("cache", cache), ("progress", progress)):
+    for word, value in (("cache", cache), ("progress", progress), ("picture", picture)):
         if value is not None and word in signature(make).parameters:
             given.setdefault(word, str(value) if word == "cache" else value)
     try:

@@ -26,5 +26,6 @@ def run(args: argparse.Namespace) -> int:
         if board.aliases:
             print(f"  also called      {', '.join(board.aliases)}")
         for number, runtime in enumerate(board.runtimes, 1):
-            print(f"  runtime {number}        {runtime}")
+            optional = "   (where its library is installed)" if runtime.optional else ""
+            print(f"  runtime {number}        {runtime}{optional}")
     return 0
