@@ -75,7 +75,8 @@ class FakePicamera2:
         for stream in filter(None, (main, lores)):
             assert set(stream) == {"size", "format"}
             assert all(side % 2 == 0 for side in stream["size"])
-        return {"main": dict(main), "lores": lores and dict(lores), "controls": controls or {}}
+        streams = {"main": dict(main), "lores": lores and dict(lores)}
+        return streams | {"controls": controls or {}, "colour_space": colour_space}
 
     def configure(self, configuration: dict[str, Any]) -> None:
         assert not self.started
@@ -90,6 +91,8 @@ class FakePicamera2:
                 native, (width, height) = FROM_LIBCAMERA[stream["format"]], stream["size"]
                 tight = buffer_of(np.zeros((height, width, 3), np.uint8), native)[1].stride
                 stream["stride"] = -(-tight // 64) * 64
+        asked = configuration["colour_space"]
+        given["colour_space"] = given["main"].pop("colour_space", asked)
         self._configuration = given
 
     def camera_configuration(self) -> dict[str, Any]:

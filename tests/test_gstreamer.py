@@ -89,6 +89,14 @@ def test_every_format_arrives_with_its_colours_whatever_pads_its_rows(python: Pa
 
 
 @pytest.mark.slow
+def test_planes_of_another_standard_have_the_colours_that_converted_frames_have(
+    python: Path,
+) -> None:
+    for stated, format, found in on_gstreamer(python, "standards"):
+        assert np.abs(np.subtract(found, (40, 40, 220))).max() <= 5, (stated, format, found)
+
+
+@pytest.mark.slow
 def test_an_rtsp_camera_is_read_and_comes_back_after_it_was_gone(python: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -113,8 +121,7 @@ def test_a_jetson_s_decoder_is_read_in_every_format(python: Path, tmp_path: Path
     assert {format: shape for format, shape, _ in seen} == shapes
     for format, _, found in seen:
         wanted = color[::-1] if format == "rgb" else color
-        near = 20 if format in ("nv12", "yuv420") else 6  # a JPEG's planes are of full range
-        assert np.abs(np.subtract(found, wanted)).max() <= near, (format, found)
+        assert np.abs(np.subtract(found, wanted)).max() <= 6, (format, found)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -81,6 +82,29 @@ def test_what_the_camera_adjusted_is_read_back() -> None:
     assert similar(taken.frame, picture), "XBGR8888 is red first in memory"
     assert taken.lores.shape == (288, 256) and taken.lores_format == "nv12"
     assert "640x480 rgbx, lores 256x192" in stream.describe
+
+
+@pytest.mark.parametrize("format", ["nv12", "yuv420"])
+def test_planes_in_a_colour_space_that_was_not_asked_for_are_brought_to_ours(format: str) -> None:
+    """libcamera's ColorSpace.Sycc, of JPEG: its levels are 0..255."""
+
+    def jpeg(name: str, stream: dict[str, Any]) -> None:
+        if name == "main":
+            stream["colour_space"] = SimpleNamespace(
+                ycbcrEncoding=SimpleNamespace(name="Rec601"), range=SimpleNamespace(name="Full")
+            )
+
+    request = Request(format=format, size=(480, 640), lores=(224, 224))
+    ours, theirs = (opened(request, adjust)[0].read(1.0) for adjust in (None, jpeg))
+    assert ours is not None and theirs is not None
+    for plain, read, native in (
+        (ours.frame, theirs.frame, format),
+        (ours.lores, theirs.lores, "yuv420"),
+    ):
+        assert plain is not None and read is not None
+        wanted = yuv.to_bt601(plain, native, matrix="bt601", full=True)
+        np.testing.assert_array_equal(read, wanted)
+        assert (read != plain).any()
 
 
 def _refuses(name: str, stream: dict[str, Any]) -> None:

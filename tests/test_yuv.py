@@ -228,3 +228,33 @@ def test_a_segmenter_of_planes_takes_them_without_being_told(
         assert segmenter.segment(frame).shape == (54, 96)
         with pytest.raises(FrameError, match="nv12"):
             segmenter.segment(np.zeros((54, 96, 3), np.uint8))
+
+
+def _planes_of(color: NDArray[np.float64], matrix: str, full: bool, format: str) -> Picture:
+    """A frame of one colour, RGB 0..1, by the standard's own formula."""
+    red, blue = yuv.MATRICES[matrix]
+    luma = color @ (red, 1 - red - blue, blue)
+    u, v = (color[2] - luma) / (2 * (1 - blue)), (color[0] - luma) / (2 * (1 - red))
+    black, white, most = (0, 255, 255) if full else (16, 219, 224)
+    y, u, v = np.rint([black + white * luma, 128 + most * u, 128 + most * v]).clip(0, 255)
+    small = np.ones((4, 6))
+    parts = [u * small, v * small] if format == "yuv420" else [np.dstack([u * small, v * small])]
+    return yuv.join([part.astype(np.uint8) for part in (np.full((8, 12), y), *parts)])
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("matrix", yuv.MATRICES)
+def test_planes_of_another_standard_become_bt_601_in_video_range(
+    matrix: str, full: bool, format: str
+) -> None:
+    for color in np.random.default_rng(0).random((40, 3)):
+        frame = _planes_of(color, matrix, full, format)
+        kept = frame.copy()
+        layout = Layout(format, (8, 12), 12, matrix=matrix, full=full)
+        found = frame_of(frame.reshape(-1), layout, format)
+        wanted = _planes_of(color, "bt601", False, format)
+        assert np.abs(found.astype(int) - wanted).max() <= 2
+        seen = frame_of(frame.reshape(-1), layout, "rgb")[0, 0]
+        assert np.abs(seen - 255 * color).max() <= 5
+        np.testing.assert_array_equal(frame, kept)

@@ -6,6 +6,8 @@ the name says, another format than the one asked for. One place turns all of tha
     layout.format   bgr  rgb  bgrx  rgbx  yuyv  grey  nv12  yuv420   order of the bytes in memory
     layout.size     (height, width) of the picture
     layout.stride   bytes from one row to the next; of luma, where there are planes
+    layout.matrix   of planes, the standard their colours are made by (`yuv.MATRICES`), and
+    layout.full     whether their levels are 0..255: both are brought to BT.601 in video range
 """
 
 from __future__ import annotations
@@ -40,13 +42,16 @@ _CONVERSIONS = {
 class Layout:
     """How a buffer is to be read. size: (height, width). stride: bytes per row.
 
-    planes: (offset, stride) of every plane, where they do not simply follow each other.
+    planes: (offset, stride) of every plane, where they do not simply follow each other. matrix,
+    full: what the camera states of their colours.
     """
 
     format: str
     size: tuple[int, int]
     stride: int
     planes: tuple[tuple[int, int], ...] = ()
+    matrix: str = "bt601"
+    full: bool = False
 
 
 def gives(native: str, wanted: str) -> bool:
@@ -73,6 +78,8 @@ def frame_of(buffer: Picture, layout: Layout, wanted: str) -> Picture:
             frame = _from_planes(buffer.reshape(-1), layout)
         else:
             frame = yuv.unpad(buffer, layout.format, layout.size, layout.stride)
+        if layout.matrix != "bt601" or layout.full:
+            frame = yuv.to_bt601(frame, layout.format, matrix=layout.matrix, full=layout.full)
         return (
             frame if wanted == layout.format else yuv.whole_to_color(frame, layout.format, wanted)
         )

@@ -5,7 +5,10 @@
     gst:ELEMENTS                                       the head of a pipeline: gst:videotestsrc
 
 It does not matter how OpenCV was built. Only the newest frame waits in the pipeline; frames keep
-the times of its clock, and planes ("nv12", "yuv420") are handed out as they are where they come so.
+the times of its clock. Planes ("nv12", "yuv420") come as they are where the source has them; where
+their caps state other colours than BT.601 in video range (`colorimetry=`; GStreamer takes BT.709
+for what is higher than 576 rows and states none), they are brought to it here: videoconvert takes
+four times as long for another matrix, and between planes passes another range on as it is.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg import yuv
 from edge_seg.camera import colors
 from edge_seg.camera.buffers import Layout, frame_of
 from edge_seg.camera.live import Request, Stream, Taken
@@ -27,6 +31,7 @@ from edge_seg.errors import CameraError, CameraLost
 Picture = NDArray[np.uint8]
 
 TO_GST = {"bgr": "BGR", "rgb": "RGB", "nv12": "NV12", "yuv420": "I420"}
+FULL_RANGE = 1  # GST_VIDEO_COLOR_RANGE_0_255, a name that is none in Python
 LATENCY = 200  # ms a network stream is held back to smooth its jitter; GStreamer's default is 2000
 TAIL = (
     "videoconvert name=convert ! video/x-raw,format={format} ! "
@@ -165,8 +170,15 @@ class GstreamerStream:
         planes = tuple((where.offset[i], where.stride[i]) for i in range(number))
         if info.fps_n > 0 and self._request.fps is None:
             self.fps = info.fps_n / info.fps_d
-        size = (info.height, info.width)
-        return Layout(self._request.format, size, planes[0][1], planes if number > 1 else ())
+        matrix = info.colorimetry.matrix.value_nick
+        return Layout(
+            self._request.format,
+            (info.height, info.width),
+            planes[0][1],
+            planes if number > 1 else (),
+            matrix if matrix in yuv.MATRICES else "bt601",  # unknown, or of colours
+            info.colorimetry.range == GstVideo.VideoColorRange(FULL_RANGE),
+        )
 
     def _complaint(self) -> str | None:
         message = self._bus.pop_filtered(self._gst.MessageType.ERROR)

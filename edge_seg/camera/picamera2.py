@@ -4,10 +4,11 @@
     main                what is shown: 1280x720 unless a size is asked for
     lores               what the network sees, at its size: the CPU resizes nothing
 
-What was asked for may have been adjusted without an error, so format, size and stride are read
-back from `camera_configuration()`. "RGB888" is blue, green, red in memory (the manual says so).
-The lores stream shows what main shows, squeezed where the proportions differ: picamera2 crops it
-like main unless told otherwise, which is what a network that stretches its frames expects.
+What was asked for may have been adjusted without an error, so format, size, stride and main's
+colour space are read back from `camera_configuration()`. "RGB888" is blue, green, red in memory
+(the manual says so). The lores stream shows what main shows, squeezed where the proportions differ:
+picamera2 crops it like main unless told otherwise, which is what a network that stretches its
+frames expects.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ FROM_LIBCAMERA = {
     **{name: ours for ours, name in TO_LIBCAMERA.items()},
     **{"XRGB8888": "bgrx", "XBGR8888": "rgbx", "YUYV": "yuyv"},
 }
+FROM_ENCODING = {"Rec601": "bt601", "Rec709": "bt709", "Rec2020": "bt2020"}
 INSTALL = (
     "sudo apt install -y python3-picamera2, and make the environment with "
     "python3 -m venv --system-site-packages (libcamera is not on PyPI)"
@@ -113,9 +115,14 @@ class Picamera2Stream:
                 raise
             log.info("picamera2: no second stream: %s", error)
             given = self._configure((height, width), None, colour_space)
-        self._main = _layout(given["main"], self._request.format)
+        space = given.get(
+            "colour_space"
+        )  # of main; of the same kind for lores where both are planes
+        self._main = _layout(given["main"], self._request.format, space)
         if given.get("lores"):
-            layout = _layout(given["lores"], None)
+            layout = _layout(
+                given["lores"], None, space if self._main.format in yuv.PLANAR else None
+            )
             # One that was adjusted to main's size saves nothing.
             if layout.format in yuv.PLANAR and layout.size < self._main.size:
                 self._lores = layout
@@ -199,8 +206,11 @@ def _even(size: tuple[int, int]) -> tuple[int, int]:
     return height + height % 2, width + width % 2
 
 
-def _layout(stream: dict[str, Any], wanted: str | None) -> Layout:
-    """Return how a stream's buffers are to be read, as the camera itself says."""
+def _layout(stream: dict[str, Any], wanted: str | None, space: Any) -> Layout:
+    """Return how a stream's buffers are to be read, as the camera itself says.
+
+    space: libcamera's ColorSpace of planes, None where nothing is stated.
+    """
     native = FROM_LIBCAMERA.get(stream["format"])
     if native is None or (wanted is not None and not gives(native, wanted)):
         raise CameraError(
@@ -208,4 +218,7 @@ def _layout(stream: dict[str, Any], wanted: str | None) -> Layout:
             f"{stream['format']}; ask for another format"
         )
     width, height = stream["size"]
-    return Layout(native, (height, width), stream["stride"])
+    encoding = getattr(getattr(space, "ycbcrEncoding", None), "name", "")
+    levels = getattr(getattr(space, "range", None), "name", "")
+    matrix = FROM_ENCODING.get(encoding, "bt601")  # "Null": of colours
+    return Layout(native, (height, width), stream["stride"], matrix=matrix, full=levels == "Full")
