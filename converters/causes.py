@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg import pixels
+from edge_seg.backends import open_backend, readers
 from edge_seg.bundle import Artifact, ModelBundle
 from edge_seg.converters import guards, layers
 from edge_seg.converters.gate import Exam
@@ -160,9 +161,9 @@ def _dead_layer(suspect: Suspect, shown: list[Labelled]) -> str:
 
 
 def _tensor(suspect: Suspect, frame: NDArray[np.uint8]) -> NDArray[np.generic]:
-    """Return what the artifact's backend is fed of a frame."""
-    bundle = suspect.bundle
-    with open_artifact(bundle, suspect.artifact) as segmenter:
-        eats, returns = segmenter.backend.input, segmenter.backend.output
-    codec = Codec(bundle.input, bundle.output, eats=eats, returns=returns)
+    """Return what the artifact's own input is fed of a frame: numbers, not pixels."""
+    bundle, artifact = suspect.bundle, suspect.artifact
+    backend = open_backend(readers(artifact.format)[0], bundle.file(artifact))
+    backend.close()
+    codec = Codec(bundle.input, bundle.output, eats=backend.input, returns=backend.output)
     return codec.encode(pixels.prepare(frame, bundle.input)[0])

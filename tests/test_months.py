@@ -129,7 +129,7 @@ def test_eight_segmenters_in_eight_threads_do_not_disturb_each_other() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
-    assert len({mask.tobytes() for mask in wanted}) > 4, "the frames must differ in their masks"
+    assert len({mask.tobytes() for mask in wanted}) >= 4, "the frames must differ in their masks"
 
 
 # --- signals --------------------------------------------------------------------------------------

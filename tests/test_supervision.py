@@ -220,12 +220,13 @@ def test_a_device_that_cannot_be_freed_gives_way_all_the_same(
     picture = pictures(1)[0]
     engine, answer = boss.run(picture)
     assert engine.device is cpu and np.array_equal(answer, truth(picture))
-    assert boss.reason == "npu int8: device lost" and npu.closed == 1
+    assert boss.reason == "npu int8: device lost"
     said = "npu int8: closing it failed: RuntimeError: device lost while freeing"
     until(lambda: said in caplog.messages)
+    assert npu.closed == 1
     cpu.stubborn = True
     boss.close()
-    assert cpu.closed == 1
+    until(lambda: cpu.closed == 1)
 
 
 def test_a_device_that_opens_fails_and_cannot_be_freed_is_no_choice(
