@@ -174,8 +174,8 @@ class Codec:
     def _learn_input(self, input: InputSpec, eats: TensorSpec) -> None:
         table = input_table(input, eats)
         # One table for all channels where they are the same: half of LUT's time.
-        same = bool((table == table[:, :1]).all())
-        self._in = np.ascontiguousarray(table[None, :, 0] if same else table[None])
+        self._same = bool((table == table[:, :1]).all())
+        self._in = np.ascontiguousarray(table[None, :, 0] if self._same else table[None])
         # The commonest table, scale 1/127.5 and zero point -1, only flips the highest bit of each
         # pixel: the same codes in a thirtieth of the time.
         self._flips = eats.dtype == "int8" and bool((table.view(np.uint8) == FLIPPED).all())
@@ -186,13 +186,19 @@ class Codec:
             raise FrameError(f"wanted a picture of {self._shape}, found {picture.shape}")
         if self._eats.pixels:
             return picture[None]
-        if self._flips:
-            tensor = np.bitwise_xor(picture, HIGHEST_BIT).view(np.int8)
-        else:
-            tensor = cv2.LUT(picture, self._in)
         if self._eats.layout == "nchw":
-            tensor = np.ascontiguousarray(tensor.transpose(2, 0, 1))
-        return tensor[None]
+            return self._planes(picture)[None]
+        if self._flips:
+            return np.bitwise_xor(picture, HIGHEST_BIT).view(np.int8)[None]
+        return cv2.LUT(picture, self._in)[None]
+
+    def _planes(self, picture: Picture) -> NDArray[np.generic]:
+        # Bytes are taken apart sooner than the floats made of them: a third of the time.
+        planes = cv2.split(picture)
+        if self._same:
+            return cv2.LUT(np.vstack(planes), self._in).reshape(3, *picture.shape[:2])
+        tables = (np.ascontiguousarray(self._in[..., c]) for c in range(3))
+        return np.stack([cv2.LUT(*pair) for pair in zip(planes, tables, strict=True)])
 
     def decode(self, tensor: NDArray[np.generic], dtype: str = "float32") -> Mask:
         """Return the mask (h, w) at the network's output size, float32 0..1 or uint8 0..255."""
