@@ -8,7 +8,7 @@
     head                 one person logit out
     rewrites             float-exact changes, so that what is left quantizes well:
       folding, channels         into the weights of convolutions
-      activations, pools        as what integer kernels have
+      activations, pools, slices    as what converters and integer kernels take
     targets              what each target makes of it, float and int8:
       tflite, scales, moves     LiteRT: scales widened, moving operators kept in integers
       flatbuffer                a TFLite file taken apart

@@ -331,8 +331,9 @@ def _resized(graph: Graph, node: NodeProto, name: str, channels: int) -> str:
     inputs = [name, *node.input[1:]]
     if len(inputs) > 3 and inputs[3]:
         sizes = graph.constants[inputs[3]].copy()
-        if len(sizes) == 4:
-            sizes[1] = channels
+        axes = [a % 4 for a in attribute(node, "axes", range(4))]
+        if 1 in axes:
+            sizes[axes.index(1)] = channels
         inputs[3] = graph.constant(sizes, "sizes")
     made = graph.add("Resize", inputs, "upsampled")
     graph.nodes[-1].attribute.extend(node.attribute)

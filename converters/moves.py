@@ -1,7 +1,8 @@
-"""Operators that only move values, kept in integers where the quantizer left them in float.
+"""Operators of a TFLite file that only move values.
 
 ai-edge-quantizer has no rule for DEPTH_TO_SPACE, so it puts DEQUANTIZE before and QUANTIZE behind
 it. The operator computes nothing: the codes may be moved themselves, with their scale.
+onnx2tf sometimes turns the mask back to channels-first, which moves nothing: it has one channel.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from edge_seg.converters.flatbuffer import INLINE, operator_names
 
 MOVES = {"DEPTH_TO_SPACE"}
+TURNS = {"TRANSPOSE", "RESHAPE"}
 IDENTIFIER = b"TFL3"
 
 
@@ -25,20 +27,55 @@ def in_integers(content: bytes) -> bytes:
     Only where nothing else changes: the float ends have no other reader, and the codes behind have
     the codes' scale before, or are the network's answer (which then takes over that scale).
     """
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
+    model = _unpacked(content)
     if len(model.subgraphs) != 1:
         return content
     names = operator_names()
-    codes = [names[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in model.operatorCodes]
     graph = model.subgraphs[0]
-    found = [move for move in _moves(graph, lambda op: codes[op.opcodeIndex]) if move.safe(graph)]
+    found = [move for move in _moves(graph, lambda op: names[_code(model, op)]) if move.safe(graph)]
     if not found:
         return content
     for move in found:
         move.apply(graph)
+    return _packed(model, content)
+
+
+def with_channels_last(content: bytes) -> bytes:
+    """Return a TFLite without a last operator that only turns (1, h, w, 1) into (1, 1, h, w)."""
+    model = _unpacked(content)
+    graph = model.subgraphs[0]
+    answer = graph.outputs[0]
+    last = next((op for op in graph.operators if answer in op.outputs), None)
+    if last is None or operator_names()[_code(model, last)] not in TURNS:
+        return content
+    before = last.inputs[0]
+    given, turned = ([int(n) for n in graph.tensors[i].shape] for i in (before, answer))
+    if len(given) != 4 or given[3] != 1 or turned != [1, 1, *given[1:3]]:
+        return content
+    graph.operators = [op for op in graph.operators if op is not last]
+    graph.outputs = [before]
+    for signature in model.signatureDefs or []:
+        signature.outputs[0].tensorIndex = before
+    names = [graph.tensors[i].name for i in (answer, before)]
+    graph.tensors[before].name, graph.tensors[answer].name = names
+    return _packed(model, content)
+
+
+def _unpacked(content: bytes) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
+
+
+def _code(model: Any, operator: Any) -> int:
+    code = model.operatorCodes[operator.opcodeIndex]
+    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
+
+
+def _packed(model: Any, content: bytes) -> bytes:
+    """Return an unpacked model as a file again; content: the file it was."""
+    import flatbuffers
+
     for buffer in model.buffers:
         if buffer.offset > INLINE:  # packing keeps only what is inside
             inside = content[buffer.offset : buffer.offset + buffer.size]

@@ -28,6 +28,7 @@ from edge_seg.converters.folding import (
 from edge_seg.converters.graph import Graph
 from edge_seg.converters.ort import fold_constants
 from edge_seg.converters.pools import pool_by_window, unpad_average_pools, unpad_max_pools
+from edge_seg.converters.slices import join_slices
 
 ROUNDS = 20  # each round can open the next; a handful is enough in practice
 
@@ -51,6 +52,7 @@ LAST: Rewrites = (
     (unpad_max_pools, "{n} padded max pool(s) as Pad + unpadded pool"),
     (unpad_average_pools, "{n} padded average pool(s) as Pad + unpadded pool"),
     (pool_by_window, "{n} global average pool(s) as average pools"),
+    (join_slices, "{n} tensor(s) cut in equal slices as a Split"),
     (clip_behind_additions, "{n} ReLU6 on a 1x1 map moved from a convolution to an addition"),
 )
 

@@ -66,6 +66,7 @@ def to_float(model: ModelProto, out: Path, *, progress: Progress = quiet) -> Non
                 f"{last_lines(ended.stdout)}\n"
                 "export the model with simpler operators, or report the network"
             )
+        made.write_bytes(moves.with_channels_last(made.read_bytes()))
         _check_float(made, model)
         with whole_file(out) as beside:
             shutil.copyfile(made, beside)

@@ -14,9 +14,9 @@ import flatbuffers  # noqa: E402
 from ai_edge_litert.interpreter import Interpreter, OpResolverType  # noqa: E402
 
 from edge_seg.converters.guards import float_operators  # noqa: E402
-from edge_seg.converters.moves import in_integers  # noqa: E402
+from edge_seg.converters.moves import in_integers, with_channels_last  # noqa: E402
 
-KINDS = ("DEQUANTIZE", "DEPTH_TO_SPACE", "QUANTIZE", "RELU")
+KINDS = ("DEQUANTIZE", "DEPTH_TO_SPACE", "QUANTIZE", "RELU", "RESHAPE")
 
 
 class Chain:
@@ -79,7 +79,9 @@ def answer(content: bytes, codes: np.ndarray) -> np.ndarray[Any, Any]:
     interpreter.invoke()
     details = interpreter.get_output_details()[0]
     scale, zero = details["quantization"]
-    return np.asarray(scale * (interpreter.get_tensor(details["index"]).astype(float) - zero))
+    return np.asarray(
+        (scale or 1.0) * (interpreter.get_tensor(details["index"]).astype(float) - zero)
+    )
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.25])
@@ -110,3 +112,22 @@ def test_a_file_with_nothing_to_move_stays_as_it_is() -> None:
     chain.graph.operators = chain.graph.operators[:1]
     chain.graph.outputs = [chain.real]
     assert in_integers(chain.content()) == chain.content()
+
+
+@pytest.mark.parametrize("turned", [(1, 1, 4, 6), (1, 6, 4, 1), (1, 4, 6, 1)])
+def test_a_mask_of_one_channel_is_not_turned_to_channels_first(turned: tuple[int, ...]) -> None:
+    chain = Chain()
+    chain.graph.operators.pop()
+    mask = chain.tensor(turned)
+    chain.operator("RESHAPE", chain.moved, mask)
+    chain.graph.operators[-1].builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
+    chain.graph.operators[-1].builtinOptions = schema.ReshapeOptionsT()
+    chain.graph.operators[-1].builtinOptions.newShape = list(turned)
+    chain.graph.outputs = [mask]
+    codes = np.random.default_rng(0).integers(-128, 128, (1, 2, 3, 4), dtype=np.int8)
+    before, after = chain.content(), with_channels_last(chain.content())
+    if turned == (1, 1, 4, 6):
+        assert len(after) < len(before)
+        np.testing.assert_array_equal(answer(after, codes)[..., 0], answer(before, codes)[:, 0])
+    else:
+        assert after == before

@@ -412,6 +412,18 @@ def test_the_upsampling_works_on_one_channel(head: Callable[[Builder], str]) -> 
     assert "Softmax" not in operators(logit)
 
 
+@pytest.mark.parametrize("axes", [(1, 2, 3), (-3, -2, -1), (2, 3)])
+def test_a_resize_that_names_its_axes_works_on_one_channel(axes: tuple[int, ...]) -> None:
+    b = Builder()
+    sizes = b.constant([2, 24, 32][-len(axes) :], np.int64)
+    two = b.conv("picture", 3, 2, 3)
+    model = b.model(b.op("Resize", two, "", "", sizes, axes=axes, mode="linear"), opset=18)
+    picture = random_picture(model)
+    background, person = run(model, picture)[0]
+    answer = run(single_logit(model, OutputSpec("logit", 1)), picture)
+    np.testing.assert_allclose(answer[0, 0], person - background, atol=1e-5)
+
+
 def test_a_difference_on_a_convolution_costs_nothing() -> None:
     b = Builder()
     assert operators(single_logit(b.model(softmax_on_conv(b)), PROBABILITY)) == ["Conv"]

@@ -401,3 +401,30 @@ def test_scalars_stay_scalars() -> None:
     (clip,) = (n for n in model.graph.node if n.op_type == "Clip")
     shapes = {t.name: list(t.dims) for t in model.graph.initializer}
     assert [shapes[name] for name in clip.input[1:]] == [[], []]
+
+
+# --- slices --------------------------------------------------------------------------------------
+
+
+def halves(shape: tuple[int, ...], cut: int, *, convolved: bool = False) -> list[str]:
+    """Cut 8 channels in two at `cut`, put them together the other way round; what is left of it."""
+    b = Builder(shape)
+    x = b.op("Relu", b.conv("picture", 3, 8, 3))
+    first, second = b.channels(x, 0, cut), b.channels(x, cut, 8)
+    if convolved:
+        first, second = b.conv(first, cut, cut), b.conv(second, 8 - cut, 8 - cut)
+    return simplified(b, b.op("Concat", second, b.op("Sigmoid", first), axis=1))
+
+
+def test_halves_of_a_square_map_are_a_split() -> None:
+    assert halves((1, 3, 12, 12), 4).count("Split") == 1
+    assert "Slice" not in halves((1, 3, 12, 12), 4)
+
+
+def test_other_slices_stay() -> None:
+    for left in (
+        halves((1, 3, 12, 16), 4),
+        halves((1, 3, 12, 12), 3),
+        halves((1, 3, 12, 12), 4, convolved=True),
+    ):
+        assert left.count("Slice") == 2 and "Split" not in left

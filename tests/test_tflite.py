@@ -183,6 +183,27 @@ def test_float_tflite_answers_as_the_onnx_does(tmp_path: Path, last: str) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("joined", ["concatenated", "multiplied"])
+def test_halves_of_a_square_map_answer_as_the_onnx_does(tmp_path: Path, joined: str) -> None:
+    """onnx2tf cut the width in two, and turned the answer to channels-first."""
+    b = Builder((1, 3, 32, 32))
+    x = b.op("Relu", b.conv(b.conv("picture", 3, 12, 3, strides=[2, 2]), 12, 12, 3, strides=[2, 2]))
+    half, other = b.channels(x, 0, 6), b.channels(x, 6, 12)
+    if joined == "concatenated":
+        x = b.op("Concat", b.conv(half, 6, 6, 3), other, axis=1)
+    else:
+        x = b.op("Mul", half, other)
+        x = b.op("Concat", x, x, axis=1)
+    original = b.model(b.upsample(b.conv(x, 12, 1), 32, 32, 1))
+    path = tmp_path / "float.tflite"
+    tflite.to_float(simplify(original)[0], path)
+    picture = random_picture(original)
+    backend = open_backend("tflite", path)
+    found = np.asarray(backend.infer(np.ascontiguousarray(picture.transpose(0, 2, 3, 1))))
+    np.testing.assert_allclose(found[..., 0], run(original, picture)[:, 0], atol=2e-4, rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_an_operator_that_tflite_lacks_is_refused_in_words(tmp_path: Path) -> None:
     b = Builder()
     regions = b.constant([[0, 0, 0, 5, 5]])

@@ -55,6 +55,11 @@ class Builder:
             )
         )
 
+    def channels(self, name: str, first: int, behind: int) -> str:
+        """Slice the channels from `first` up to, not with, `behind`."""
+        ends = [self.constant([value], np.int64) for value in (first, behind, 1)]
+        return str(self.op("Slice", name, *ends))
+
     def shuffle(self, name: str, shape: Sequence[int], groups: int) -> str:
         batch, channels, height, width = shape
         split = self.constant([batch, groups, channels // groups, height, width], np.int64)
