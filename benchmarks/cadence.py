@@ -17,16 +17,16 @@ from pathlib import Path
 import clips
 import cv2
 import numpy as np
-from edges import show
 from numpy.typing import NDArray
-from timing import side_by_side
+from tables import show
 
 from edge_seg.bundle import ModelBundle
 from edge_seg.cadence import Cadence
+from edge_seg.comparison import ROUNDS, side_by_side
 from edge_seg.evaluation import evaluate_clip
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
 from edge_seg.smoothing import Steady
-from edge_seg.stability import Figures
+from edge_seg.stability.figures import Figures
 
 RATES = (30.0, 15.0, 10.0)
 EVERY = (2, 3)
@@ -67,9 +67,8 @@ def quality(bundle: ModelBundle, args: argparse.Namespace) -> None:
     for fps in RATES:
         found: dict[str, list[Figures]] = {}
         for shots in rendered:
-            triples = [(s.frame, s.label, s.time) for s in clips.sampled(shots, fps)]
             segmenters = {name: opened(bundle, args, c) for name, c in ways()}
-            for name, figures in evaluate_clip(segmenters, triples).items():
+            for name, figures in evaluate_clip(segmenters, clips.sampled(shots, fps)).items():
                 found.setdefault(name, []).append(figures)
         first = found["every frame"]
         rows = [[name, *_cells(figures, first)] for name, figures in found.items()]
@@ -108,7 +107,7 @@ def cost(bundle: ModelBundle, args: argparse.Namespace) -> None:
                 "inferred": lambda: full.segment(frame, next(times), dtype="uint8"),
                 "carried": carried,
             },
-            rounds=40 if args.quick else 200,
+            rounds=8 if args.quick else ROUNDS,
         )
     whole, light = found["inferred"], found["carried"]
     rows = [["every frame", f"{whole:.2f}", "1.00x"], ["a carried frame", f"{light:.2f}", ""]]

@@ -30,11 +30,10 @@ import cv2
 import numpy as np
 from clips import PARTS, Clip, clips
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 from smoothing_cost import METHODS, costs, print_costs
-from smoothing_pictures import draw_curves, side_by_side
+from smoothing_pictures import draw_curves, write_clip
+from tables import show
 
 from edge_seg import contours
 from edge_seg.baselines import (
@@ -47,7 +46,10 @@ from edge_seg.bundle import ModelBundle
 from edge_seg.files import write_whole
 from edge_seg.segmenter import open_artifact
 from edge_seg.smoothing import Smoother, Steady
-from edge_seg.stability import Figures, Stability, Truth, compare
+from edge_seg.stability import Stability
+from edge_seg.stability.figures import Figures
+from edge_seg.stability.gain import gain_over_raw
+from edge_seg.stability.truth import Truth
 
 RATES = (30, 15, 10, 5)
 Soft = NDArray[np.float32]
@@ -120,9 +122,8 @@ class Tap:
 
 def film(clip: Clip, bundle: ModelBundle, artifact: str, edges: bool = True) -> Filmed:
     """Run the network over a clip, once."""
-    chosen = next(a for a in bundle.artifacts if a.name == artifact)
     made = Filmed(clip.name, clip.kind, [], [], [], [], edges)
-    with open_artifact(bundle, chosen) as segmenter:
+    with open_artifact(bundle, bundle.named(artifact)) as segmenter:
         segmenter.smoother = tap = Tap()
         for shot in clip.render():
             segmenter.segment(shot.frame, shot.time, size=(8, 8))
@@ -205,7 +206,7 @@ def work(index: int, bundle: ModelBundle, args: argparse.Namespace) -> tuple[Row
 
 def row(filmed: Filmed, fps: int, method: str, found: Figures, raw: Figures) -> dict[str, Any]:
     """One line of the JSON."""
-    against = compare(found, raw)
+    against = gain_over_raw(found, raw)
     return {
         "clip": filmed.name,
         "kind": filmed.kind,
@@ -278,15 +279,12 @@ COLUMNS = {
 def print_table(summaries: dict[str, dict[str, Any]]) -> None:
     """Print a table per frame rate; mIoU, MAE, boundary F and ghosting in points."""
     for fps in RATES:
-        table = Table(title=f"{fps} frames/s, ratios and differences to the raw masks")
-        for title in ("method", *COLUMNS):
-            table.add_column(title, justify="left" if title == "method" else "right", no_wrap=True)
-        for name in (*METHODS, *BOUNDS):
-            found = summaries[f"{name} {fps}"]
-            if name == BOUNDS[0]:
-                table.add_section()
-            table.add_row(name, *(text.format(**found) for text in COLUMNS.values()))
-        Console(width=160).print(table)
+        rows = [
+            [name, *(text.format(**summaries[f"{name} {fps}"]) for text in COLUMNS.values())]
+            for name in (*METHODS, *BOUNDS)
+        ]
+        title = f"{fps} frames/s, ratios and differences to the raw masks"
+        show(title, ("method", *COLUMNS), rows, width=160)
 
 
 def grouped(rows: Rows, *keys: str) -> dict[str, Rows]:
@@ -363,7 +361,7 @@ def main() -> int:
         draw_curves(drawn_curves, args.output / "curves.png")
     if not args.no_clips:
         for clip in _clips:
-            side_by_side(film(clip, bundle, args.artifact, args.edges == "on"), args.output)
+            write_clip(film(clip, bundle, args.artifact, args.edges == "on"), args.output)
     print(f"{args.output}: smoothing.json, curves.png, side-by-side clips")
     return 0
 

@@ -1,7 +1,7 @@
 """Measuring a network on labelled pictures and clips, through the line a frame takes at run time.
 
 evaluate        unrelated pictures: `metrics.Quality`
-evaluate_clip   a clip with truth: `stability.Figures`, several ways of making its masks at once
+evaluate_clip   a clip with truth: `stability.Stability`, several ways of making its masks at once
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from edge_seg.errors import DatasetError
 from edge_seg.metrics import Quality
 from edge_seg.segmenter import EdgeSegmenter
-from edge_seg.stability import Figures, Stability, motion_between
+from edge_seg.stability import Stability
+from edge_seg.stability.figures import Figures
+from edge_seg.stability.motion import motion_between
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 Shot = tuple[NDArray[np.uint8], NDArray[np.uint8], float]
@@ -30,15 +32,22 @@ def evaluate(
 
     frame: uint8 (H, W, 3) in the segmenter's format; label: uint8 (H, W), 0, 1, 255 = ignored,
     of any size: the mask is made at the label's. progress: called with the pictures done.
-    Raises DatasetError where there is not one pair: figures of nothing would pass every gate.
+    Raises DatasetError where there is not one pair, or every label ignores all its pixels: figures
+    of nothing would pass every gate.
     """
-    quality = Quality()
+    quality, done = Quality(), 0
     for frame, label in pairs:
         quality.add(segmenter.segment(frame, size=(label.shape[0], label.shape[1])), label)
+        done += 1
         if progress is not None:
-            progress(quality.n)
-    if not quality.n:
+            progress(done)
+    if not done:
         raise DatasetError("wanted labelled pictures to measure on, found none; check the list")
+    if not quality.n:
+        raise DatasetError(
+            f"wanted labels of 0 and 1 to measure by, found {done} in which every pixel is ignored "
+            "(255); check the labels"
+        )
     return quality
 
 
@@ -56,7 +65,7 @@ def evaluate_clip(
     frames done.
 
     Raises DatasetError for fewer than two frames, FrameError for labels of two sizes or times that
-    do not grow.
+    do not grow, or labels that ignore every pixel of the clip.
     """
     judges = {name: Stability() for name in segmenters}
     before: NDArray[np.uint8] | None = None

@@ -73,3 +73,9 @@ def test_progress_counts_pictures(segmenter: EdgeSegmenter) -> None:
 def test_no_pictures_give_no_figures(segmenter: EdgeSegmenter) -> None:
     with pytest.raises(DatasetError, match="found none"):
         evaluate(segmenter, iter(()))
+
+
+def test_labels_that_ignore_every_pixel_give_no_figures(segmenter: EdgeSegmenter) -> None:
+    frame, label = pair(*SIZES[0], 0)
+    with pytest.raises(DatasetError, match="found 1 in which every pixel is ignored"):
+        evaluate(segmenter, [(frame, np.full_like(label, 255))])

@@ -59,6 +59,7 @@ def test_areas_are_the_confusion_matrix_counted_pixel_by_pixel(
     areas.add(prediction, label)
     assert (areas.both, areas.only_predicted) == (counts[1, 1], counts[0, 1])
     assert (areas.only_true, areas.neither) == (counts[1, 0], counts[0, 0])
+    assert areas.counted == counts.sum()
     unions = [counts[c].sum() + counts[:, c].sum() - counts[c, c] for c in (0, 1)]
     ious = [counts[c, c] / unions[c] if unions[c] else 1.0 for c in (0, 1)]
     assert areas.person_iou == pytest.approx(ious[1])
@@ -126,6 +127,14 @@ def test_half_precision_is_resized_like_any_float() -> None:
 def test_bytes_are_refused_because_all_would_be_people() -> None:
     with pytest.raises(FrameError, match="0..1"):
         metrics.binary(np.full((4, 4), 3, np.uint8), (4, 4))
+
+
+def test_so_are_bytes_made_floats_and_logits() -> None:
+    for wrong in (np.array([[0.0, 255.0]]), np.array([[-8.0, 4.0]], np.float16)):
+        with pytest.raises(FrameError, match="by 255, and put logits through a sigmoid"):
+            metrics.binary(wrong, (1, 2))
+    overshot = np.array([[-0.1, 1.1]])  # a cubic enlargement does
+    assert metrics.binary(overshot, (1, 2)).tolist() == [[False, True]]
 
 
 # --- boundary ------------------------------------------------------------------------------------
@@ -341,6 +350,16 @@ def test_quality_ignores_what_the_label_ignores() -> None:
     assert figures["specks"] == 0
 
 
+def test_a_picture_of_ignored_pixels_alone_is_not_counted() -> None:
+    truth = blocks((20, 20, 40, 40), size=100)
+    quality = metrics.Quality()
+    quality.add(np.zeros((100, 100), np.float32), label_of(truth))
+    quality.add(truth.astype(np.float32), np.full((100, 100), 255, np.uint8))
+    figures = quality.to_dict()
+    assert quality.n == len(quality.predicted_shares) == 1
+    assert figures["boundary_f"] == figures["sc"] == figures["person_iou"] == 0
+
+
 def test_quality_takes_masks_of_another_size() -> None:
     truth = blocks((16, 16, 32, 32), size=64)
     quality = metrics.Quality()
@@ -353,3 +372,5 @@ def test_empty_rooms() -> None:
     mean, alarms = metrics.empty_rooms([0.0, 0.01, 0.011, 0.5])
     assert mean == pytest.approx(0.521 / 4)
     assert alarms == 0.5  # more than 1 %, not exactly 1 %
+    with pytest.raises(FrameError, match="none"):
+        metrics.empty_rooms([])

@@ -11,7 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_seg.errors import FrameError
-from edge_seg.stability import Comparison, Figures, Stability, compare, motion_between
+from edge_seg.stability import Stability
+from edge_seg.stability.figures import Figures
+from edge_seg.stability.gain import Gain, gain_over_raw
+from edge_seg.stability.motion import motion_between
 
 SIZE = (40, 60)
 RATES = (30.0, 15.0, 10.0, 5.0)
@@ -244,9 +247,9 @@ CHEATS: dict[str, Cheat] = {
 }
 
 
-def compared(make: Cheat, labels: Sequence[Label], fps: float) -> Comparison:
+def compared(make: Cheat, labels: Sequence[Label], fps: float) -> Gain:
     raw = noisy(labels)
-    return compare(judged(make(raw), labels, fps, raw=raw), judged(raw, labels, fps, raw=raw))
+    return gain_over_raw(judged(make(raw), labels, fps, raw=raw), judged(raw, labels, fps, raw=raw))
 
 
 @each_rate
@@ -269,7 +272,7 @@ def test_the_truth_is_better_than_the_noisy_masks(fps: float) -> None:
     labels = walking(fps)
     raw = noisy(labels)
     ideal = judged([soft(x) for x in labels], labels, fps, raw=raw)
-    found = compare(ideal, judged(raw, labels, fps, raw=raw))
+    found = gain_over_raw(ideal, judged(raw, labels, fps, raw=raw))
     assert found.better and not found.paid
     assert "dtSSD 0.00x" in str(found)
 
@@ -277,6 +280,159 @@ def test_the_truth_is_better_than_the_noisy_masks(fps: float) -> None:
 def test_raw_against_itself_gains_nothing() -> None:
     found = compared(lambda masks: masks, walking(10), 10)
     assert not found.better and not found.paid and found.dtssd == 1
+
+
+def test_where_raw_has_nothing_to_divide_by_it_is_said() -> None:
+    labels = still(10)
+    perfect = judged([soft(x) for x in labels], labels, 10)
+    same = gain_over_raw(perfect, perfect)
+    assert not same.better and not same.paid and str(same).startswith("nothing to gain")
+    worse = [np.where(x == 1, 0.9, 0.1) for x in labels]
+    off = judged(worse, labels, 10)  # still, and wrong by a tenth
+    blinking = judged([x + 0.1 * (i % 2) for i, x in enumerate(worse)], labels, 10)
+    assert off.dtssd == 0 and "dtSSD 10 %, of raw none" in gain_over_raw(blinking, off).paid
+
+
+# --- every figure by its definition, read aloud ---------------------------------------------------
+
+
+def by_the_book(
+    masks: Sequence[NDArray[np.floating]], labels: Sequence[Label], times: Sequence[float]
+) -> dict[str, float | None]:
+    """The figures pixel by pixel, from the whole history of each; times are whole milliseconds."""
+    ms = [round(1000 * time) for time in times]
+    pixels = list(np.ndindex(labels[0].shape))
+
+    def rests(t: int, p: tuple[int, ...], span: int) -> bool:
+        """Whether a pixel counts and no change, and no ignored frame, came in the last span."""
+        breaks = [
+            k
+            for k in range(1, t + 1)
+            if labels[k][p] != labels[k - 1][p] or 255 in (labels[k][p], labels[k - 1][p])
+        ]
+        return labels[t][p] != 255 and all(ms[t] - ms[k] > span for k in breaks)
+
+    def right(t: int, p: tuple[int, ...]) -> bool:
+        return bool(masks[t][p] >= 0.5) == bool(labels[t][p] == 1)
+
+    dtssd, flicker, errors, moves = [], [], [], []
+    flipped, seconds, steady, ghosts = [], [], [], []
+    levels: dict[bool, list[float]] = {True: [], False: []}
+    for t in range(len(masks)):
+        valid = [p for p in pixels if labels[t][p] != 255]
+        errors.append(np.mean([abs(masks[t][p] - (labels[t][p] == 1)) for p in valid]))
+        for p in valid:
+            if right(t, p):
+                levels[bool(labels[t][p] == 1)].append(masks[t][p])
+            recent = [k for k in range(t + 1) if ms[t] - ms[k] <= 200]
+            if labels[t][p] == 0 and any(labels[k][p] == 1 for k in recent):
+                ghosts.append(masks[t][p])
+        window = [k for k in range(t + 1) if ms[t] - ms[k] <= 500]
+        if ms[t] - ms[0] >= 500:
+            held = [p for p in pixels if rests(t, p, 500)]
+            steady += [all(right(k, p) for k in window) for p in held]
+        if t == 0:
+            continue
+        both = [p for p in valid if labels[t - 1][p] != 255]
+        change = {p: masks[t][p] - masks[t - 1][p] for p in pixels}
+        true = {p: int(labels[t][p] == 1) - int(labels[t - 1][p] == 1) for p in both}
+        # Robust Video Matting, evaluate_lr.py: sqrt(sum(((p1 - p0) - (t1 - t0))^2) / size) * 100
+        dtssd.append(np.sqrt(np.mean([(change[p] - true[p]) ** 2 for p in both])))
+        if any(true.values()):
+            moves.append(any(abs(change[p]) > 1e-6 for p in both))
+        static = [p for p in pixels if rests(t, p, 200)]
+        if static:
+            flicker.append(np.mean([abs(change[p]) for p in static]))
+            over = [(masks[t][p] >= 0.5) != (masks[t - 1][p] >= 0.5) for p in static]
+            flipped.append(np.mean(over))
+            seconds.append((ms[t] - ms[t - 1]) / 1000)
+    return {
+        "mae": 100 * float(np.mean(errors)),
+        "steady": float(np.mean(steady)),
+        "dtssd": 100 * float(np.mean(dtssd)),
+        "flicker": 100 * float(np.mean(flicker)),
+        "flips": float(np.sum(flipped) / np.sum(seconds)),
+        "ghosting": 100 * float(np.mean(ghosts)) if ghosts else None,
+        "contrast": float(np.mean(levels[True]) - np.mean(levels[False])),
+        "moves": float(np.mean(moves)),
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("step", [33, 100, 210, 1000])
+def test_every_figure_is_its_definition_read_aloud(seed: int, step: int) -> None:
+    rng = np.random.default_rng((seed, step))
+    shape, labels = (5, 6), []
+    label = rng.choice([0, 1, 255], shape, p=[0.5, 0.4, 0.1]).astype(np.uint8)
+    for _ in range(24):
+        fresh = rng.choice([0, 1, 255], shape, p=[0.45, 0.45, 0.1]).astype(np.uint8)
+        label = np.where(rng.random(shape) < 0.06, fresh, label)
+        labels.append(label)
+    noise = rng.normal(0, 0.25, (24, *shape))
+    masks = [
+        np.clip(0.2 + 0.6 * (x == 1) + n, 0, 1).astype(np.float32)
+        for x, n in zip(labels, noise, strict=True)
+    ]
+    times = list(np.cumsum(rng.integers(max(1, step - 20), step + 20, 24)) / 1000)
+    judge = Stability()
+    for mask, label, time in zip(masks, labels, times, strict=True):
+        judge.add(mask, label, time)
+    found = judge.figures().to_dict()
+    for name, wanted in by_the_book(masks, labels, times).items():
+        near = wanted if wanted is None else pytest.approx(wanted, rel=1e-4, abs=1e-6)
+        assert found[name] == near, name
+
+
+@pytest.mark.parametrize("fps", [1.0, 2.0])
+def test_a_blink_at_one_frame_a_second_is_a_dropout_too(fps: float) -> None:
+    labels = still(fps, seconds=8.0)
+    masks = [soft(x) for x in labels]
+    masks[3] = masks[3] * 0
+    assert judged(masks, labels, fps).dropouts == 1
+    masks[4] = masks[4] * 0  # away for two frames: at one a second not back within a second
+    assert judged(masks, labels, fps).dropouts == (1 if fps == 2 else 0)
+
+
+def test_what_is_ignored_where_a_pixel_came_from_is_not_warped() -> None:
+    frames = [texture(2 * i) for i in range(6)]  # all moves left by 2 px a frame
+    judge = Stability()
+    rng = np.random.default_rng(0)
+    for i, frame in enumerate(frames):
+        label = np.zeros((80, 120), np.uint8)
+        label[:, 60 - 2 * i : 90 - 2 * i] = 255  # what is ignored moves with the picture
+        mask = np.where(label == 255, rng.random(label.shape), 0.0)
+        judge.add(mask, label, i / 10, motion=motion_between(frames[i - 1], frame) if i else None)
+    warped = judge.figures().warped
+    assert warped is not None and warped < 1e-3
+
+
+# --- labels that say nothing ----------------------------------------------------------------------
+
+
+def test_a_clip_of_ignored_pixels_alone_has_no_figures() -> None:
+    judge = Stability()
+    for i in range(3):
+        judge.add(soft(person()), np.full(SIZE, 255, np.uint8), i / 10)
+    with pytest.raises(FrameError, match="every pixel ignored"):
+        judge.figures()
+
+
+def test_a_frame_of_ignored_pixels_alone_does_not_count_as_right() -> None:
+    labels = [*still(10, 1.0), np.full(SIZE, 255, np.uint8)]
+    masks = [np.zeros(SIZE)] * len(labels)
+    found = judged(masks, labels, 10)
+    assert found.boundary_f == 0 and found.n == len(labels)
+
+
+def test_a_mask_still_frozen_where_labels_count_is_frozen() -> None:
+    labels = [x.copy() for x in walking(10)]
+    rng = np.random.default_rng(0)
+    masks = []
+    for label in labels:
+        label[:, 50:] = 255
+        masks.append(soft(labels[0]) * (labels[0] != 255))
+        masks[-1][:, 50:] = rng.random((SIZE[0], 10))
+    assert judged(masks, labels, 10).moves == 0
 
 
 # --- wrong input ---------------------------------------------------------------------------------
@@ -288,6 +444,8 @@ def test_wrong_input_is_named() -> None:
         judge.figures()
     with pytest.raises(FrameError, match="floats"):
         judge.add(np.zeros(SIZE, np.uint8), person(), 0.0)
+    with pytest.raises(FrameError, match="0 to 255; divide"):
+        judge.add(255 * soft(person()), person(), 0.0)
     judge.add(np.zeros(SIZE), person(), 0.0)
     for time in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(FrameError, match="grow"):
@@ -330,7 +488,7 @@ def test_a_clip_of_one_frame_has_accuracy_and_no_stability() -> None:
     found = judged([soft(person())], [person()], 30)
     assert found.miou == 1 and found.n == 1
     assert found.dtssd is None and found.flicker is None and found.lag is None
-    assert compare(found, found).better is False
+    assert gain_over_raw(found, found).better is False
 
 
 def test_a_small_mask_is_judged_at_the_label_size() -> None:

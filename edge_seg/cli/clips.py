@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_seg.segmenter import EdgeSegmenter
-    from edge_seg.stability import Comparison
+    from edge_seg.stability.gain import Gain
 
 CLIP_FPS = 30.0
 RAW, SMOOTHED = "raw", "smoothed"  # the columns, and the keys in JSON
@@ -74,7 +74,7 @@ def measure(
     from edge_seg.calibration.clips import clip_shots, is_clip
     from edge_seg.evaluation import evaluate_clip
     from edge_seg.smoothing import DEFAULT, resolve
-    from edge_seg.stability import compare
+    from edge_seg.stability.gain import gain_over_raw
 
     if not is_clip(labels):
         return None
@@ -88,18 +88,18 @@ def measure(
         shots = clip_shots(labels, rate)
         found = evaluate_clip(segmenters, shots, progress=lambda done: advance())
     columns = {name: {**f.to_dict(), "doubts": list(f.doubts)} for name, f in found.items()}
-    gain = _gain(compare(found[SMOOTHED], found[RAW]))
+    gain = _gain(gain_over_raw(found[SMOOTHED], found[RAW]))
     return {"fps": rate, "frames": found[RAW].n, **columns, "smoothing": gain}
 
 
-def _gain(compared: Comparison) -> dict[str, Any]:
+def _gain(gain: Gain) -> dict[str, Any]:
     return {
-        "better": compared.better,
-        "summary": str(compared),
-        "paid": list(compared.paid),
-        "dtssd_ratio": compared.dtssd,
-        "flicker_ratio": compared.flicker,
-        "warped_ratio": compared.warped,
+        "better": gain.better,
+        "summary": str(gain),
+        "paid": list(gain.paid),
+        "dtssd_ratio": gain.dtssd,
+        "flicker_ratio": gain.flicker,
+        "warped_ratio": gain.warped,
     }
 
 
