@@ -19,12 +19,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from timing import side_by_side
+from tables import show
 
 from edge_seg import pixels
 from edge_seg.backends import open_backend
 from edge_seg.bundle import ModelBundle
-from edge_seg.comparison import noise
+from edge_seg.comparison import noise, side_by_side
 from edge_seg.errors import BackendUnavailable
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
 
@@ -33,7 +33,7 @@ SMALL_BUDGET, FULL_BUDGET = 1.10, 1.20
 BOTH = ("tflite-fp32", "tflite-int8")
 
 
-def bare_call(backend: Any) -> Callable[[], object]:
+def library_call(backend: Any) -> Callable[[], object]:
     """The library's own call with its tensor already in place: the floor."""
     # The floor lies below our API: what the three libraries' own examples would write.
     tensor = noise(backend.input)
@@ -72,7 +72,7 @@ def artifact_times(segmenter: EdgeSegmenter) -> dict[str, float]:
     large = random.integers(0, 256, (*FULL, 3), dtype=np.uint8)
     larges = itertools.cycle((large, large[::-1].copy()))
     placement = pixels.place(*FULL, spec)
-    bare = bare_call(segmenter.backend)
+    bare = library_call(segmenter.backend)
     mask = np.zeros(segmenter.backend.output.size, np.float32)
 
     def bare_with_resizes() -> None:
@@ -128,40 +128,34 @@ def int8_over_float(bundle: ModelBundle) -> float:
     """The bare call of a bundle's int8 TFLite over its float one, side by side."""
     with ExitStack() as stack:
         opened = {n: stack.enter_context(open_artifact(bundle, bundle.named(n))) for n in BOTH}
-        times = side_by_side({n: bare_call(s.backend) for n, s in opened.items()})
+        times = side_by_side({n: library_call(s.backend) for n, s in opened.items()})
     return times[BOTH[1]] / times[BOTH[0]]
 
 
 def peer_row(path: Path) -> list[str]:
     """The bare call of another network's TFLite file, as ours is made, for comparison."""
     backend = open_backend("tflite", path)
-    times = side_by_side({"bare": bare_call(backend)})
+    times = side_by_side({"bare": library_call(backend)})
     backend.close()
     return [path.stem, "tflite", f"{times['bare']:.2f}", "", "", ""]
 
 
 def main() -> int:
     """Print the table; exit 1 where an int8 artifact is over budget."""
-    from rich.console import Console
-    from rich.table import Table
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundles", nargs="+", type=Path)
     parser.add_argument("--mediapipe", type=Path)
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    table = Table(title="1 thread, medians, ms; ratios side by side in one run")
-    for column in ("network", "artifact", "bare call", "at its size", "from 720p", "over floor"):
-        table.add_column(column)
-    good = True
+    rows, good = [], True
     for path in args.bundles:
-        rows, within = bundle_rows(path)
+        found, within = bundle_rows(path)
+        rows += found
         good &= within
-        for row in rows:
-            table.add_row(*row)
     if args.mediapipe:
-        table.add_row(*peer_row(args.mediapipe))
-    Console().print(table)
+        rows.append(peer_row(args.mediapipe))
+    columns = ("network", "artifact", "bare call", "at its size", "from 720p", "over floor")
+    show("1 thread, medians, ms; ratios side by side in one run", columns, rows)
     print(
         "within budget" if good else "OVER BUDGET (1.10x at its size, 1.20x from 720p, int8 1.0x)"
     )

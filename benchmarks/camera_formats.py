@@ -7,21 +7,18 @@ One thread, medians, both sides in turn in one run, on this machine; a generated
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg import bench, pixels, yuv
+from edge_seg.comparison import side_by_side
 from edge_seg.spec import InputSpec
 
 Frame = NDArray[np.uint8]
-Way = Callable[[Frame, str], Frame]
 SPEC = InputSpec(224, 224, fit="stretch")
-CALLS = 400
 
 
 def main() -> None:
@@ -29,11 +26,13 @@ def main() -> None:
     cv2.setNumThreads(1)
     planar = cv2.cvtColor(bench.generated()[0], cv2.COLOR_BGR2YUV_I420)
     for format, frame in (("yuv420", planar), ("nv12", _woven(planar))):
-        ratio, ours, theirs = _compare(_planes_first, _whole_first, frame, format)
+        ways = (_planes_first, _whole_first)
+        times = side_by_side({way.__name__: partial(way, frame, format) for way in ways})
+        ours, theirs = times.values()
         error = np.abs(_planes_first(frame, format).astype(int) - _whole_first(frame, format))
         print(
             f"{format} 1280x720 -> 224x224: {ours:.2f} ms, whole picture first {theirs:.2f} ms, "
-            f"{ratio:.2f}x; levels apart: mean {error.mean():.2f}, max {error.max()}"
+            f"{ours / theirs:.2f}x; levels apart: mean {error.mean():.2f}, max {error.max()}"
         )
 
 
@@ -48,20 +47,6 @@ def _whole_first(frame: Frame, format: str) -> Frame:
 def _woven(planar: Frame) -> Frame:
     luma, u, v = yuv.planes(planar, "yuv420")
     return yuv.join([luma, np.dstack([u, v])])
-
-
-def _compare(one: Way, other: Way, frame: Frame, format: str) -> tuple[float, float, float]:
-    """Return the median of the ratios of neighbouring calls, and both medians in ms."""
-    pairs = []
-    for _ in range(CALLS):
-        marks = [time.perf_counter()]
-        for way in (one, other):
-            way(frame, format)
-            marks.append(time.perf_counter())
-        pairs.append((1e3 * (marks[1] - marks[0]), 1e3 * (marks[2] - marks[1])))
-    warm = pairs[CALLS // 10 :]
-    ratio = statistics.median(a / b for a, b in warm)
-    return ratio, *(statistics.median(side) for side in zip(*warm, strict=True))
 
 
 if __name__ == "__main__":

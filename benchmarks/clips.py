@@ -19,12 +19,14 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg.calibration.dataset import load_cutout, load_image, load_label, load_pair, pairs_of
+from edge_seg.training.collection import HELD_OUT_CUTOUT
 
 Picture = NDArray[np.uint8]
 Label = NDArray[np.uint8]
@@ -35,13 +37,11 @@ SIZE = (252, 448)
 SECONDS = 4.0
 FPS = 30.0
 PARTS = ("tuning", "report")
-CUTOUT_SHARE = 10  # every tenth in name order stays out of training (training/collection.py)
 MARGIN = 1.12  # rooms are so much larger than the frame, for shake
 READOUT = 0.02  # s a rolling shutter takes from the first row to the last
 
 
-@dataclass(frozen=True)
-class Shot:
+class Shot(NamedTuple):
     """A frame uint8 (H, W, 3) BGR, its label uint8 (H, W) 0/1 and its time in seconds."""
 
     frame: Picture
@@ -317,7 +317,7 @@ def portraits(data: Path) -> list[Person]:
 def cutouts(data: Path) -> list[Person]:
     """The people of cutouts/ that training leaves out."""
     files = sorted((data / "cutouts").rglob("*.png"))
-    held = [load_cutout(p) for i, p in enumerate(files, 1) if i % CUTOUT_SHARE == 0]
+    held = [load_cutout(p) for i, p in enumerate(files, 1) if i % HELD_OUT_CUTOUT == 0]
     return [Person((picture,), (alpha,)) for picture, alpha in held]
 
 

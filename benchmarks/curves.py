@@ -23,12 +23,12 @@ from typing import Any
 import cv2
 import numpy as np
 from roofline import steps_of
-from timing import side_by_side
 
 from edge_seg import machine
 from edge_seg.backends import open_backend
 from edge_seg.bench import StageClock, percentiles
 from edge_seg.bundle import DEFAULT_BUNDLE, ModelBundle
+from edge_seg.comparison import bare_call, side_by_side
 from edge_seg.files import write_whole
 from edge_seg.segmenter import EdgeSegmenter
 
@@ -72,16 +72,9 @@ def by_threads() -> dict[str, dict[str, float]]:
         path = bundle.file(bundle.find("tflite", precision))
         for count in counts:
             opened.append(open_backend("tflite", path, {"threads": count}))
-            calls[f"{precision} {count}"] = _bare(opened[-1])
+            calls[f"{precision} {count}"] = bare_call(opened[-1])
     times = side_by_side(calls)
     return {p: {str(n): times[f"{p} {n}"] for n in counts} for p in ("int8", "fp32")}
-
-
-def _bare(backend: Any) -> Any:
-    random, spec = np.random.default_rng(0), backend.input
-    noise = random.integers(-128, 128, spec.shape)
-    tensor = noise.astype(spec.dtype) if spec.quantized else (noise / 127).astype(np.float32)
-    return lambda: backend.infer(tensor)
 
 
 def by_width(folder: Path) -> dict[str, dict[str, float]]:
@@ -95,7 +88,7 @@ def by_width(folder: Path) -> dict[str, dict[str, float]]:
         for name, paths in made.items()
         for p, path in paths.items()
     }
-    times = side_by_side({name: _bare(backend) for name, backend in opened.items()})
+    times = side_by_side({name: bare_call(backend) for name, backend in opened.items()})
     return {
         name: {
             "mmacs": macs(paths["int8"]) / 1e6,

@@ -19,13 +19,12 @@ import clips
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
-from timing import side_by_side
+from tables import show
 
 from edge_seg import compositing
 from edge_seg.bundle import ModelBundle
 from edge_seg.calibration.dataset import labelled_pairs
+from edge_seg.comparison import ROUNDS, bare_call, side_by_side
 from edge_seg.evaluation import evaluate_clip
 from edge_seg.metrics import Quality, boundary_f
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
@@ -35,16 +34,6 @@ FRAME, FULL = (360, 640), (720, 1280)
 BAND = 8  # px to each side of the true contour
 FOUND = 0.85  # IoU from which a person counts as found
 WAYS = {"bilinear": False, "guided": True}
-
-
-def show(title: str, columns: tuple[str, ...], rows: list[list[str]]) -> None:
-    """Print a table."""
-    table = Table(title=title)
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
 
 
 def enlargement(open_one: Callable[[bool], EdgeSegmenter], data: Path, quick: bool) -> None:
@@ -71,7 +60,7 @@ def in_time(open_one: Callable[[bool], EdgeSegmenter], data: Path, quick: bool) 
     gathered: dict[str, list[list[float]]] = {name: [] for name in WAYS}
     made = clips.clips(data, "report")
     for clip in made[::5] if quick else made:
-        shots = [(s.frame, s.label, s.time) for s in clips.sampled(list(clip.render()), 10)]
+        shots = clips.sampled(list(clip.render()), 10)
         with open_one(False) as plain, open_one(True) as guided:
             found = evaluate_clip({"bilinear": plain, "guided": guided}, shots)
         for name, f in found.items():
@@ -200,21 +189,20 @@ def times(open_one: Callable[[bool], EdgeSegmenter], quick: bool) -> None:
     behind = np.ascontiguousarray(frame[::-1])
     with open_one(False) as plain, open_one(True) as guided:
         mask = np.asarray(guided.segment(frame, dtype="uint8"))
-        tensor = np.zeros(plain.backend.input.shape, plain.backend.input.dtype)
         found = side_by_side(
             {
-                "the network alone": lambda: plain.backend.infer(tensor),
+                "the network alone": bare_call(plain.backend),
                 "frame to mask, bilinear": lambda: plain.segment(frame, dtype="uint8"),
                 "frame to mask, guided": lambda: guided.segment(frame, dtype="uint8"),
                 "firm": lambda: compositing.firm(mask),
                 "replace (blend)": lambda: compositing.blend(frame, behind, mask),
                 "blur and blend": lambda: compositing.blur(frame, mask),
             },
-            rounds=40 if quick else 200,
+            rounds=8 if quick else ROUNDS,
         )
         if not quick:
             share = mask.astype(np.float32) / 255
-            slow = side_by_side({"foreground": lambda: estimated(frame, share)}, rounds=10)
+            slow = side_by_side({"foreground": lambda: estimated(frame, share)}, rounds=2)
             found["foreground estimation"] = slow["foreground"]
     one = found["the network alone"]
     rows = [[name, f"{ms:.2f}", f"{ms / one:.2f}x"] for name, ms in found.items()]

@@ -23,11 +23,13 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from tables import show
 
 from edge_seg import machine
 from edge_seg.bundle import DEFAULT_BUNDLE, ModelBundle
+from edge_seg.comparison import side_by_side
 
-ROUNDS, WARM_UP = 60, 10
+COPIES = 60
 KINDS = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
 CACHED, LARGE = 256 << 10, 256 << 20  # bytes copied: within a second-level cache, and beyond any
 
@@ -109,14 +111,7 @@ def interpreter(content: bytes) -> Any:
 
 def times(opened: list[Any]) -> list[float]:
     """Return the median milliseconds of each, called in turn."""
-    seen = np.zeros((ROUNDS, len(opened)))
-    for row in range(-WARM_UP, ROUNDS):
-        for column, one in enumerate(opened):
-            one.invoke()  # the caches are another's
-            start = time.perf_counter()
-            one.invoke()
-            seen[row, column] = 1e3 * (time.perf_counter() - start)
-    return [float(v) for v in np.median(seen, axis=0)]
+    return list(side_by_side({str(i): one.invoke for i, one in enumerate(opened)}).values())
 
 
 def one_convolution(side: int, channels: int) -> bytes:
@@ -171,7 +166,7 @@ def roofs() -> dict[str, float]:
     for name, size in (("cached_gb", CACHED), ("memory_gb", LARGE)):
         source, target = np.ones(size, np.uint8), np.zeros(size, np.uint8)
         seen = []
-        for _ in range(ROUNDS if size == CACHED else 5):
+        for _ in range(COPIES if size == CACHED else 5):
             start = time.perf_counter()
             np.copyto(target, source)
             seen.append(time.perf_counter() - start)
@@ -191,11 +186,19 @@ def grouped(steps: list[Step]) -> list[Step]:
     return sorted(sums, key=lambda step: -step.ms)
 
 
+def table_row(step: Step, roof: dict[str, float], whole: float) -> list[str]:
+    """Return the cells of operators: their time, work, and share of what the machine can do."""
+    rate = step.macs / step.ms / 1e6 if step.ms > 0 else 0.0
+    reach = min(roof["gmacs"], step.macs / step.bytes * roof["cached_gb"])
+    figures = (step.ms, 100 * step.ms / whole, step.macs / 1e6, step.bytes / 1e6, rate)
+    share = f"{100 * rate / reach:.0f} %" if step.macs else "-"
+    form = ("{:.3f}", "{:.0f} %", "{:.1f}", "{:.2f}", "{:.0f}")
+    cells = [f.format(v) for f, v in zip(form, figures, strict=True)]
+    return [step.kind, str(step.count), *cells, share]
+
+
 def main() -> int:
     """Measure and print."""
-    from rich.console import Console
-    from rich.table import Table
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", nargs="?", type=Path, default=DEFAULT_BUNDLE)
     parser.add_argument("--json", type=Path)
@@ -208,20 +211,11 @@ def main() -> int:
         step.ms = end - before
     steps = with_padding(steps)
     roof, whole = roofs(), ends[-1]
-    table = Table(title=f"{bundle.name} int8, one thread: {whole:.2f} ms, {len(steps)} operators")
-    for column in ("operators", "n", "ms", "share", "MMAC", "MB", "GMAC/s", "of the roof"):
-        table.add_column(column, justify="left" if column == "operators" else "right")
-    groups = grouped(steps)
     total = Step("all", sum(s.macs for s in steps), sum(s.bytes for s in steps), whole, len(steps))
-    for step in (*groups, total):
-        rate = step.macs / step.ms / 1e6 if step.ms > 0 else 0.0
-        reach = min(roof["gmacs"], step.macs / step.bytes * roof["cached_gb"])
-        figures = (step.ms, 100 * step.ms / whole, step.macs / 1e6, step.bytes / 1e6, rate)
-        share = f"{100 * rate / reach:.0f} %" if step.macs else "-"
-        form = ("{:.3f}", "{:.0f} %", "{:.1f}", "{:.2f}", "{:.0f}")
-        cells = [f.format(v) for f, v in zip(form, figures, strict=True)]
-        table.add_row(step.kind, str(step.count), *cells, share)
-    Console().print(table)
+    rows = [table_row(step, roof, whole) for step in (*grouped(steps), total)]
+    columns = ("operators", "n", "ms", "share", "MMAC", "MB", "GMAC/s", "of the roof")
+    title = f"{bundle.name} int8, one thread: {whole:.2f} ms, {len(steps)} operators"
+    show(title, columns, rows)
     print(f"on {machine.measured_on()}")
     print(
         f"roofs: {roof['gmacs']:.0f} GMAC/s int8, {roof['cached_gb']:.0f} GB/s in the second-level "

@@ -12,10 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 from clips import Camera, Clip, Scene, calm, drawn_person, drawn_room
-from timing import side_by_side
 
 from edge_seg.baselines import BASELINES, baseline
 from edge_seg.bundle import ModelBundle
+from edge_seg.comparison import bare_call, side_by_side
 from edge_seg.contours import is_coarse
 from edge_seg.segmenter import open_artifact
 from edge_seg.smoothing import Smoother, Steady
@@ -42,26 +42,18 @@ def costs(
     """
     cv2.setNumThreads(1)
     spec = bundle.input
-    chosen = next(a for a in bundle.artifacts if a.name == artifact)
-    with open_artifact(bundle, chosen) as segmenter:
+    with open_artifact(bundle, bundle.named(artifact)) as segmenter:
         height, width = segmenter.backend.output.size
-        calls: dict[str, Callable[[], object]] = {"network": inference(segmenter)}
+        calls: dict[str, Callable[[], object]] = {"network": bare_call(segmenter.backend)}
         for name, make in methods.items():
             calls[name] = updates(make(), (spec.width, spec.height), (width, height))
             calls[f"{name} 256x144"] = updates(make(), FULL, FULL)
         if reference is None:
             return side_by_side(calls)
         other = ModelBundle.load(reference)
-        with open_artifact(other, next(a for a in other.artifacts if a.name == FLOAT)) as floating:
-            calls["float reference"] = inference(floating)
+        with open_artifact(other, other.named(FLOAT)) as floating:
+            calls["float reference"] = bare_call(floating.backend)
             return side_by_side(calls)
-
-
-def inference(segmenter) -> Callable[[], object]:  # noqa: ANN001 - an EdgeSegmenter
-    """The backend's call on a tensor that is there."""
-    eats = segmenter.backend.input
-    tensor = np.zeros(eats.shape, eats.dtype)
-    return lambda: segmenter.backend.infer(tensor)
 
 
 def updates(

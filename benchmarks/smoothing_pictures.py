@@ -77,8 +77,8 @@ def draw_curves(summaries: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def side_by_side(filmed: Filmed, folder: Path, fps: int = 15) -> Path:
-    """Write a WebM of the clip with the masks of `SHOWN` in green, and return its path."""
+def write_clip(filmed: Filmed, folder: Path, fps: int = 15) -> Path:
+    """Write a WebM of the clip with the masks of `SHOWN` in green; return its path."""
     smoothers = {name: make() if make else None for name, make in SHOWN.items()}
     path = folder / f"{filmed.name.split('/')[-1].replace(',', '').replace(' ', '-')}.webm"
     with VideoFile(path, fps=fps) as video:

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from timing import side_by_side
+from tables import show
 
 from edge_seg.board import Runtime, load
 from edge_seg.bundle import DEFAULT_BUNDLE, ModelBundle
+from edge_seg.comparison import side_by_side
 from edge_seg.engine import Engine
 from edge_seg.errors import EdgeSegError
 from edge_seg.opening import open_runtime
@@ -51,7 +52,7 @@ def measure(bundle: ModelBundle, runtime: Runtime) -> dict[str, float]:
             supervisor = Supervisor([Choice(str(runtime), engine)], policy)
             stack.callback(supervisor.close)
             calls[name] = _in_turn(supervisor.run, pictures)
-        return side_by_side(calls, rounds=1000, block=5)
+        return side_by_side(calls, rounds=200)
 
 
 def _in_turn(run: Callable[[np.ndarray], object], pictures: list[np.ndarray]) -> Callable:
@@ -66,17 +67,11 @@ def _in_turn(run: Callable[[np.ndarray], object], pictures: list[np.ndarray]) ->
 
 def main() -> int:
     """Print the table; exit 1 where what is on by default costs more than 3 %."""
-    from rich.console import Console
-    from rich.table import Table
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundles", nargs="*", type=Path, default=[DEFAULT_BUNDLE])
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    table = Table(title="a call on one picture, ms, and over the bare call; medians of one run")
-    for column in ("network", "runtime", "bare", *POLICIES):
-        table.add_column(column, justify="right")
-    good = True
+    rows, good = [], True
     for path in args.bundles:
         bundle = ModelBundle.load(path)
         for runtime in load("generic").runtimes:
@@ -88,8 +83,9 @@ def main() -> int:
             ratios = [times[name] / times["bare"] for name in POLICIES]
             good &= ratios[1] <= WORTH
             cells = [f"{ratio:.3f}x" for ratio in ratios]
-            table.add_row(bundle.name, str(runtime), f"{times['bare']:.3f}", *cells)
-    Console().print(table)
+            rows.append([bundle.name, str(runtime), f"{times['bare']:.3f}", *cells])
+    title = "a call on one picture, ms, and over the bare call; medians of one run"
+    show(title, ("network", "runtime", "bare", *POLICIES), rows)
     print("within 3 %" if good else "OVER 3 %: what is on by default costs too much")
     return 0 if good else 1
 

@@ -14,17 +14,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from budgets import bare_call
+from budgets import library_call
 from curves import macs
 from peer import PEER, open_peer
-from rich.console import Console
-from rich.table import Table
-from timing import side_by_side
+from tables import show
 
 from edge_seg import machine
 from edge_seg.backends import Backend, open_backend
 from edge_seg.bundle import ModelBundle
 from edge_seg.calibration.dataset import labelled_pairs
+from edge_seg.comparison import side_by_side
 from edge_seg.evaluation import evaluate
 from edge_seg.files import write_whole
 from edge_seg.metrics import Quality
@@ -69,28 +68,28 @@ def main() -> None:
     opened: dict[str, Backend] = {
         name: open_backend("tflite", path, {"threads": 1}) for name, path in files.items()
     }
-    times = side_by_side({name: bare_call(backend) for name, backend in opened.items()}, rounds=400)
+    calls = {name: library_call(backend) for name, backend in opened.items()}
+    times = side_by_side(calls, rounds=80)
     for name, row in rows.items():
         row |= {"ms": times[name], "over_mediapipe": times[name] / times[PEER]}
-    show(rows)
+    print_table(rows)
     args.out.mkdir(parents=True, exist_ok=True)
     found = {"measured_on": machine.measured_on(), "labels": args.labels.name, "networks": rows}
     write_whole(args.out / "tradeoff.json", json.dumps(found, indent=1) + "\n")
     draw(rows, args.out / "tradeoff.png", found["measured_on"])
 
 
-def show(rows: dict[str, Row]) -> None:
+def print_table(rows: dict[str, Row]) -> None:
     """Print the table: figures alone, and with contours."""
-    table = Table(title="int8, percent; bare call on one thread over MediaPipe's")
-    for title in ("network", "side", "MMACs", "time", "mIoU", "boundary F", "SC", "with contours"):
-        table.add_column(title)
+    lines = []
     for name, row in rows.items():
         cells = [f"{row['alone'][n]:.2f}" for n in ("miou", "boundary_f", "sc")]
         shown = [f"{row['contours'][n]:.2f}" for n in FIGURES] if "contours" in row else []
         size = f"{row['mmacs']:.0f}" if "mmacs" in row else ""
         time = f"{row['over_mediapipe']:.2f}x"
-        table.add_row(name, str(row["side"]), size, time, *cells, ", ".join(shown))
-    Console(width=140).print(table)
+        lines.append([name, str(row["side"]), size, time, *cells, ", ".join(shown)])
+    columns = ("network", "side", "MMACs", "time", "mIoU", "boundary F", "SC", "with contours")
+    show("int8, percent; bare call on one thread over MediaPipe's", columns, lines, width=140)
 
 
 def draw(rows: dict[str, Row], path: Path, where: str) -> None:

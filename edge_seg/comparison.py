@@ -11,6 +11,7 @@ ratios of single rounds lie apart is the noise: what is within it is no differen
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from edge_seg.spec import TensorSpec
 WARM_UP = 10
 BLOCK = 5  # calls of one side in a row: the first refills the caches and is not counted
 ROUNDS = 40
-SECONDS = 12.0  # for all sides together; a slow network gets fewer rounds, never under LEAST
+SECONDS = 12.0  # for all runtimes together; slow ones get fewer rounds, never under LEAST
 LEAST = 3
 WORTH = 0.95  # of float's time: int8 that gains less than this is not worth its error
 SEEN = 0.00005  # the smallest loss a sentence can show: half of 0.01 points
@@ -112,14 +113,14 @@ def compare(bundle: ModelBundle, runtimes: Iterable[Runtime]) -> Comparison:
                 continue
             stack.callback(backend.close)
             opened[str(runtime)] = (runtime, backend, artifact)
-        calls = {name: _call(backend) for name, (_, backend, _) in opened.items()}
+        calls = {name: bare_call(backend) for name, (_, backend, _) in opened.items()}
         timings = tuple(
             Timing(
                 *(runtime, artifact, _median(rounds), here, getattr(backend, "library", "")),
                 rounds=tuple(_median([block]) for block in rounds),
             )
             for (runtime, backend, artifact), rounds in zip(
-                opened.values(), _rounds(calls).values(), strict=True
+                opened.values(), _rounds(calls, seconds=SECONDS).values(), strict=True
             )
         )
     return Comparison(timings, tuple(refusals))
@@ -135,26 +136,26 @@ def runtimes_of(bundle: ModelBundle, *, threads: int = 1) -> list[Runtime]:
 
 
 def side_by_side(
-    calls: Mapping[str, Callable[[], object]], *, rounds: int = ROUNDS, seconds: float = SECONDS
+    calls: Mapping[str, Callable[[], object]], *, rounds: int = ROUNDS
 ) -> dict[str, float]:
-    """Return the median milliseconds of each call, of interleaved blocks after a warm-up.
+    """Return the median milliseconds of each call, of interleaved blocks of 5 after a warm-up.
 
-    rounds: blocks per side, fewer where they would take longer than `seconds`.
+    rounds: blocks per side.
     """
-    measured = _rounds(calls, rounds=rounds, seconds=seconds)
+    measured = _rounds(calls, rounds=rounds)
     return {name: _median(blocks) for name, blocks in measured.items()}
 
 
 def _rounds(
-    calls: Mapping[str, Callable[[], object]], *, rounds: int = ROUNDS, seconds: float = SECONDS
+    calls: Mapping[str, Callable[[], object]], *, rounds: int = ROUNDS, seconds: float = math.inf
 ) -> dict[str, list[list[float]]]:
-    """The seconds of each call, by round."""
+    """The seconds of each call, by round; fewer rounds where all would take longer than that."""
     began = time.perf_counter()
     for call in calls.values():
         for _ in range(WARM_UP):
             call()
     one_round = (time.perf_counter() - began) * (BLOCK + 1) / WARM_UP
-    rounds = min(rounds, max(LEAST, int(seconds / max(one_round, 1e-6))))
+    rounds = int(min(rounds, max(LEAST, seconds / max(one_round, 1e-6))))
     times: dict[str, list[list[float]]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -183,7 +184,8 @@ def noise(spec: TensorSpec) -> NDArray[np.generic]:
     return random.uniform(-1, 1, spec.shape).astype(np.float32)
 
 
-def _call(backend: Backend) -> Callable[[], object]:
+def bare_call(backend: Backend) -> Callable[[], object]:
+    """Return a call of the backend alone, on a tensor of noise that is there."""
     tensor = noise(backend.input)
     return lambda: backend.infer(tensor)
 
@@ -199,13 +201,13 @@ def _sentence(library: str, timings: list[Timing]) -> str:
     ratio, (low, high) = quick.milliseconds / exact.milliseconds, _spread(quick, exact)
     change, lost = _change(exact.artifact.quality, quick.artifact.quality)
     free = change is not None and change > -SEEN
-    noise = low < 1 < high
+    alike = low < 1 < high
     told = f"{quick.artifact.name} takes"
-    if noise:
+    if alike:
         told = f"no difference in time here beyond the noise, {told}"
-    if ratio <= WORTH and not noise:
+    if ratio <= WORTH and not alike:
         advice, told = f"run {quick.artifact.name}", f"against {exact.artifact.name}"
-    elif free and (noise or ratio * WORTH < 1):
+    elif free and (alike or ratio * WORTH < 1):
         advice = f"run either {quick.artifact.name} or {exact.artifact.name}"
     else:
         advice = f"keep float ({exact.artifact.name})"

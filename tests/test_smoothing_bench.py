@@ -84,7 +84,7 @@ def test_the_pictures_are_made(filmed: bench.Filmed, tmp_path: Path) -> None:
     }
     smoothing_pictures.draw_curves(curves, tmp_path / "curves.png")
     assert cv2.imread(str(tmp_path / "curves.png")).shape[1] > 800
-    assert frames_in(smoothing_pictures.side_by_side(filmed, tmp_path)) == 15
+    assert frames_in(smoothing_pictures.write_clip(filmed, tmp_path)) == 15
 
 
 @pytest.mark.slow
