@@ -21,6 +21,8 @@ from edge_seg.files import sha256_of, whole_file, write_whole
 from tests.conftest import make_fake_bundle
 
 OUTSIDE = "../secret.bin"
+# The bundle of a test stays the same for all its examples; tests.conftest has why slow ones may be.
+FIXTURE_AND_SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -340,9 +342,7 @@ def change(data: Any, path: tuple[str | int, ...], value: object, *, delete: boo
         data[path[-1]] = value
 
 
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=200, deadline=None, suppress_health_check=FIXTURE_AND_SLOW)
 @given(choice=st.data())
 def test_a_manifest_changed_at_random_never_raises_anything_else(
     fake_bundle: Path, choice: st.DataObject
@@ -366,9 +366,7 @@ def test_a_manifest_changed_at_random_never_raises_anything_else(
         (fake_bundle / MANIFEST).write_text(original, encoding="utf-8")
 
 
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=200, deadline=None, suppress_health_check=FIXTURE_AND_SLOW)
 @given(at=st.floats(0, 1), byte=st.integers(0, 255), cut=st.booleans())
 def test_bytes_changed_at_random_never_raise_anything_else(
     fake_bundle: Path, at: float, byte: int, cut: bool

@@ -50,8 +50,7 @@ def lovasz_hinge(logits: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
 
     logits: float [N, 1, h, w]; truth, counted: bool of the same size. Returns [N]: hinge errors
     1 - logit * (+1 person, -1 not), in falling order, times the growth of the Jaccard loss as
-    each pixel in turn is taken for wrong. Without a person every counted pixel's growth is that of
-    the worst one alone.
+    each pixel in turn is taken for wrong. Without a person the worst counted pixel alone has any.
     """
     flat = [plane.flatten(1) for plane in (logits, truth, counted)]
     values, positive, valid = flat[0], flat[1].to(logits.dtype), flat[2]
