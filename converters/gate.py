@@ -83,13 +83,20 @@ def exam_from_labels(labels: Path, *, progress: Callable[[int], None] | None = N
 def exam_from_float(segmenter: EdgeSegmenter, frames: list[NDArray[np.uint8]], name: str) -> Exam:
     """Return an exam whose truth is the float network's own masks, at the frames' size.
 
-    Raises DatasetError where it sees no person in any of them: then agreement means nothing.
+    Raises DatasetError where it sees no person in any of them, or nothing else in all of them:
+    then agreement means nothing.
     """
     masks = [(segmenter.segment(frame) >= THRESHOLD).astype(np.uint8) for frame in frames]
     if not any(mask.any() for mask in masks):
         raise DatasetError(
             f"{name}: wanted frames in which the float network sees a person, found none in "
             f"{len(frames)}; calibrate on pictures of people, correct the spec, or pass --labels"
+        )
+    if all(mask.all() for mask in masks):
+        raise DatasetError(
+            f"{name}: wanted frames in which the float network sees a background, found person "
+            f"in every pixel of {len(frames)}; correct the spec (mean, std, activation: its output "
+            "may be no logit), or pass --labels"
         )
     return Exam(lambda: zip(frames, masks, strict=True), AGREEMENT, name)
 

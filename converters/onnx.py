@@ -299,7 +299,8 @@ def _fix_input(model: ModelProto) -> None:
             f"input {value.name!r}: wanted static shapes, found {_shape_text(value)}: its {axis} "
             f"({name}) is dynamic; export the model with a fixed size "
             "(no dynamic_axes / dynamic_shapes), or fix it with "
-            "`python -m onnxruntime.tools.make_dynamic_shape_fixed`"
+            "`python -m onnxruntime.tools.make_dynamic_shape_fixed "
+            f"--input_name {value.name} --input_shape 1,3,HEIGHT,WIDTH FILE FIXED`"
         )
     if changed:  # what was inferred with a symbolic batch no longer holds
         del model.graph.value_info[:]
@@ -365,7 +366,9 @@ def _check_input(model: ModelProto, spec: InputSpec | None) -> None:
             "export the model for one picture"
         )
     if shape[1] != 3:
-        hint = "channels last: export it channels first" if shape[3] == 3 else "not RGB or BGR"
+        hint = "not RGB or BGR"
+        if shape[3] == 3:
+            hint = f"channels last: tf2onnx has --inputs-as-nchw {value.name}"
         raise ConversionError(
             f"input {value.name!r}: wanted 3 channels in (1, 3, height, width), found "
             f"{_shape_text(value)} ({hint}); only networks that see a colour picture are taken"

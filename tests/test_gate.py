@@ -163,6 +163,16 @@ def test_frames_without_a_person_say_nothing(tmp_path: Path) -> None:
         gate.exam_from_float(fake(tmp_path / "a"), empty, "held-back frames")
 
 
+def test_a_network_that_sees_person_everywhere_agrees_with_nothing(tmp_path: Path) -> None:
+    """As one whose 0..255 output is called a logit."""
+    white = [np.full((64, 96, 3), 255, np.uint8)] * 4
+    network = fake(tmp_path / "a")
+    with pytest.raises(DatasetError, match="found person in every pixel of 4; correct the spec"):
+        gate.exam_from_float(network, white, "held-back frames")
+    some = [toy_pictures.picture(0)[0], *white]  # one with a background is enough
+    assert gate.exam_from_float(network, some, "held-back frames").kind == "agreement"
+
+
 # --- labels ---------------------------------------------------------------------------------------
 
 
