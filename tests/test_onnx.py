@@ -279,7 +279,7 @@ def test_a_wrong_channel_count_is_refused(tmp_path: Path, channels: int) -> None
 
 def test_channels_last_is_told_apart_from_a_wrong_count(tmp_path: Path) -> None:
     model = plain((1, 12, 16, 3), 12)
-    with pytest.raises(ConversionError, match="channels last: tf2onnx has --inputs-as-nchw picture"):
+    with pytest.raises(ConversionError, match="tf2onnx has --inputs-as-nchw picture"):
         reader.load(save(model, tmp_path))
 
 
