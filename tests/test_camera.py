@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from edge_seg import pictures
-from edge_seg.camera import disk, open_source, orient, v4l2
-from edge_seg.camera.live import LivePolicy, LiveSource, Request
+from edge_seg.camera import LivePolicy, LiveSource, disk, open_source, orient, v4l2
+from edge_seg.camera.stream import Request
 from edge_seg.errors import CameraError, CameraLost, DatasetError, SettingError
 from edge_seg.segmenter import EdgeSegmenter
 from edge_seg.supervision import Policy

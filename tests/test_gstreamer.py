@@ -12,8 +12,8 @@ from skimage import data
 
 from edge_seg import EdgeSegmenter
 from edge_seg.camera import gstreamer, open_source
-from edge_seg.camera.live import Request
 from edge_seg.camera.shots import shown
+from edge_seg.camera.stream import Request
 from edge_seg.errors import CameraError
 from tests.gstreamer_python import gstreamer_python, on_gstreamer
 

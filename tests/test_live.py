@@ -16,7 +16,7 @@ import pytest
 
 from edge_seg.camera import LivePolicy, LiveSource, fake, open_source
 from edge_seg.camera.fake import Event, FakeCamera, Hardware
-from edge_seg.camera.live import Request, Stream, Taken
+from edge_seg.camera.stream import Request, Stream, Taken
 from edge_seg.camera.timing import CameraClock
 from edge_seg.errors import CameraError, CameraLost, SettingError
 from edge_seg.segmenter import EdgeSegmenter

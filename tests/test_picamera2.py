@@ -14,9 +14,9 @@ import pytest
 from edge_seg import yuv
 from edge_seg.camera import LivePolicy, LiveSource, colors, fake, open_source, picamera2
 from edge_seg.camera.fake import Event, FakeCamera, Hardware
-from edge_seg.camera.live import Request
 from edge_seg.camera.picamera2 import Picamera2Stream
 from edge_seg.camera.shots import Shot, Source
+from edge_seg.camera.stream import Request
 from edge_seg.errors import CameraError
 from edge_seg.segmenter import EdgeSegmenter
 from tests.fake_picamera2 import FakePicamera2

@@ -19,9 +19,11 @@ from typing import Any
 
 from edge_seg.camera import disk
 from edge_seg.camera.disk import ON_DISK
-from edge_seg.camera.live import LIMITS, LiveCounters, LivePolicy, LiveSource, Request, Stream
+from edge_seg.camera.live import LiveSource
 from edge_seg.camera.orientation import check_turn, orient
+from edge_seg.camera.policy import LIMITS, LiveCounters, LivePolicy
 from edge_seg.camera.shots import Shot, Source, shown
+from edge_seg.camera.stream import Request, Stream
 from edge_seg.errors import CameraError, SettingError
 from edge_seg.formats import MAX_SIDE, check_format
 from edge_seg.ranges import within
@@ -123,6 +125,10 @@ def _check_policy(policy: Any) -> None:
 
 def _named(source: Any) -> str:
     """Return a source as text. Raises CameraError for what names none, a list of frames too."""
+    if (
+        isinstance(source, str) and not source.strip()
+    ):  # as a path it would be the folder one stands in
+        raise CameraError(f"wanted {ACCEPTED}, found an empty name; is a variable not set?")
     if isinstance(source, (str, os.PathLike)) or within(source, 0, math.inf, whole=True):
         return str(source)
     found = " ".join(f"{source!r:.60}".split())  # an array's lines in one

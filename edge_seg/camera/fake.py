@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from edge_seg import yuv
 from edge_seg.camera import colors
 from edge_seg.camera.buffers import Layout, buffer_of, frame_of, gives
-from edge_seg.camera.live import Request, Stream, Taken
+from edge_seg.camera.stream import Request, Stream, Taken
 from edge_seg.camera.timing import Clock, RealClock
 from edge_seg.errors import CameraError, CameraLost
 

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from edge_seg import yuv
 from edge_seg.camera import colors
 from edge_seg.camera.buffers import Layout, frame_of
-from edge_seg.camera.live import Request, Stream, Taken
 from edge_seg.camera.shots import shown
+from edge_seg.camera.stream import Request, Stream, Taken
 from edge_seg.errors import CameraError, CameraLost
 
 Picture = NDArray[np.uint8]

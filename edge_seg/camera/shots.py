@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from edge_seg.camera.orientation import check_turn, orient
 
 if TYPE_CHECKING:
-    from edge_seg.camera.live import LiveCounters
+    from edge_seg.camera.policy import LiveCounters
 
 Picture = NDArray[np.uint8]
 MAX_FPS = 240.0  # above that a header or a driver counts ticks, not frames

@@ -19,8 +19,8 @@ from typing import Any
 import cv2
 
 from edge_seg import yuv
-from edge_seg.camera.live import Request, Stream, Taken
 from edge_seg.camera.shots import known_fps
+from edge_seg.camera.stream import Request, Stream, Taken
 from edge_seg.errors import CameraError, CameraLost, SettingError
 from edge_seg.pictures import in_natural_order
 
