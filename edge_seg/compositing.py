@@ -78,14 +78,15 @@ def _blend(frame: Picture, background: Picture, mask: Share) -> Picture:
     return cv2.blendLinear(frame, background, weight, cv2.subtract(255.0, weight))
 
 
-def firm(mask: Mask) -> Share:
+def firm(mask: Mask, *, own: bool = False) -> Share:
     """Return the mask as a share to composite with: its edge twice as steep about 0.5.
 
     A network's mask is a probability, unsure over more pixels than a contour is wide: as a share it
     lets the old background shine through on both sides, a halo. The 0.5 contour stays where it is.
+    own: the mask is `segment`'s, where 1 of 255 is nobody and no mistake: nothing is said about it.
     Raises FrameError.
     """
-    share = _checked(mask)
+    share = _checked(mask, own=own)
     if share.dtype == np.uint8:
         return cv2.LUT(share, _FIRM)
     return np.clip(FIRMNESS * (share - 0.5) + 0.5, 0, 1).astype(np.float32)
@@ -204,7 +205,7 @@ def _share_of(frame: Picture, mask: Mask) -> Share:
     return _checked(mask)
 
 
-def _checked(mask: Mask) -> Share:
+def _checked(mask: Mask, *, own: bool = False) -> Share:
     """Return a mask that can be composited with; a bool one becomes 0 and 255."""
     wanted = "wanted a mask of uint8 0..255, float32 0..1 or bool, (H, W)"
     if not isinstance(mask, np.ndarray):
@@ -214,7 +215,7 @@ def _checked(mask: Mask) -> Share:
     if mask.dtype == np.bool_:
         return mask.view(np.uint8) * np.uint8(255)
     if mask.dtype == np.uint8:
-        if mask.max() == 1 and cv2.countNonZero(mask) > ONES * mask.size:
+        if not own and mask.max() == 1 and cv2.countNonZero(mask) > ONES * mask.size:
             _say_ones()
         return mask  # type: ignore[return-value]
     low, high = float(mask.min()), float(mask.max())  # NaN where there is one in the mask

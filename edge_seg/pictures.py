@@ -92,6 +92,14 @@ def decode_picture(data: bytes, path: Path, *, side: int = 0) -> Picture:
     return frame
 
 
+def is_animated(data: bytes) -> bool:
+    """True where a PNG or WebP holds more than the one picture that is read of it."""
+    if data[:4] == b"RIFF":  # the flag of an extended WebP (RFC 9649, 2.7.1)
+        return data[12:16] == b"VP8X" and bool(data[20:21] and data[20] & 2)
+    # An APNG's acTL stands before the first data (PNG, third edition, 11.3.6.1).
+    return data[:4] == b"\x89PNG" and b"acTL" in data[: max(0, data.find(b"IDAT"))]
+
+
 def picture_size(data: bytes) -> tuple[int, int]:
     """Return (width, height) as a PNG, JPEG, BMP or WebP header states them, (0, 0) if it does not.
 

@@ -16,6 +16,7 @@ import contextlib
 import os
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 import threading
@@ -42,6 +43,7 @@ MIN_FPS, MAX_FPS = 0.1, 240.0  # slower ones OpenCV's writer leaves empty withou
 MIN_SIDE, MAX_SIDE = 16, 16382  # px: one macroblock; VP8's 14-bit size (RFC 6386, 9.1), even
 SPARE_BYTES = 4 << 20  # left free on the disk: the encoder's next second, and the file's index
 LOOK_EVERY = 30  # frames between two looks at the free space
+SHOWN = 40  # characters of a video's name in that of its unfinished file
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _process_wide = threading.RLock()  # around what belongs to the process: stderr, the umask
 
@@ -69,25 +71,25 @@ class VideoFile:
         self.frames = 0
         self.size: tuple[int, int] | None = None  # (width, height)
         self._writer: cv2.VideoWriter | None = None
-        self._part = self._reserve()
+        self._target, self._part = self._reserve()
 
-    def _reserve(self) -> Path:
+    def _reserve(self) -> tuple[Path, Path]:
+        """Return where the file will lie, and what is written until then, beside it."""
         if self.path.suffix.lower() != SUFFIX:
             raise OutputError(
                 f"{self.path}: wanted a name ending in {SUFFIX} (the video is WebM), "
                 f"found {self.path.suffix or 'no suffix'!r}; rename it"
             )
-        if self.path.is_dir():
-            raise OutputError(f"{self.path}: wanted a file name, found a folder; add a name")
-        if not is_utf8(self.path):  # OpenCV would take the process down
+        target = _target(self.path, "video")
+        if not is_utf8(target):  # OpenCV would take the process down
             raise OutputError(
                 f"{self.path}: wanted a video's name in UTF-8, found another encoding; choose "
                 "another -o"
             )
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             handle, part = tempfile.mkstemp(
-                prefix=f".{self.path.stem}.", suffix=f".part{SUFFIX}", dir=self.path.parent
+                prefix=f".{target.stem[:SHOWN]}.", suffix=f".part{SUFFIX}", dir=target.parent
             )
             os.close(handle)
         except OSError as error:
@@ -95,7 +97,7 @@ class VideoFile:
                 f"{self.path}: wanted to write a video there, found: {error.strerror}; "
                 "choose another -o"
             ) from error
-        return Path(part)
+        return target, Path(part)
 
     def write(self, frame: Picture) -> None:
         """Append a frame, uint8 (H, W, 3) BGR; of another size than the first it gets bars.
@@ -162,7 +164,7 @@ class VideoFile:
                 )
             if found:
                 os.chmod(self._part, 0o666 & ~_umask())  # mkstemp makes files private
-                os.replace(self._part, self.path)
+                os.replace(self._part, self._target)
                 self.frames = found
         except OSError as error:
             if isinstance(error, OutputError):
@@ -284,10 +286,9 @@ class PictureFile:
                 f"{self.path}: wanted a name ending in {', '.join(PICTURE_ENDS)}, found "
                 f"{self.path.suffix or 'no suffix'!r}; rename it"
             )
-        if self.path.is_dir():
-            raise OutputError(f"{self.path}: wanted a file name, found a folder; add a name")
+        self._target = _target(self.path, "picture")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
                 f"{self.path}: wanted to write a picture there, found: {error.strerror}; "
@@ -299,9 +300,32 @@ class PictureFile:
 
         Raises OutputError with the system's reason (a full disk), FrameError for what is none.
         """
-        _write_picture(self.path, picture, what="picture", option="-o")
+        _write_picture(self._target, picture, what="picture", option="-o")
         self.written = 1
         return self.path
+
+
+def _target(path: Path, what: str) -> Path:
+    """Return where a file of that name is to lie: a link is followed, not replaced.
+
+    Raises OutputError for what is there and no file, and for a name that cannot be one.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return target
+    except OSError as error:  # too long, links in a circle, a file where a folder should be
+        raise OutputError(
+            f"{path}: wanted to write a {what} there, found: {error.strerror}; choose another -o"
+        ) from error
+    if stat.S_ISDIR(mode):
+        raise OutputError(f"{path}: wanted a file name, found a folder; add a name")
+    if not stat.S_ISREG(mode):
+        raise OutputError(
+            f"{path}: wanted a file for a {what}, found a pipe or a device; choose another -o"
+        )
+    return target
 
 
 def _check_pixels(pixels: object, what: str) -> None:
@@ -319,7 +343,8 @@ def _check_pixels(pixels: object, what: str) -> None:
 
 def _write_picture(path: Path, picture: Picture, *, what: str, option: str) -> None:
     _check_pixels(picture, what)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part")
+    # Not the picture's own name: that may be as long as a name can be.
+    part = path.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
     done, data = cv2.imencode(path.suffix.lower(), picture)
     if not done:
         height, width = picture.shape[:2]

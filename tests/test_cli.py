@@ -211,7 +211,13 @@ def test_two_pictures_of_one_name_are_refused_before_one_mask_replaces_the_other
     [
         ([], "nothing to write"),
         (["-o", "out.mp4"], ".webm"),
-        (["-o", "out.webm", "--background", "#12345"], "#RRGGBB"),
+        (["-o", "out.webm", "--background", "#12345"], "give six digits"),
+        (["-o", "out.webm", "--background", "beach.png"], "found 'beach.png': no such file"),
+        (["-o", "out.webm", "--background", "red"], "give a colour as #RRGGBB"),
+        (["-o", "out.webm", "--background", "."], "found '.': a folder"),
+        (["-o", "out.webm", "--background", ""], "a picture, found ''"),
+        (["-o", ""], "is a variable not set?"),
+        (["--masks", ""], "is a variable not set?"),
         (["-o", "out.webm", "--fps", "0"], "frames per second"),
         (["-o", "out.webm", "--fps", "nan"], "frames per second"),
         (["-o", "out.webm", "--smoothing", "0"], "half-life of 1 to 10000 milliseconds or off"),
@@ -320,13 +326,6 @@ def test_a_truncated_picture_ends_the_run_by_name_and_what_was_made_is_kept(
     assert "nothing was written" in capsys.readouterr().err and out.read_bytes() == before
     assert run("--source", folder, "-o", f"{tmp_path}/d/") == 2
     assert "nothing was written" in capsys.readouterr().err
-
-
-def test_a_background_picture_that_is_none(
-    run: Callable[..., int], clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("--source", clip, "-o", tmp_path / "out.webm", "--background", "beach.png") == 2
-    assert "beach.png" in capsys.readouterr().err
 
 
 def test_an_edited_artifact_is_said_and_the_next_runtime_runs(

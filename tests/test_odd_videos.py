@@ -43,13 +43,14 @@ def _element(name: str, data: bytes | int) -> bytes:
     return bytes.fromhex(name) + struct.pack(">Q", len(data) | 1 << 56) + data
 
 
-def write_webm(path: Path, milliseconds: Sequence[float]) -> Path:
-    """Write a WebM whose frames have these times and whose track states no rate."""
+def write_webm(path: Path, milliseconds: Sequence[float], *, rate: bool = False) -> Path:
+    """Write a WebM whose frames have these times; without `rate` its track states none."""
     kind = _element("4282", b"webm") + _element("4287", 2) + _element("4285", 2)
     until = struct.pack(">d", milliseconds[-1] + 33)
     about = _element("2AD7B1", 1_000_000) + _element("4489", until)
     size = _element("B0", SIZE[1]) + _element("BA", SIZE[0])
     track = _element("D7", 1) + _element("73C5", 1) + _element("83", 1)
+    track += _element("23E383", 33_000_000) if rate else b""  # nanoseconds a frame
     track += _element("86", b"V_VP8") + _element("E0", size)
     body = _element("1549A966", about) + _element("1654AE6B", _element("AE", track))
     for i, packet in enumerate(_packets(path.parent, len(milliseconds))):
@@ -93,6 +94,23 @@ def test_a_video_whose_rate_varies_is_not_called_cut_short_and_its_pauses_are_sa
     said = capsys.readouterr().err
     assert "cut short" not in said
     assert re.search(r"gave 5.4 frames/s .* plays at 5.6 times the speed; record with", said), said
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_times_that_begin_at_an_hour_make_no_video_longer(
+    whole: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A part of a stream; its header counts the duration from the stream's beginning."""
+    if not hasattr(cv2, "CAP_PROP_PTS"):
+        pytest.skip("this OpenCV does not tell where a video begins")
+    path = write_webm(tmp_path / "part.webm", 3_600_000 + 33 * np.arange(60), rate=True)
+    if not whole:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with open_source(path) as source:
+        assert source.count is not None and abs(source.count - 60) <= 1
+        shots = list(source)
+    assert ("cut short" in caplog.text) != whole
+    assert shots[0].timestamp == 0 and (len(shots) == 60) == whole
 
 
 def test_times_that_say_nothing_give_no_rate(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from edge_seg import compositing
 from edge_seg.camera import open_source
 from edge_seg.cli import main
+from edge_seg.cli.run import _composite
 from edge_seg.errors import CameraError, OutputError
 from edge_seg.recording import PICTURE_ENDS, MaskFolder, frames_in
 
@@ -310,3 +315,93 @@ def test_a_jpeg_by_another_name_is_a_picture_and_another_format_is_named(
     assert run("--source", tmp_path / "me.tif", "-o", tmp_path / "new.png") == 2
     said = capsys.readouterr().err
     assert "me.tif: wanted a JPEG, PNG, BMP or WebP picture" in said and "convert" in said
+
+
+@pytest.mark.parametrize("end", [".png", ".webm"])
+def test_a_link_is_written_through_and_stays(
+    end: str, run: Callable[..., int], tmp_path: Path
+) -> None:
+    """As to a larger disk: the file belongs there."""
+    source = _half_bright(tmp_path / "me.png")
+    disk, link = tmp_path / "disk", tmp_path / f"out{end}"
+    disk.mkdir()
+    link.symlink_to(disk / f"real{end}")
+    for _ in range(2):  # it is not there yet, and it is
+        assert run("--source", source, "-o", link, *GREEN) == 0
+        assert link.is_symlink() and (disk / f"real{end}").stat().st_size > 0
+    assert [path.name for path in disk.iterdir()] == [f"real{end}"]
+    assert len(list(tmp_path.iterdir())) == 5  # these three, the fake bundle's and board's
+
+
+@pytest.mark.parametrize("end", [".png", ".webm"])
+def test_a_pipe_is_refused_and_stays(
+    end: str, run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = tmp_path / f"pipe{end}"
+    os.mkfifo(pipe)
+    assert run("--source", _half_bright(tmp_path / "me.png"), "-o", pipe) == 1
+    assert "found a pipe or a device; choose another -o" in capsys.readouterr().err
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".png", "a" * 300 + ".webm", "circle.png"])
+def test_a_name_that_cannot_be_one_ends_in_a_sentence(
+    name: str, run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "circle.png").symlink_to("circle.png")
+    source = _half_bright(tmp_path / "me.png")
+    assert run("--source", source, "-o", tmp_path / name) == 1
+    said = capsys.readouterr().err
+    assert "there, found: " in said and "choose another -o" in said and "defect" not in said
+    assert run("--source", tmp_path / name, "-o", tmp_path / "x.png") == 2
+    assert run("--source", source, "--masks", f"{tmp_path / name}/") == 1
+    assert "defect" not in capsys.readouterr().err
+
+
+def test_a_name_as_long_as_a_name_can_be_is_written(
+    run: Callable[..., int], tmp_path: Path
+) -> None:
+    name = "a" * 251
+    source = _half_bright(tmp_path / f"{name}.png")
+    assert run("--source", source, "-o", f"{tmp_path}/out/", "--masks", tmp_path / "m") == 0
+    assert run("--source", source, "-o", tmp_path / f"{name[:-1]}.webm") == 0
+    assert (tmp_path / "out" / f"{name}.png").is_file()
+    assert (tmp_path / "m" / f"{name}.png").is_file()
+
+
+def test_no_name_is_not_the_folder_one_stands_in(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As "$PICTURES" is where the variable is not set."""
+    assert run("--source", "", "-o", tmp_path / "x.webm") == 2
+    assert "found an empty name; is a variable not set?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", [".png", ".webp"])
+def test_an_animation_s_first_frame_is_not_taken_in_silence(
+    end: str,
+    run: Callable[..., int],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    frames = [Image.new("RGB", (64, 48), (60 * i, 20, 90)) for i in range(4)]
+    frames[0].save(tmp_path / f"still{end}")
+    with caplog.at_level(logging.WARNING, "edge_seg"):
+        assert run("--source", tmp_path / f"still{end}", "-o", tmp_path / "s.png") == 0
+        assert not caplog.records
+        frames[0].save(tmp_path / f"moves{end}", save_all=True, append_images=frames[1:])
+        assert run("--source", tmp_path / f"moves{end}", "-o", tmp_path / "m.png") == 0
+    assert "its first frame alone is read" in caplog.text
+
+
+@pytest.mark.parametrize("background", ["blur", "#00ff00"])
+def test_masks_of_an_empty_room_are_no_mistake_of_the_user_s(
+    background: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    frame, nobody = np.full((60, 80, 3), 90, np.uint8), np.ones((60, 80), np.uint8)
+    compositing._say_ones.cache_clear()
+    with caplog.at_level(logging.WARNING, "edge_seg"):
+        _composite(background)(frame, nobody)
+        assert not caplog.records
+        compositing.firm(nobody)
+    assert "found one of 0 and 1 alone" in caplog.text

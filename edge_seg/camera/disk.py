@@ -18,9 +18,11 @@ from edge_seg.files import is_utf8
 from edge_seg.formats import MAX_PIXELS, MAX_SIDE
 from edge_seg.pictures import (
     PICTURE_SUFFIXES,
+    decode_picture,
     in_natural_order,
+    is_animated,
+    picture_bytes,
     read_list,
-    read_picture,
 )
 
 log = logging.getLogger("edge_seg")
@@ -38,6 +40,7 @@ FEW = 3  # names that a line about several files holds
 CLIP_FPS = 30.0  # frames/ of a clip carry no time
 PICTURE_FPS = 1.0  # unrelated pictures shown as a video: one a second
 LEAST_FPS = 0.1  # packets without times look like hours between two
+EBML = b"\x1aE\xdf\xa3"  # how a Matroska file, and so a WebM, begins
 CUT_SHORT = 0.9  # of the frames a header announces; headers of whole files are wrong by one or two
 VIDEO_FPS = 30.0  # where a container states none, and no times either
 ON_DISK = (
@@ -130,7 +133,14 @@ def _pictures(
 ) -> Source:
     def shots() -> Iterator[Shot]:
         for index, path in enumerate(paths):
-            yield Shot(_ordered(read_picture(path), format), index / fps, path.stem)
+            data = picture_bytes(path)
+            if is_animated(data):
+                log.warning(
+                    "%s: wanted one picture, found an animation: its first frame alone is read; "
+                    "convert it to a video or a GIF to have the others",
+                    path,
+                )
+            yield Shot(_ordered(decode_picture(data, path), format), index / fps, path.stem)
 
     return Source(shots(), describe=describe, moving=moving, fps=fps, files=tuple(paths))
 
@@ -158,8 +168,7 @@ def _video(path: Path, format: str) -> Source:
     if fps is None:  # then FFmpeg's number of frames is that of its clock's ticks
         fps, count = _measured(path)
     else:
-        stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        count = int(stated) if math.isfinite(stated) and 0 < stated < 1e9 else None
+        count = _stated_count(capture, path)
     rate = fps or VIDEO_FPS
     shots = _video_shots(capture, first, format=format, fps=rate)
     return Source(
@@ -183,6 +192,21 @@ def _first(capture: cv2.VideoCapture, path: Path) -> Picture:
             "check it with a player, or copy it again"
         )
     return first
+
+
+def _stated_count(capture: cv2.VideoCapture, path: Path) -> int | None:
+    """Return a video's number of frames as its header has it; call it after the first frame.
+
+    FFmpeg makes it of the duration, and a WebM or MKV of a stream that ran before counts that from
+    the stream's beginning, not from its own first frame.
+    """
+    count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    with path.open("rb") as file:
+        matroska = file.read(4) == EBML
+    before = getattr(cv2, "CAP_PROP_PTS", None)  # in frames; since OpenCV 4.12
+    if matroska and before is not None and 0 < capture.get(before) < count:
+        count -= capture.get(before)
+    return int(count) if math.isfinite(count) and 0 < count < 1e9 else None
 
 
 def _measured(path: Path) -> tuple[float | None, int | None]:

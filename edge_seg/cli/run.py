@@ -3,50 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from edge_seg.cli import DONE, UNFINISHED, arguments, interrupted
+from edge_seg.cli import DONE, UNFINISHED, account, arguments, interrupted
+from edge_seg.cli.outputs import Written, check_names, masks_folder, open_outputs, output, real
 from edge_seg.cli.progress import frames_bar
 from edge_seg.errors import BackendFailure, CameraError, MaskLate, OutputError
 
 if TYPE_CHECKING:
     from edge_seg.camera import Source
-    from edge_seg.recording import MaskFolder, PictureFile, PictureFolder, VideoFile
+    from edge_seg.recording import VideoFile
     from edge_seg.segmenter import EdgeSegmenter
 
 Composite = Callable[[Any, Any], Any]  # (frame, mask) -> frame
-UNKNOWN_FPS = 30.0  # of a camera that states no rate
-VIDEO, PICTURE, FOLDER = "a video", "one picture", "a folder"
-
-
-class Output(NamedTuple):
-    """What -o names. kind: VIDEO, PICTURE or FOLDER (of one picture per frame)."""
-
-    path: Path
-    kind: str
-
-
-@dataclass
-class Written:
-    """What a run writes. frames: read so far; late: of these, without a mask in time.
-
-    began, until: the times of the first and the last frame read, seconds.
-    """
-
-    video: VideoFile | None = None
-    pictures: PictureFolder | PictureFile | None = None
-    masks: MaskFolder | None = None
-    frames: int = 0
-    late: int = 0
-    began: float = 0.0
-    until: float = 0.0
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -118,12 +94,41 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=_output,
+        type=output,
         metavar="OUT.webm|OUT.png|DIR/",
         help="the video to write; of a source of one picture, the picture (.png, .jpg); or a "
         "folder (it is there, or ends with a slash) for one PNG per frame",
     )
-    parser.add_argument("--masks", type=Path, metavar="DIR", help="a folder for one PNG per frame")
+    parser.add_argument(
+        "--masks", type=masks_folder, metavar="DIR", help="a folder for one PNG per frame"
+    )
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.output is None and args.masks is None:
+        args.parser.error("wanted -o OUT or --masks DIR, found neither: nothing to write")
+    _check_background(args)
+    if args.output is not None and real(args.output.path) == real(args.source):
+        args.parser.error(
+            f"wanted another place than the source, found {args.output.path} for both; choose "
+            "another -o"
+        )
+
+
+def _check_background(args: argparse.Namespace) -> None:
+    text = args.background
+    if text in ("blur", "none") or re.fullmatch(r"#[0-9a-fA-F]{6}", text):
+        return
+    if text.startswith("#"):
+        args.parser.error(
+            f"wanted --background #RRGGBB, found {text!r}; give six digits of 0-9 and a-f"
+        )
+    if os.path.isdir(text) or not os.path.exists(text):
+        found = "a folder" if os.path.isdir(text) else "no such file"
+        args.parser.error(
+            f"wanted --background blur, none, #RRGGBB or a picture, found {text!r}: {found}; give "
+            "a colour as #RRGGBB, a picture by its path"
+        )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -137,49 +142,34 @@ def run(args: argparse.Namespace) -> int:
     try:
         with ExitStack() as stack:
             source = stack.enter_context(_source(args))
-            _check_names(args, source)
+            check_names(args, source)
             segmenter = stack.enter_context(_segmenter(args))
             segmenter.cadence = cadence
             if args.metrics:
                 _show_counters(stack, args.metrics, segmenter)
-            _open(out, args, source.fps, stack)
+            open_outputs(out, args, source.fps, stack)
             began = time.monotonic()
             _frames(args, source, segmenter, composite, out)
             seconds = time.monotonic() - began
     except (KeyboardInterrupt, CameraError, BackendFailure, OutputError) as error:
         if source is None and isinstance(error, CameraError):
             raise
-        if isinstance(error, OutputError) and not _left(out):
+        if isinstance(error, OutputError) and not account.left(out):
             raise
-        kept = _kept(out) + _missed(source)
+        kept = account.kept(out) + account.missed(source)
         if not isinstance(error, KeyboardInterrupt):
             print(f"edge-seg: {kept}", file=sys.stderr)
             raise
         print(f"edge-seg: interrupted; {kept}", file=sys.stderr)
-        _warn_of_pace(args, source, out, time.monotonic() - began)
+        account.warn_of_pace(args, source, out, time.monotonic() - began)
         return interrupted(error)
     if out.late and out.late == out.frames:
-        _warn_of_nothing(args, out)
+        account.warn_of_nothing(args, out)
         return UNFINISHED
-    _report(out, seconds)
-    _account(out, segmenter)
-    _warn_of_pace(args, source, out, seconds)
+    account.say_written(out, seconds)
+    account.say_times(out, segmenter)
+    account.warn_of_pace(args, source, out, seconds)
     return DONE
-
-
-def _open(out: Written, args: argparse.Namespace, fps: float | None, stack: ExitStack) -> None:
-    """Open what is written. fps: the source's."""
-    from edge_seg.recording import MaskFolder, PictureFile, PictureFolder, VideoFile
-
-    if args.masks is not None:
-        out.masks = MaskFolder(args.masks)
-    if args.output is None:
-        return
-    path, kind = args.output
-    if kind == VIDEO:
-        out.video = stack.enter_context(VideoFile(path, fps=args.fps or fps or UNKNOWN_FPS))
-    else:
-        out.pictures = PictureFile(path) if kind == PICTURE else PictureFolder(path)
 
 
 def _source(args: argparse.Namespace) -> Source:
@@ -270,7 +260,7 @@ def _composite(background: str) -> Composite:
     if background == "none":
         return lambda frame, mask: frame
     if background == "blur":
-        return lambda frame, mask: compositing.blur(frame, compositing.firm(mask))
+        return lambda frame, mask: compositing.blur(frame, compositing.firm(mask, own=True))
     cache: dict[tuple[int, int], Any] = {}  # one background per frame size: usually one
     if background.startswith("#"):
         red, green, blue = bytes.fromhex(background[1:])
@@ -284,221 +274,6 @@ def _composite(background: str) -> Composite:
         if size not in cache:
             cache.clear()
             cache[size] = make(size)
-        return compositing.blend(frame, cache[size], compositing.firm(mask))
+        return compositing.blend(frame, cache[size], compositing.firm(mask, own=True))
 
     return replace
-
-
-# --- what is refused before anything is loaded --------------------------------------------------
-
-
-def _output(text: str) -> Output:
-    path = Path(text)
-    if text.endswith("/") or path.is_dir():
-        return Output(path, FOLDER)
-    ending = path.suffix.lower()
-    if ending == ".webm":
-        return Output(path, VIDEO)
-    if ending in (".png", ".jpg", ".jpeg"):  # recording.PICTURE_ENDS, without loading OpenCV yet
-        return Output(path, PICTURE)
-    raise argparse.ArgumentTypeError(
-        "wanted a name ending in .webm (a video), in .png or .jpg (one picture), or in a slash (a "
-        f"folder for one picture per frame), found {text!r}"
-    )
-
-
-def _check(args: argparse.Namespace) -> None:
-    if args.output is None and args.masks is None:
-        args.parser.error("wanted -o OUT or --masks DIR, found neither: nothing to write")
-    if args.background.startswith("#") and not re.fullmatch(r"#[0-9a-fA-F]{6}", args.background):
-        args.parser.error(f"wanted --background #RRGGBB, found {args.background!r}")
-    if args.output is not None and args.output.path.resolve() == Path(args.source).resolve():
-        args.parser.error(
-            f"wanted another place than the source, found {args.output.path} for both; choose "
-            "another -o"
-        )
-
-
-def _check_names(args: argparse.Namespace, source: Source) -> None:
-    """Refuse what would replace other output, a picture that is read, or a clip's labels."""
-    read = {path.resolve() for path in (*(source.files or ()), *source.labels)}
-    read.add(Path(args.background).resolve())
-    if args.masks is not None:
-        _check_folder(args, source, args.masks, "--masks", read)
-    if args.output is None or args.output.kind == VIDEO:
-        return
-    path, kind = args.output
-    if kind == FOLDER:
-        _check_folder(args, source, path, "-o", read)
-        if args.masks is not None and args.masks.resolve() == path.resolve():
-            args.parser.error(f"wanted two folders for pictures and masks, found {path} for both")
-        return
-    if source.files is None or len(source.files) != 1:
-        args.parser.error(
-            f"wanted a source of one picture for -o {path}, found {source.describe}; name a folder "
-            f"for one picture per frame: -o {path.with_suffix('')}/"
-        )
-    if path.resolve() in read:
-        args.parser.error(f"wanted another file than those that are read, found {path}")
-
-
-def _check_folder(
-    args: argparse.Namespace, source: Source, folder: Path, option: str, read: set[Path]
-) -> None:
-    """Refuse a folder in which one PNG per frame would replace another or what is read."""
-    labels = (Path(args.source) / "masks").resolve()
-    if folder.resolve() == labels and labels.is_dir():
-        args.parser.error(f"wanted another folder than the clip's labels, found {folder}")
-    seen: set[str] = set()
-    for path in source.files or ():
-        if path.stem in seen:
-            args.parser.error(
-                f"wanted pictures of different names for {option}, found {path.stem!r} twice in "
-                f"{source.describe}; rename one, or run them apart"
-            )
-        seen.add(path.stem)
-    if source.files is None:  # numbered; of these only a background can be in the way
-        seen = {path.stem for path in read if re.fullmatch("[0-9]{6,}", path.stem)}
-    for name in sorted(seen):
-        if (folder / f"{name}.png").resolve() in read:
-            args.parser.error(
-                f"wanted another folder than the pictures' or labels' own, found that what is made "
-                f"of {name} would replace one in {folder}; choose another {option}"
-            )
-
-
-# --- what is said at the end --------------------------------------------------------------------
-
-
-def _left(out: Written) -> list[str]:
-    """Return what a run that ends early leaves, in words."""
-    said = []
-    if out.video is not None and out.video.frames:
-        said.append(f"{out.video.path} holds the {out.video.frames} frames made so far")
-    if out.pictures is not None and out.pictures.written:
-        said.append(_pictures(out.pictures, " made so far"))
-    if out.masks is not None and out.masks.written:
-        said.append(f"{out.masks.folder} holds the {out.masks.written} masks made so far")
-    return said
-
-
-def _kept(out: Written) -> str:
-    late = f"; {out.late} masks came later than --deadline" if out.late else ""
-    return (", ".join(_left(out)) or _nothing(out)) + late
-
-
-def _nothing(out: Written) -> str:
-    place = getattr(out.video or out.pictures, "path", None)
-    older = f" (the older {place} is as it was)" if place is not None and place.exists() else ""
-    return f"nothing was written{older}"
-
-
-def _pictures(written: PictureFolder | PictureFile, so_far: str = "") -> str:
-    from edge_seg.recording import PictureFolder
-
-    if isinstance(written, PictureFolder):
-        return f"{written.folder} holds the {written.written} pictures{so_far}"
-    return f"{written.path} is made"
-
-
-def _missed(source: Source | None) -> str:
-    """Say what a camera's reader counted: frames that came and were not used, and new starts."""
-    if source is None or source.counters is None:
-        return ""
-    counters = source.counters
-    said = ""
-    if counters.dropped or counters.stale:
-        said += f"; {counters.dropped} frames gave way to newer ones, {counters.stale} came too old"
-    if counters.reconnects:
-        said += f"; opened again {counters.reconnects} time{'s' * (counters.reconnects > 1)}"
-    return said
-
-
-def _report(out: Written, seconds: float) -> None:
-    if out.video is not None and out.video.size is not None:
-        (width, height), video = out.video.size, out.video
-        print(f"{video.path}: {video.frames} frames, {width}x{height}, {video.fps:g} fps")
-    if out.pictures is not None:
-        print(_pictures(out.pictures))
-    if out.masks is not None:
-        print(f"{out.masks.folder}: {out.masks.written} masks")
-    done = out.frames - out.late
-    print(f"{done / max(seconds, 1e-9):.1f} frames/s with reading and writing")
-
-
-def _warn_of_nothing(args: argparse.Namespace, out: Written) -> None:
-    """Say why a run that came to its end has written nothing."""
-    print(
-        f"edge-seg: {_nothing(out)}: every mask came after --deadline {1e3 * args.deadline:g} ms, "
-        f"of {out.frames} frames; give it more time",
-        file=sys.stderr,
-    )
-
-
-def _account(out: Written, segmenter: EdgeSegmenter) -> None:
-    """Say what the masks took, on what, and what was left out."""
-    latency = segmenter.latency
-    if latency.count:
-        milliseconds = 1e3 * latency.total / latency.count
-        of = f"mean of {latency.count}{', late ones included' if out.late else ''}"
-        print(f"{milliseconds:.1f} ms from a frame to its mask ({of}), on {segmenter.runtime}")
-    if out.late:
-        said = f"{out.late} masks were left out, which came later than --deadline"
-        if 2 * out.late > out.frames:
-            said += (
-                f": more than half of the {out.frames}; what was written shows few of the frames: "
-                "give --deadline more time"
-            )
-        print(f"edge-seg: {said}", file=sys.stderr)
-    from edge_seg.cadence import Budget
-
-    cadence = segmenter.cadence
-    if cadence is not None and cadence.seen:
-        said = f"the network on {cadence.seen} of {cadence.seen + cadence.left_out} frames"
-        if isinstance(cadence, Budget):
-            kept = "kept" if cadence.kept else "NOT kept"
-            said += (
-                f"; budget of {1e3 * cadence.seconds:g} ms {kept}: {1e3 * cadence.mean:.1f} ms, "
-                f"the mean of the last {cadence.mean_of} frames measured"
-            )
-        print(said)
-    elif cadence is not None:
-        print(
-            "edge-seg: --every and --budget change nothing for unrelated pictures: the network ran "
-            "on all of them",
-            file=sys.stderr,
-        )
-
-
-def _warn_of_pace(
-    args: argparse.Namespace, source: Source | None, out: Written, seconds: float
-) -> None:
-    """A video has one rate for all frames; say so where it is not the one they came at."""
-    from edge_seg.recording import MAX_FPS, MIN_FPS
-
-    video = out.video
-    if source is None or video is None or not video.frames or not source.moving:
-        return
-    pace = video.frames / seconds if source.live else _pace(out, source.fps or video.fps)
-    if abs(pace - video.fps) <= (0.1 if source.live else 0.02) * video.fps:
-        return
-    mend = f"; record with --fps {min(max(pace, MIN_FPS), MAX_FPS):.1f}"
-    if args.fps is not None and not source.live:
-        mend = "; leave --fps out"
-    print(
-        f"edge-seg: the {'camera' if source.live else 'source'} gave {pace:.1f} frames/s and the "
-        f"video says {video.fps:g}: it plays at {video.fps / pace:.1f} times the speed{mend}",
-        file=sys.stderr,
-    )
-
-
-def _pace(out: Written, stated: float) -> float:
-    """Return the frames per second of a file, by its frames' times where they differ from `stated`.
-
-    A container rounds its times to a millisecond, which in a short video is more than a rate's
-    hundredths.
-    """
-    span, expected = out.until - out.began, (out.frames - 1) / stated
-    if span <= 0 or abs(span - expected) <= 0.002:
-        return stated
-    return (out.frames - 1) / span
