@@ -16,7 +16,7 @@ from edge_seg.metrics import Quality
 from edge_seg.segmenter import EdgeSegmenter
 from edge_seg.stability import Stability
 from edge_seg.stability.figures import Figures
-from edge_seg.stability.motion import motion_between
+from edge_seg.stability.motion import LEAST_SIDE, motion_between
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 Shot = tuple[NDArray[np.uint8], NDArray[np.uint8], float]
@@ -61,8 +61,8 @@ def evaluate_clip(
 
     segmenters: in the order to show; the first makes the raw masks, against which the others' lag
     is measured, so it has no smoother. They share no state. shots: (frame, label, time) in time
-    order, frame uint8 (H, W, 3), label uint8 (H, W), time in seconds. progress: called with the
-    frames done.
+    order, frame uint8 (H, W, 3), label uint8 (H, W), time in seconds; frames with a side under
+    32 px have no flow, and so no `warped`. progress: called with the frames done.
 
     Raises DatasetError for fewer than two frames, FrameError for labels of two sizes or times that
     do not grow, or labels that ignore every pixel of the clip.
@@ -72,7 +72,9 @@ def evaluate_clip(
     done = 0
     for done, (frame, label, time) in enumerate(shots, 1):
         size = (label.shape[0], label.shape[1])
-        motion = None if before is None else motion_between(before, frame)
+        motion = None
+        if before is not None and min(frame.shape[:2]) >= LEAST_SIDE:
+            motion = motion_between(before, frame)
         raw: NDArray[np.floating] | None = None
         for name, segmenter in segmenters.items():
             mask = segmenter.segment(frame, time, size=size)

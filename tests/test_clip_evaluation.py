@@ -151,3 +151,13 @@ def test_one_frame_is_no_clip(fake_bundle: Path, fake_board: Path) -> None:
     with EdgeSegmenter.open(fake_bundle, board=str(fake_board)) as segmenter:
         with pytest.raises(DatasetError, match="two frames"):
             evaluate_clip({"raw": segmenter}, [(frame.astype(np.uint8), label, 0.0)])
+
+
+def test_a_clip_too_low_for_optical_flow_has_all_figures_but_that_one(
+    fake_bundle: Path, fake_board: Path
+) -> None:
+    frame, label = (part[:24].astype(np.uint8) for part in shot(16))  # OpenCV crashes on these
+    with EdgeSegmenter.open(fake_bundle, board=str(fake_board)) as segmenter:
+        shots = [(frame, label, i / 10) for i in range(4)]
+        found = evaluate_clip({"raw": segmenter}, shots)["raw"]
+    assert found.warped is None and found.flicker == 0

@@ -457,6 +457,9 @@ def test_wrong_input_is_named() -> None:
 def test_frames_and_labels_of_two_sizes_have_no_motion_in_common() -> None:
     with pytest.raises(FrameError, match="frames of one size"):
         motion_between(texture(0), texture(0)[:-2])
+    for small in (texture(0)[:31], texture(0)[:, :31]):
+        with pytest.raises(FrameError, match="32 px or more a side"):
+            motion_between(small, small)
     judge, small = Stability(), person()[:, :-4]
     judge.add(soft(small), small, 0.0)
     with pytest.raises(FrameError, match="bring labels to their frames' size"):

@@ -29,7 +29,7 @@ ROWS: dict[str, tuple[str, float, int, str]] = {
     "dtssd": ("dtSSD, %", 1, 2, "one frame, or all is ignored"),
     "flicker": ("static flicker, %", 1, 3, "no pixel's truth rests for 200 ms"),
     "flips": ("flips per static pixel, 1/s", 1, 4, "no pixel's truth rests for 200 ms"),
-    "warped": ("flow-warped difference, %", 1, 2, "the flow holds nowhere"),
+    "warped": ("flow-warped difference, %", 1, 2, "no flow holds, or a side is under 32 px"),
     "ghosting": ("ghosting, %", 1, 2, "no one leaves a place"),
     "dropouts": ("drop-outs", 1, 0, ""),
     "delay": ("delay behind the truth, ms", 1, 0, "nothing changes after a rest of 200 ms"),

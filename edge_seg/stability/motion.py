@@ -14,6 +14,7 @@ from edge_seg.metrics import Binary
 Soft = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 
+LEAST_SIDE = 32  # px: the flow's patches are 8x8, at a quarter; OpenCV crashes where fewer fit
 FLOW_ERROR = 8.0  # px^2 of |forward + backward|^2: where more, the flow is not believed
 
 
@@ -37,12 +38,18 @@ def motion_between(before: Picture, after: Picture) -> Motion:
     """Return the motion from `after` back to `before`, both uint8 (H, W, 3), by DIS flow.
 
     A pixel counts where following the flow back and forth ends within sqrt(8) px of its start
-    (the check of PP-HumanSeg) and inside the picture. Raises FrameError for frames of two sizes.
+    (the check of PP-HumanSeg) and inside the picture. Raises FrameError for frames of two sizes,
+    or with a side under LEAST_SIDE.
     """
     if before.shape != after.shape:
         raise FrameError(
             f"wanted frames of one size in a clip, found {before.shape} and then {after.shape}; "
             "judge the parts apart"
+        )
+    if min(before.shape[:2]) < LEAST_SIDE:
+        raise FrameError(
+            f"wanted frames of {LEAST_SIDE} px or more a side for optical flow, found "
+            f"{before.shape}; judge without motion"
         )
     grey = [cv2.cvtColor(p, cv2.COLOR_BGR2GRAY) for p in (before, after)]
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
