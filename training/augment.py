@@ -24,6 +24,7 @@ from edge_seg.training.store import Picture, PictureStore, Planes
 Plane = NDArray[np.uint8]
 Sample = tuple[Picture, Plane, Plane]
 Rng = np.random.Generator
+Box = tuple[float, float, float, float]  # centre x, centre y, width, height, in pixels
 LANDSCAPE = 16 / 9
 # Of the composites: a plain ground (a studio wall, a green screen) alone does not say "nobody".
 ON_CARD = 0.06
@@ -64,8 +65,14 @@ def _halved(picture: Picture, planes: Planes) -> tuple[Picture, Planes]:
     )
 
 
-def crop_box(rng: Rng, height: int, width: int) -> tuple[float, float, float, float]:
-    """A box (centre x, centre y, width, height) in a picture: near the whole, a crop, a frame.
+def _box_inside(rng: Rng, shape: tuple[int, ...], box_w: float, box_h: float) -> Box:
+    """A box of that size anywhere in a picture of `shape`."""
+    centre_x = rng.uniform(box_w / 2, shape[1] - box_w / 2)
+    return centre_x, rng.uniform(box_h / 2, shape[0] - box_h / 2), box_w, box_h
+
+
+def crop_box(rng: Rng, height: int, width: int) -> Box:
+    """A box in a picture: near the whole, a crop, a frame.
 
     A third of the boxes are frames of the other form: of an upright picture what a webcam would
     have cut, of a landscape one what a kiosk would; biased to the upper half, where heads are.
@@ -92,9 +99,7 @@ def crop_box(rng: Rng, height: int, width: int) -> tuple[float, float, float, fl
     return centre_x, height / 2 + rng.uniform(-slack_y, slack_y), box_w, box_h
 
 
-def _matrix(
-    box: tuple[float, float, float, float], size: int, *, turn: float, flip: bool
-) -> NDArray[np.float64]:
+def _matrix(box: Box, size: int, *, turn: float, flip: bool) -> NDArray[np.float64]:
     """The affine map from the pixels of a size x size square to the pixels under `box`."""
     centre_x, centre_y, width, height = box
     step_x, step_y = width / size * (-1 if flip else 1), height / size
@@ -181,14 +186,8 @@ class Renderer:
         size = picture.shape[0]
         shape = front_shape(rng, size)
         scene, room = self._store[_pick(rng, self._groups["room"])]
-        height, width = scene.shape[:2]
-        side = min(height, width) * rng.uniform(0.15, 0.9)  # a small piece is nearly one colour
-        box = (
-            rng.uniform(side / 2, width - side / 2),
-            rng.uniform(side / 2, height - side / 2),
-            side,
-            side,
-        )
+        side = min(scene.shape[:2]) * rng.uniform(0.15, 0.9)  # a small piece is nearly one colour
+        box = _box_inside(rng, scene.shape, side, side)
         matrix = _matrix(box, size, turn=rng.uniform(0.0, 2 * math.pi), flip=False)
         piece, _ = _warp(scene, room, matrix, size)
         cover = cv2.GaussianBlur(shape, (3, 3), 0).astype(np.float32)[:, :, None] / 255
@@ -206,13 +205,7 @@ class Renderer:
         height, width = picture.shape[:2]
         aspect = math.exp(rng.uniform(-math.log(LANDSCAPE), math.log(LANDSCAPE)))
         box_h = min(height, width / aspect) * rng.uniform(0.6, 1.0)
-        box_w = box_h * aspect
-        box = (
-            rng.uniform(box_w / 2, width - box_w / 2),
-            rng.uniform(box_h / 2, height - box_h / 2),
-            box_w,
-            box_h,
-        )
+        box = _box_inside(rng, picture.shape, box_h * aspect, box_h)
         matrix = _matrix(box, size, turn=0.0, flip=_chance(rng, 0.5))
         scene, _ = _warp(picture, planes, matrix, size)
         canvas, mask = scene.astype(np.float32), np.zeros((size, size), np.float32)
