@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_seg import cli
 from edge_seg._version import __version__
 from edge_seg.cli import VERBS, main
 from edge_seg.pictures import read_picture
@@ -682,3 +683,14 @@ def test_a_missing_package_is_named_with_what_installs_it(
     )
     assert done.returncode == 4, done.stderr
     assert remedy in done.stderr and module in done.stderr
+
+
+def test_ctrl_c_while_the_verbs_are_loaded_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "build_parser", stopped)
+    assert main(["boards"]) == 130
+    assert capsys.readouterr().err == "edge-seg: interrupted; nothing was begun\n"

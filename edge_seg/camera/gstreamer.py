@@ -140,10 +140,12 @@ class GstreamerStream:
         sample = self._sink.try_pull_sample(int(seconds * self._gst.SECOND))
         if sample is None:
             error = self._complaint()
+            mend = "check the source and the way to it"
             if error is None and self._sink.is_eos():
                 error = "the end of the stream"
+                mend = "a camera has none: save a video or a picture to disk and give its path"
             if error is not None:
-                raise CameraLost(f"{self.describe}: wanted the next frame, found: {error}")
+                raise CameraLost(f"{self.describe}: wanted the next frame, found: {error}; {mend}")
             return None
         layout = self._layout(sample)
         self._size = layout.size

@@ -103,7 +103,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; return its exit code. Never a traceback for a mistake of the user's."""
-    args = build_parser().parse_args(argv)
+    try:
+        args = build_parser().parse_args(argv)
+    except KeyboardInterrupt as interrupt:  # a slow disk: the verbs' files take a second to load
+        return _say("interrupted; nothing was begun", interrupted(interrupt))
     _settle_stdout()
     _settle_opencv(quiet=not args.debug)
     logging.basicConfig(level=logging.WARNING, format="edge-seg: %(message)s", stream=sys.stderr)
