@@ -25,7 +25,7 @@ from onnx import helper  # noqa: E402
 from edge_seg.bundle import DEFAULT_BUNDLE, shipped  # noqa: E402
 from edge_seg.calibration import manifest  # noqa: E402
 from edge_seg.calibration.frames import gather  # noqa: E402
-from edge_seg.cli import main, sources  # noqa: E402
+from edge_seg.cli import main, networks  # noqa: E402
 from edge_seg.converters import environment  # noqa: E402
 from edge_seg.converters import onnx as reader  # noqa: E402
 from edge_seg.converters.head import single_logit  # noqa: E402
@@ -212,8 +212,8 @@ def test_a_bundle_without_its_onnx(convert: Say, fake_bundle: Path) -> None:
 
 @pytest.mark.skipif("portrait-lite" not in shipped(), reason="no network ships here")
 def test_a_network_that_ships_is_named_as_elsewhere(folder: Path, convert: Say) -> None:
-    source = sources.read(Path("portrait"), None, folder, lambda *told: None)
-    assert source.network.model.is_relative_to(DEFAULT_BUNDLE) and source.name == "portrait"
+    named = networks.read(Path("portrait"), None, folder, lambda *told: None)
+    assert named.network.model.is_relative_to(DEFAULT_BUNDLE) and named.name == "portrait"
     assert "the bundle portrait, which has its own; leave --spec out" in convert("portrait")
     (folder / "portrait-int8").write_text("in the way")
     assert "portrait-int8: wanted a new folder" in convert("portrait", spec=None, output=None)

@@ -1007,9 +1007,9 @@ def test_a_run_folder_that_is_a_file_and_a_run_not_judged_are_refused(
     ],
 )
 def test_training_can_begin_from_the_weights_that_are_kept(name: str) -> None:
-    from edge_seg.cli.train import _checkpoint
+    from edge_seg.cli.settings import checkpoint_of
 
-    network, facts = checkpoint.load_network(_checkpoint(name))
+    network, facts = checkpoint.load_network(checkpoint_of(name))
     assert facts["network"] == "PortraitNet" and facts["step"] >= 700
     assert network.shape == SHAPES[facts["recipe"]["shape"]]
 
@@ -1043,9 +1043,9 @@ def test_a_narrower_shape_begins_with_a_part_of_a_wider_run(toys: Path, tmp_path
     more = ["--from", "default", "--shape", "slim", "--steps", "1", "--batch", "2"]
     assert main([*line, *more, "--lr", "1e-9", "--side", "64"]) == 0
     narrow, facts = checkpoint.load_network(tmp_path / "narrow" / fit.WARM)
-    from edge_seg.cli.train import _checkpoint
+    from edge_seg.cli.settings import checkpoint_of
 
-    wide, _ = checkpoint.load_network(_checkpoint("default"))
+    wide, _ = checkpoint.load_network(checkpoint_of("default"))
     assert facts["recipe"]["shape"] == "slim"
     known = wide.state_dict()["stem.1.0.weight"]
     for row in narrow.state_dict()["stem.1.0.weight"]:  # it reads all of the stem's channels

@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_seg.cli import arguments, sources
+from edge_seg.cli import arguments, networks
 from edge_seg.cli.figures import ALONE, FIGURES, print_times
+from edge_seg.cli.networks import NamedNetwork
 from edge_seg.cli.progress import steps_bar
-from edge_seg.cli.sources import Source
 from edge_seg.errors import ConversionError, OutputError
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ def run(args: argparse.Namespace) -> int:
     from edge_seg.converters.conversion import convert
 
     with steps_bar() as progress, tempfile.TemporaryDirectory(prefix="edge-seg-") as folder:
-        source = sources.read(args.model, args.spec, Path(folder), progress)
-        job = _job(args, source, progress)
+        named = networks.read(args.model, args.spec, Path(folder), progress)
+        job = _job(args, named, progress)
         made = convert(job, _target(args), progress=progress, table=_print)
     print(f"contract: {job.network.input}")
     print(f"calibration: {summary(describe(job.calibration))}")
@@ -170,7 +170,7 @@ def _target(args: argparse.Namespace) -> Path:
     return Path(args.model.stem)
 
 
-def _job(args: argparse.Namespace, source: Source, progress: Progress) -> Job:
+def _job(args: argparse.Namespace, named: NamedNetwork, progress: Progress) -> Job:
     """Read everything the user named; what is wrong is said before minutes are spent."""
     from edge_seg.calibration.dataset import clip_scene, named_rule, pairs_of, where_it_fits
     from edge_seg.converters.conversion import Job
@@ -183,16 +183,16 @@ def _job(args: argparse.Namespace, source: Source, progress: Progress) -> Job:
         what = "reading labelled pictures"
         exam = exam_from_labels(args.labels, progress=lambda done: progress(what, done, 0))
         judged = pairs_of(args.labels, scene=where_it_fits(scene))
-    calibration = _calibration(args, source.network, judged, scene, progress)
+    calibration = _calibration(args, named.network, judged, scene, progress)
     return Job(
-        source.network,
+        named.network,
         calibration,
         targets=args.to,
         labelled=exam,
         max_drop=args.max_drop,
         keep_onnx=args.keep_onnx,
-        name=source.name,
-        origin=source.origin,
+        name=named.name,
+        origin=named.origin,
     )
 
 

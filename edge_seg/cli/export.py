@@ -6,7 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from edge_seg.cli import sources
+from edge_seg.cli import networks
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from edge_seg.training.export import export
 
     otherwise = "edge-seg export portrait --side {side} -o lite.onnx"
-    weights = sources.weights_of(args.run_folder, otherwise=otherwise)
+    weights = networks.weights_of(args.run_folder, otherwise=otherwise)
     spec = export(weights, args.out, side=args.side)
     print(f"{args.out}: takes what {spec} says")
     model, contract = shlex.quote(str(args.out)), shlex.quote(str(spec))

@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import shlex
-import signal
-import threading
-import time
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from edge_seg.cli import Terminated, arguments
-from edge_seg.errors import DatasetError, EdgeSegError, OutputError
+from edge_seg.cli import arguments
+from edge_seg.cli.settings import checkpoint_of, recipe_of
+from edge_seg.cli.stop import Stop
+from edge_seg.errors import DatasetError, OutputError
 
 if TYPE_CHECKING:
     from edge_seg.training.collection import Collection
     from edge_seg.training.fit import Row, Run
-    from edge_seg.training.recipe import Recipe
     from edge_seg.training.store import PictureStore
-
-# Fine-tuning: fewer, smaller steps, from weights that are good already.
-FINE_TUNE = {
-    "steps": 1500,
-    "lr": 4e-4,
-    "warmup": 100,
-    "decay_from": 0,
-    "judge_every": 250,
-    "cards": 0.02,
-}
-SETTINGS = ("shape", "steps", "batch", "lr", "seed")
-AGAIN = 1.0  # seconds after which a second Ctrl-C is meant as one; some senders send two
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -105,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     from edge_seg.training.judge import Judge
     from edge_seg.training.processes import join
 
-    recipe = _recipe(args)
+    recipe = recipe_of(args)
     files = find(args.data, teacher=args.teacher, scene=named_rule(args.scenes))
     place = join()
     training = Run(args.out, recipe, place=place)
@@ -126,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     elif place.leads and recipe.bf16 and not training.bf16:
         print("computing in float32: this machine does not compute in bfloat16", flush=True)
     try:
-        with _Stop(training) as stop:
+        with Stop(training) as stop:
             _train(training, store, judge, args.workers, stop)
     except KeyboardInterrupt as interrupt:
         interrupt.args = (_where(training),)
@@ -175,58 +158,6 @@ def _check_same_val(training: Run, files: Collection) -> None:
         )
 
 
-class _Stop:
-    """Ctrl-C and SIGTERM while training: heard at once, obeyed at the end of a step.
-
-    A second Ctrl-C acts at once where there is one process: torchrun passes the first one on, too.
-    """
-
-    def __init__(self, training: Run) -> None:
-        self._training = training
-        self._came: tuple[int, float] | None = None  # the first signal, and when
-        self._old: dict[int, Any] = {}
-
-    def asked(self) -> bool:
-        """Tell whether a signal came."""
-        return self._came is not None
-
-    def __enter__(self) -> _Stop:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    self._old[number] = signal.signal(number, self._hear)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-        # Also where another process was told to stop, and this one with it.
-        stopped = kind is None and self._training.step < self._training.recipe.steps
-        # A signal to all processes may have ended a worker before that could leave it to us.
-        foreign = isinstance(error, RuntimeError) and not isinstance(error, EdgeSegError)
-        if stopped or (foreign and self._came is not None):
-            interrupt = self._came is not None and self._came[0] == signal.SIGINT
-            raise KeyboardInterrupt if interrupt else Terminated
-
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        place = self._training.place
-        if self._came is None:
-            self._came = number, time.monotonic()
-            once_more = "; Ctrl-C again: at once" if place.world == 1 else ""
-            said = f"edge-seg: stopping at the end of this step{once_more}\n"
-            if place.leads:
-                with contextlib.suppress(OSError):
-                    os.write(2, said.encode())  # print may be what was interrupted
-        elif number == signal.SIGINT and place.world == 1:
-            if time.monotonic() - self._came[1] > AGAIN:
-                raise KeyboardInterrupt
-
-
 def _where(training: Run) -> str:
     """Say where a run that was interrupted goes on."""
     of = f"of {training.recipe.steps}"
@@ -246,7 +177,7 @@ def _begin(training: Run, args: argparse.Namespace) -> None:
     if args.restart is not None:
         training.restart(args.restart)
     elif args.start is not None:
-        training.start_from(*(_checkpoint(name) for name in args.start))
+        training.start_from(*(checkpoint_of(name) for name in args.start))
 
 
 def _make_folder(folder: Path) -> None:
@@ -292,77 +223,7 @@ def _write_down(training: Run, files: Collection) -> None:
         write_whole(training.folder / name, "".join(lines))
 
 
-def _recipe(args: argparse.Namespace) -> Recipe:
-    """The settings: of the run that is resumed, or the file's and the flags'."""
-    from edge_seg.training.recipe import Recipe
-
-    asked: dict[str, Any] = _json(args.recipe) if args.recipe is not None else {}
-    asked |= {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
-    if args.side is not None:
-        asked["sizes"] = [[0, args.side]]
-    if args.workers < 0:
-        raise DatasetError(f"wanted --workers of 0 or more, found {args.workers}; correct it")
-    written = args.out / "recipe.json"
-    if written.is_file():
-        begun = Recipe.from_dict(_json(written))
-        before = begun.to_dict()
-        after = Recipe.from_dict(before | asked).to_dict()
-        changed = [name for name, value in after.items() if value != before[name]]
-        if changed:
-            raise DatasetError(
-                f"{written}: wanted the settings that run was begun with, found others for "
-                f"{', '.join(changed)}; leave the settings out to go on, or choose another -o"
-            )
-        return begun
-    if args.restart is not None:
-        return Recipe.from_dict(_facts(args.restart)["recipe"] | asked)
-    base = Recipe()
-    if args.start is not None:
-        old = _facts(_checkpoint(args.start[0]))["recipe"]
-        side = old["sizes"][-1][1]
-        base = Recipe.from_dict({**FINE_TUNE, "shape": old["shape"], "sizes": [[0, side]]})
-    steps = asked.get("steps")
-    if type(steps) is int and steps > 0:
-        base = base.scaled(steps)
-    return Recipe.from_dict(base.to_dict() | asked)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DatasetError(
-            f"{path}: wanted a file of settings, found: {error.strerror or error}; check the path"
-        ) from None
-    except ValueError as error:
-        raise DatasetError(
-            f"{path}: wanted settings as JSON, found: {error}; correct the file"
-        ) from None
-    if not isinstance(data, dict):
-        raise DatasetError(f"{path}: wanted settings as a JSON object; correct the file")
-    return data
-
-
-def _checkpoint(name: str) -> Path:
-    """The file a training begins from."""
-    from edge_seg.bundle import DEFAULT_BUNDLE
-    from edge_seg.cli.sources import weights_of
-    from edge_seg.training.fit import BEST, WARM
-
-    if name == "default":
-        return DEFAULT_BUNDLE / WARM
-    path = weights_of(Path(name), otherwise="begin with --from portrait, and --side {side}")
-    return path / BEST if path.is_dir() else path
-
-
-def _facts(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself; DatasetError where it is none, or of another network."""
-    from edge_seg.training.checkpoint import load_network
-
-    return load_network(checkpoint)[1]
-
-
-def _train(training: Run, store: Any, judge: Any, workers: int, stop: _Stop) -> None:
+def _train(training: Run, store: Any, judge: Any, workers: int, stop: Stop) -> None:
     from rich.console import Console
     from rich.progress import (
         BarColumn,

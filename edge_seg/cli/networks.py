@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Source:
+class NamedNetwork:
     """A network ready to convert. name: the bundle's. origin: what the ONNX was made from, where
     that was not an ONNX file.
     """
@@ -30,7 +30,7 @@ class Source:
     origin: str = ""
 
 
-def read(model: Path | None, spec: Path | None, folder: Path, progress: Progress) -> Source:
+def read(model: Path | None, spec: Path | None, folder: Path, progress: Progress) -> NamedNetwork:
     """Return the network that `model` names (None: the one that ships), with its contract.
 
     model: a path, or where there is none of that name, the name of a network that ships.
@@ -54,7 +54,7 @@ def read(model: Path | None, spec: Path | None, folder: Path, progress: Progress
             f"{model}: wanted an .onnx file, a training run, a PaddlePaddle inference model or a "
             "bundle, found a folder that holds none of them; name the file"
         )
-    return Source(_with_contract(model, spec), model.stem)
+    return NamedNetwork(_with_contract(model, spec), model.stem)
 
 
 def _refuse_spec(model: Path | None, spec: Path | None, what: str) -> None:
@@ -78,7 +78,7 @@ def _with_contract(model: Path, spec: Path | None) -> Network:
     return network
 
 
-def _bundle(model: Path | None) -> Source:
+def _bundle(model: Path | None) -> NamedNetwork:
     from edge_seg.bundle import ModelBundle
     from edge_seg.converters.targets import Network
 
@@ -90,7 +90,7 @@ def _bundle(model: Path | None) -> Source:
             f"{', '.join(a.name for a in bundle.artifacts)}; name the .onnx file it was made from, "
             "or convert that with --keep-onnx first"
         )
-    return Source(Network(bundle.file(kept[0]), bundle.input, bundle.output), bundle.name)
+    return NamedNetwork(Network(bundle.file(kept[0]), bundle.input, bundle.output), bundle.name)
 
 
 def weights_of(named: Path, *, otherwise: str) -> Path:
@@ -114,14 +114,16 @@ def weights_of(named: Path, *, otherwise: str) -> Path:
     )
 
 
-def _run(model: Path, folder: Path, progress: Progress) -> Source:
+def _run(model: Path, folder: Path, progress: Progress) -> NamedNetwork:
     """Export a run's best network. Needs the extra [train]."""
     from edge_seg.converters.targets import Network
 
     progress("exporting the training run's best network", 0, 0)
     export_run = _load_export()
     path = folder / f"{model.stem}.onnx"
-    return Source(Network(path, *export_run(model, path)), model.stem, f"training run {model.name}")
+    return NamedNetwork(
+        Network(path, *export_run(model, path)), model.stem, f"training run {model.name}"
+    )
 
 
 def _load_export() -> Callable[[Path, Path], tuple[InputSpec, OutputSpec]]:
@@ -135,7 +137,7 @@ def _load_export() -> Callable[[Path, Path], tuple[InputSpec, OutputSpec]]:
     return export_run
 
 
-def _paddle(model: Path, spec: Path | None, folder: Path, progress: Progress) -> Source:
+def _paddle(model: Path, spec: Path | None, folder: Path, progress: Progress) -> NamedNetwork:
     """Make a PaddlePaddle inference model into ONNX. Needs the extra [paddle]."""
     from edge_seg.converters import paddle
     from edge_seg.spec import load_spec
@@ -146,4 +148,4 @@ def _paddle(model: Path, spec: Path | None, folder: Path, progress: Progress) ->
         size = (eats.height, eats.width)
     name = model.name if model.is_dir() else model.stem
     path = paddle.to_onnx(model, folder / f"{name}.onnx", size=size, progress=progress)
-    return Source(_with_contract(path, spec), name, f"PaddlePaddle model {model.name}")
+    return NamedNetwork(_with_contract(path, spec), name, f"PaddlePaddle model {model.name}")
