@@ -148,6 +148,17 @@ def test_the_lag_of_an_average_is_its_mean_delay(fps: float) -> None:
 
 
 @each_rate
+def test_noise_that_follows_nothing_has_no_lag(fps: float) -> None:
+    labels = walking(fps)
+    rng = np.random.default_rng(0)
+    raw = [rng.normal(0.2, 0.05, SIZE).astype(np.float32) for _ in labels]
+    assert judged(delayed(raw, 1), labels, fps, raw=raw).lag is None
+    weak = [x + 0.2 * soft(label) for x, label in zip(raw, labels, strict=True)]
+    found = judged(delayed(weak, 1), labels, fps, raw=weak)
+    assert found.lag == pytest.approx(1000 / fps, rel=0.1)
+
+
+@each_rate
 def test_a_mask_left_behind_is_a_ghost(fps: float) -> None:
     labels = walking(fps)
     masks = [soft(x) for x in labels]

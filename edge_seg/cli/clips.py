@@ -33,7 +33,7 @@ ROWS: dict[str, tuple[str, float, int, str]] = {
     "ghosting": ("ghosting, %", 1, 2, "no one leaves a place"),
     "dropouts": ("drop-outs", 1, 0, ""),
     "delay": ("delay behind the truth, ms", 1, 0, "nothing changes after a rest of 200 ms"),
-    "lag": ("lag added to raw, ms", 1, 0, "nothing changes after a rest of 200 ms"),
+    "lag": ("lag added to raw, ms", 1, 0, "nothing changes after a rest, or raw does not follow"),
 }
 ABOUT_DELAY = (
     "of the delay: raw masks have none of their own, each is made from its frame alone; what they "

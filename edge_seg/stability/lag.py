@@ -14,6 +14,9 @@ Soft = NDArray[np.float32]
 
 TRACE = 0.4  # s after a true change in which a delay is looked for, and at least TRACE_FRAMES
 TRACE_FRAMES = 3
+# Of a step's height: raw masks that answer by less do not follow, and their quotient is noise's.
+# On the `report` clips (benchmarks/clips.py) the network that ships answers by .06 to .96.
+LEAST_STEP = 0.02
 
 
 @dataclass
@@ -45,6 +48,6 @@ class Lag:
 
     @property
     def frames(self) -> float | None:
-        """The delay in frames; None where no step was seen."""
+        """The delay in frames; None where no step was seen, or raw masks do not follow it."""
         own, one = (sum(m.value or 0.0 for m in t.values()) for t in (self.own, self.one))
-        return own / one if one > 0 else None
+        return own / one if one > LEAST_STEP else None
