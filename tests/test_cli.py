@@ -213,7 +213,7 @@ def test_two_pictures_of_one_name_are_refused_before_one_mask_replaces_the_other
         ([], "nothing to write"),
         (["-o", "out.mp4"], ".webm"),
         (["-o", "out.webm", "--background", "#12345"], "give six digits"),
-        (["-o", "out.webm", "--background", "beach.png"], "found 'beach.png': no such file"),
+        (["-o", "out.webm", "--background", "beach.png"], "found 'beach.png': No such file"),
         (["-o", "out.webm", "--background", "red"], "give a colour as #RRGGBB"),
         (["-o", "out.webm", "--background", "."], "found '.': a folder"),
         (["-o", "out.webm", "--background", ""], "a picture, found ''"),

@@ -405,3 +405,31 @@ def test_masks_of_an_empty_room_are_no_mistake_of_the_user_s(
         assert not caplog.records
         compositing.firm(nobody)
     assert "found one of 0 and 1 alone" in caplog.text
+
+
+def test_a_folder_one_may_not_enter_is_said(
+    run: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the system answers anybody but root, whom no folder is closed to."""
+    closed = _half_bright(tmp_path / "closed" / "me.png").parent
+
+    def refusing(call: Callable[..., Any]) -> Callable[..., Any]:
+        def checked(path: Any, *arguments: Any, **more: Any) -> Any:
+            listed = call.__name__ == "iterdir" and path == closed
+            if listed or str(path).startswith(f"{closed}/"):
+                raise PermissionError(13, "Permission denied", str(path))
+            return call(path, *arguments, **more)
+
+        return checked
+
+    monkeypatch.setattr(os, "stat", refusing(os.stat))
+    monkeypatch.setattr(Path, "stat", refusing(Path.stat))
+    monkeypatch.setattr(Path, "iterdir", refusing(Path.iterdir))
+    assert run("--source", closed, "-o", f"{tmp_path}/out/") == 2
+    said = capsys.readouterr().err
+    assert "wanted a folder of pictures, found: Permission denied; check its permissions" in said
+    assert run("--source", tmp_path, "--background", closed / "me.png", "-o", "x.png") == 2
+    assert "me.png': Permission denied; give" in capsys.readouterr().err

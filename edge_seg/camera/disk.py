@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,7 +80,8 @@ def open_path(path: Path, *, format: str, fps: float | None) -> Source:
 
 def _folder(path: Path, format: str, fps: float | None) -> Source:
     clip = path / "frames"
-    folder, moving = (clip, True) if clip.is_dir() else (path, False)
+    # os.path: Path.is_dir raises in a folder one may not enter; iterdir says so below.
+    folder, moving = (clip, True) if os.path.isdir(clip) else (path, False)
     try:
         files = sorted(folder.iterdir(), key=in_natural_order)
     except OSError as error:

@@ -99,7 +99,7 @@ def _check_folder(
 ) -> None:
     """Refuse a folder in which one PNG per frame would replace another or what is read."""
     labels = real(Path(args.source) / "masks")
-    if real(folder) == labels and labels.is_dir():
+    if real(folder) == labels and os.path.isdir(labels):
         args.parser.error(f"wanted another folder than the clip's labels, found {folder}")
     seen: set[str] = set()
     for path in source.files or ():

@@ -123,8 +123,12 @@ def _check_background(args: argparse.Namespace) -> None:
         args.parser.error(
             f"wanted --background #RRGGBB, found {text!r}; give six digits of 0-9 and a-f"
         )
-    if os.path.isdir(text) or not os.path.exists(text):
-        found = "a folder" if os.path.isdir(text) else "no such file"
+    try:
+        os.stat(text)
+        found = "a folder" if os.path.isdir(text) else ""
+    except OSError as error:
+        found = str(error.strerror)
+    if found:
         args.parser.error(
             f"wanted --background blur, none, #RRGGBB or a picture, found {text!r}: {found}; give "
             "a colour as #RRGGBB, a picture by its path"
