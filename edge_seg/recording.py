@@ -208,7 +208,8 @@ def frames_in(path: Path) -> int:
     if not path.is_file() or path.stat().st_size == 0:
         return 0
     with _quiet():
-        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
+        # Absolute: FFmpeg takes what is before a colon for a protocol.
+        capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
         count = 0
         while capture.isOpened() and capture.grab():
             count += 1

@@ -16,7 +16,7 @@ import pytest
 
 from edge_seg.camera import open_source
 from edge_seg.cli import main
-from edge_seg.recording import VideoFile
+from edge_seg.recording import VideoFile, frames_in
 
 SIZE = (48, 64)
 # Of 60 frames, ms. A browser's recording has no more to go by.
@@ -142,3 +142,15 @@ def test_a_name_that_is_not_utf_8_takes_no_process_down(
         assert r"caf\udce9.png is made" in done.stdout
     else:
         assert "UTF-8" in done.stderr and "defect" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["12:30.webm", "concat:other.webm", "a%03d.webm"])
+def test_a_name_that_means_something_to_ffmpeg_is_a_name(
+    name: str, run: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with VideoFile(tmp_path / "other.webm", fps=30) as video:
+        video.write(np.zeros((*SIZE, 3), np.uint8))
+    write_webm(tmp_path / "three.webm", [0, 33, 66]).rename(name)
+    assert run("--source", name, "-o", f"out-{name}") == 0
+    assert frames_in(Path(f"out-{name}")) == 3

@@ -155,12 +155,13 @@ def _ordered(frame: Picture, format: str) -> Picture:
 
 
 def _video(path: Path, format: str) -> Source:
-    if not is_utf8(path):  # OpenCV would take the process down
+    place = os.path.abspath(path)  # FFmpeg would take what is before a colon for a protocol
+    if not is_utf8(Path(place)):  # OpenCV would take the process down
         raise CameraError(
             f"{path}: wanted a video's name in UTF-8, found another encoding; rename it, or the "
             "folder that has it"
         )
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(place)
     try:
         first = _first(capture, path)
     except CameraError:
@@ -216,7 +217,7 @@ def _measured(path: Path) -> tuple[float | None, int | None]:
 
     By its packets' times, without decoding; None for what they do not tell.
     """
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
+    capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
     times = []
     while capture.isOpened() and capture.grab():
         times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0)
