@@ -115,6 +115,26 @@ def test_convert_takes_a_run(
     assert all(a.quality["miou"] > 0.9 for a in bundle.artifacts)
 
 
+def test_of_several_runs_the_mean_of_their_weights_is_written(
+    trained: fit.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two, mean = trained.folder, tmp_path / "two.safetensors", tmp_path / "mean.safetensors"
+    network, facts = checkpoint.load_network(one / fit.BEST)
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.mul_(3)
+    checkpoint.save_warm(two, network, facts)
+    assert main(["export", str(one), str(two), "-o", str(mean)]) == 0
+    assert "the weights of 2 runs" in capsys.readouterr().out
+    first, found = (checkpoint.load_network(p)[0] for p in (one / fit.BEST, mean))
+    for before, after in zip(first.parameters(), found.parameters(), strict=True):
+        assert torch.allclose(2 * before, after, rtol=2e-3, atol=1e-4)  # they are kept in half precision
+    assert checkpoint.load_network(mean)[1]["mean_of"] == [fit.BEST, two.name]
+    assert main(["export", str(mean), "-o", str(tmp_path / "mean.onnx")]) == 0
+    assert main(["export", str(one), "--side", "64", "-o", str(mean)]) == 2
+    assert "leave --side out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["site.toml", "site"])
 def test_a_name_that_the_contract_would_take_is_refused(
     trained: fit.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -17,7 +19,7 @@ import torch
 from edge_seg.errors import DatasetError, OutputError
 from edge_seg.files import whole_file, write_whole
 from edge_seg.spec import InputSpec, OutputSpec
-from edge_seg.training.checkpoint import load_network
+from edge_seg.training.checkpoint import mean_of, save_warm
 from edge_seg.training.fit import BEST
 from edge_seg.training.network import PortraitNet, input_spec, output_spec
 
@@ -82,15 +84,15 @@ def checkpoint_of(source: Path) -> Path:
 
 
 def export_run(
-    source: Path, path: Path, *, side: int | None = None
+    source: Path | Sequence[Path], path: Path, *, side: int | None = None
 ) -> tuple[InputSpec, OutputSpec]:
     """Write a run's best network as ONNX; return its contract.
 
-    source: a run's folder, or a checkpoint file. side: of the input in pixels, a multiple of 32;
-    None: what it was trained for. Raises DatasetError (nothing to export, no such side),
-    OutputError.
+    source: a run's folder, or a checkpoint file; of several the mean of their weights. side: of the
+    input in pixels, a multiple of 32; None: what it was trained for. Raises DatasetError (nothing
+    to export, no such side), OutputError.
     """
-    network, facts = load_network(checkpoint_of(source))
+    network, facts = _read(source)
     if side is None:
         side = int(facts["recipe"]["sizes"][-1][1])
     if side % 32 or not 32 <= side <= MOST_SIDE:
@@ -102,7 +104,22 @@ def export_run(
     return input_spec(side), output_spec()
 
 
-def export(source: Path, path: Path, *, side: int | None = None) -> Path:
+def export_weights(source: Path | Sequence[Path], path: Path) -> None:
+    """Write the averaged weights of a run, or the mean of several, as `save_warm` does.
+
+    What it says of itself is what the first run says, with the names of all under "mean_of".
+    """
+    network, facts = _read(source)
+    if not isinstance(source, Path):
+        facts = facts | {"mean_of": [checkpoint_of(one).name for one in source]}
+    save_warm(path, network, facts)
+
+
+def _read(source: Path | Sequence[Path]) -> tuple[PortraitNet, dict[str, Any]]:
+    return mean_of([checkpoint_of(s) for s in ([source] if isinstance(source, Path) else source)])
+
+
+def export(source: Path | Sequence[Path], path: Path, *, side: int | None = None) -> Path:
     """Write a run's best network (or a checkpoint file's) as ONNX, its contract beside it as TOML.
 
     Returns the TOML's path. Raises as `export_run` does, and DatasetError for a path that is not
