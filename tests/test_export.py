@@ -128,7 +128,9 @@ def test_of_several_runs_the_mean_of_their_weights_is_written(
     assert "the weights of 2 runs" in capsys.readouterr().out
     first, found = (checkpoint.load_network(p)[0] for p in (one / fit.BEST, mean))
     for before, after in zip(first.parameters(), found.parameters(), strict=True):
-        assert torch.allclose(2 * before, after, rtol=2e-3, atol=1e-4)  # they are kept in half precision
+        assert torch.allclose(
+            2 * before, after, rtol=2e-3, atol=1e-4
+        )  # they are kept in half precision
     assert checkpoint.load_network(mean)[1]["mean_of"] == [fit.BEST, two.name]
     assert main(["export", str(mean), "-o", str(tmp_path / "mean.onnx")]) == 0
     assert main(["export", str(one), "--side", "64", "-o", str(mean)]) == 2
