@@ -31,6 +31,7 @@ Picture = NDArray[np.uint8]
 REACH = 4  # px of the picture that a window reaches to each side: one cell of a mask at 1/4
 EPSILON = 1e-4  # of (range of a colour)^2: noise of 1 % explains nothing
 CRUMB_PASSES = 3  # of a 3x3 median: they take what one of 5x5 takes, in a third of its time
+FAINT = 0.02  # of probability: a mask below it everywhere has no contour to find
 LEAST_RATIO = 1.5  # of the picture's sides to the mask's: a finer mask has its own contours
 
 
@@ -67,10 +68,12 @@ def _cells(start: int, length: int, scale: float) -> tuple[slice, slice]:
 
 
 def _refined(mask: Soft, picture: Picture) -> NDArray[np.uint8]:
+    size = (picture.shape[1], picture.shape[0])
+    if float(mask.max()) < FAINT:  # nobody is there: most frames of a kiosk
+        return cv2.convertScaleAbs(cv2.resize(mask, size), alpha=255.0)
     ratio = min(picture.shape[0] / mask.shape[0], picture.shape[1] / mask.shape[1])
     small = cv2.resize(picture, mask.shape[::-1], interpolation=cv2.INTER_AREA)
     slopes, offset = coefficients(mask, small, radius=max(1, round(REACH / ratio)))
-    size = (picture.shape[1], picture.shape[0])
     planes = cv2.split(picture)
     result = cv2.resize(offset, size, interpolation=cv2.INTER_LINEAR)
     for slope, plane in zip(slopes, planes, strict=True):

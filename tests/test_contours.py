@@ -134,3 +134,15 @@ def test_wrong_arrays_are_named() -> None:
         contours.refine((mask * 255).astype(np.uint8), picture)  # type: ignore[arg-type]
     with pytest.raises(FrameError, match="uint8"):
         contours.refine(mask, picture[..., 0])
+
+
+def test_where_nobody_is_the_mask_is_only_enlarged() -> None:
+    """On both sides of the border the answer is the same nobody: within a level of 255."""
+    rng = np.random.default_rng(1)
+    picture = cv2.GaussianBlur(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8), (0, 0), 4)
+    faint = rng.random((48, 48)).astype(np.float32) * np.float32(contours.FAINT * 0.99)
+    found = contours.refine(faint, picture)
+    enlarged = cv2.resize(faint, (96, 96)) * 255
+    assert found.dtype == np.uint8 and np.abs(found - enlarged).max() <= 0.5
+    more = contours.refine(faint + np.float32(contours.FAINT * 0.02), picture)
+    assert np.abs(more.astype(int) - found).max() <= 255 * contours.FAINT
