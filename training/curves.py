@@ -9,8 +9,14 @@ from torch.utils.tensorboard import SummaryWriter
 from edge_seg.errors import OutputError
 from edge_seg.files import whole_file
 
-FIGURES = ("miou", "person_iou", "boundary_f", "sc")
 Row = dict[str, float]
+# One axis each: a tenth of a point of mIoU matters, and SC moves by whole points.
+PANELS: dict[str, dict[str, tuple[str, float]]] = {
+    "loss": {"loss": ("loss", 1.0)},
+    "on val, %": {"miou": ("mIoU", 100.0), "person_iou": ("person IoU", 100.0)},
+    "contours on val, %": {"boundary_f": ("boundary F", 100.0), "sc": ("SC", 100.0)},
+    "rooms with an alarm, %": {"room_alarms": ("alarms", 100.0)},
+}
 
 
 def draw(history: list[Row], path: Path) -> None:
@@ -18,17 +24,17 @@ def draw(history: list[Row], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.5), dpi=100, layout="constrained")
+    figure = Figure(figsize=(11, 3.2), dpi=90, layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
     steps = [row["step"] for row in history]
-    left.plot(steps, [row.get("loss", float("nan")) for row in history])
-    left.set(xlabel="step", title="loss")
-    for name in FIGURES:
-        right.plot(steps, [100 * row.get(name, float("nan")) for row in history], label=name)
-    right.set(xlabel="step", title="on val, percent")
-    right.legend()
-    right.grid(alpha=0.3)
+    for axes, (title, panel) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+        for name, (label, factor) in panel.items():
+            values = [factor * row.get(name, float("nan")) for row in history]
+            axes.plot(steps, values, marker=".", label=label)
+        axes.set(xlabel="step", title=title)
+        axes.grid(alpha=0.3)
+        if len(panel) > 1:
+            axes.legend()
     try:
         with whole_file(path) as beside:
             figure.savefig(beside, format="png")
