@@ -41,7 +41,7 @@ MARGIN = 1.12  # rooms are so much larger than the frame, for shake
 READOUT = 0.02  # s a rolling shutter takes from the first row to the last
 
 
-class Shot(NamedTuple):
+class LabelledFrame(NamedTuple):
     """A frame uint8 (H, W, 3) BGR, its label uint8 (H, W) 0/1 and its time in seconds."""
 
     frame: Picture
@@ -169,7 +169,7 @@ class Clip:
     dropped: tuple[float, float] | None = None
     jitter: float = 0.0
 
-    def render(self, fps: float = FPS) -> Iterator[Shot]:
+    def render(self, fps: float = FPS) -> Iterator[LabelledFrame]:
         """Yield the clip's frames; the same every time."""
         seed = zlib.crc32(self.name.encode())
         held: tuple[Picture, Label] | None = None
@@ -182,10 +182,10 @@ class Clip:
                 scene = [s for since, s in self.scenes if time >= since or since == 0][-1]
                 picture, label = scene.at(time)
                 held = (self.camera.expose(picture, time, rng), label)
-            yield Shot(held[0], held[1], time)
+            yield LabelledFrame(held[0], held[1], time)
 
 
-def sampled(shots: Sequence[Shot], fps: float) -> list[Shot]:
+def sampled(shots: Sequence[LabelledFrame], fps: float) -> list[LabelledFrame]:
     """Return what a camera of `fps` frames a second sees of shots rendered at 30."""
     step = round(FPS / fps)
     return list(shots[::step])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge_seg.calibration.dataset import clip_pairs, load_pair
 from edge_seg.errors import DatasetError
 
-Shot = tuple[NDArray[np.uint8], NDArray[np.uint8], float]
+LabelledFrame = tuple[NDArray[np.uint8], NDArray[np.uint8], float]
 
 
 def is_clip(source: Path) -> bool:
@@ -24,7 +24,7 @@ def is_clip(source: Path) -> bool:
     return (source / "frames").is_dir()
 
 
-def clip_shots(folder: Path, fps: float) -> Iterator[Shot]:
+def clip_shots(folder: Path, fps: float) -> Iterator[LabelledFrame]:
     """Return (frame, label, time) of every frame of a clip, read one at a time.
 
     fps: frames per second at which it was filmed. Raises DatasetError before anything is read: no
@@ -38,7 +38,7 @@ def clip_shots(folder: Path, fps: float) -> Iterator[Shot]:
             "the picture and its mask in a list file to measure it alone"
         )
 
-    def read() -> Iterator[Shot]:
+    def read() -> Iterator[LabelledFrame]:
         first: tuple[int, int] | None = None
         for index, pair in enumerate(pairs):
             frame, label = load_pair(pair)

@@ -317,10 +317,10 @@ def _read_plane(path: Path) -> tuple[Label, bool]:
             f"{path}: wanted a label of one channel of class numbers, found mode {mode}; save it "
             "as a palette or grey PNG of 8 bits"
         )
-    return plane, colours is not None and not _is_grey(path, colours)
+    return plane, colours is not None and not _has_grey_palette(path, colours)
 
 
-def _is_grey(path: Path, colours: NDArray[np.signedinteger]) -> bool:
+def _has_grey_palette(path: Path, colours: NDArray[np.signedinteger]) -> bool:
     """Whether a label's palette (n, 3) is but the greys 0..255 in their order.
 
     Raises DatasetError where it has white for 0 and black for 1: one of the two is not meant.

@@ -23,7 +23,7 @@ from pathlib import Path
 from edge_seg.backends import Progress
 from edge_seg.cache import cache_folder
 from edge_seg.converters.words import last_lines
-from edge_seg.errors import ConversionError
+from edge_seg.errors import ConversionError, OutputError
 
 
 @dataclass(frozen=True)
@@ -189,10 +189,11 @@ def _run(command: list[str], what: str, seconds: float) -> None:
 def run(
     command: list[str], *, folder: Path | None, seconds: float, what: str, online: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command of the environment, output and errors together; ConversionError on time-out.
+    """Run a command of the environment, output and errors together.
 
-    Nothing of the calling Python leaks in. Offline (the default), every proxy points at a closed
-    port: onnx2tf would fetch sample data without asking.
+    Raises ConversionError on time-out, OutputError where the disk of `folder` is full. Nothing of
+    the calling Python leaks in. Offline (the default), every proxy points at a closed port: onnx2tf
+    would fetch sample data without asking.
     """
     settings = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     settings["PYTHONNOUSERSITE"] = "1"
@@ -202,7 +203,7 @@ def run(
         settings.pop("no_proxy", None)
         settings.pop("NO_PROXY", None)
     try:
-        return subprocess.run(
+        ended = subprocess.run(
             command,
             cwd=folder,
             env=settings,
@@ -218,3 +219,9 @@ def run(
             f"wanted to {what} within {seconds:.0f} s, found it still running; "
             "run the same command again, on a machine with less to do"
         ) from error
+    if folder is not None and "No space left on device" in ended.stdout:
+        raise OutputError(
+            f"{folder}: wanted room to {what}, found the disk full; free space, or name another "
+            "folder in TMPDIR"
+        )
+    return ended

@@ -197,11 +197,6 @@ def _converted(program: Path, params: Path, folder: Path, progress: Progress) ->
         what="run paddle2onnx",
     )
     made = folder / files[-1]
-    if "No space left on device" in ended.stdout:
-        raise OutputError(
-            f"{folder}: wanted room for paddle2onnx's files, found the disk full; free space, or "
-            "name another folder in TMPDIR"
-        )
     try:
         if ended.returncode == 0 and made.is_file() and made.stat().st_size:
             return onnx.load_model(made, load_external_data=False)

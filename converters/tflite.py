@@ -27,7 +27,7 @@ from edge_seg.converters import environment, guards, moves
 from edge_seg.converters.graph import Graph, reduce_min
 from edge_seg.converters.scales import widen_scales
 from edge_seg.converters.words import first_lines, last_lines, silence
-from edge_seg.errors import ConversionError, OutputError
+from edge_seg.errors import ConversionError
 from edge_seg.files import whole_file
 from edge_seg.spec import InputSpec
 
@@ -55,11 +55,6 @@ def to_float(model: ModelProto, out: Path, *, progress: Progress = quiet) -> Non
             [*command, *settings], folder=folder, seconds=ONNX2TF_SECONDS, what="run onnx2tf"
         )
         made = folder / "made" / "model_float32.tflite"
-        if "No space left on device" in ended.stdout:
-            raise OutputError(
-                f"{folder}: wanted room for onnx2tf's files, found the disk full; "
-                "free space, or name another folder in TMPDIR"
-            )
         if ended.returncode or not made.is_file():
             raise ConversionError(
                 "wanted onnx2tf to convert the network, found that it failed:\n"

@@ -19,7 +19,7 @@ from edge_seg.stability.figures import Figures
 from edge_seg.stability.motion import LEAST_SIDE, motion_between
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-Shot = tuple[NDArray[np.uint8], NDArray[np.uint8], float]
+LabelledFrame = tuple[NDArray[np.uint8], NDArray[np.uint8], float]
 
 
 def evaluate(
@@ -53,7 +53,7 @@ def evaluate(
 
 def evaluate_clip(
     segmenters: Mapping[str, EdgeSegmenter],
-    shots: Iterable[Shot],
+    shots: Iterable[LabelledFrame],
     *,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Figures]:

@@ -13,7 +13,7 @@ import pytest
 
 from edge_seg.converters import environment
 from edge_seg.converters.words import last_lines
-from edge_seg.errors import ConversionError
+from edge_seg.errors import ConversionError, OutputError
 
 TOOL = environment.ONNX2TF
 
@@ -66,6 +66,12 @@ def test_errors_are_the_last_lines_that_say_something() -> None:
         "lower: 100%|#########| 2/2 [00:00<00:00, 9it/s]\n\nERROR: no operator Foo\n"
     )
     assert last_lines(output) == "  reading\n  ERROR: no operator Foo"
+
+
+def test_a_full_disk_is_said_as_one(tmp_path: Path) -> None:
+    code = "import os; raise OSError(28, os.strerror(28), 'made/model.tflite')"
+    with pytest.raises(OutputError, match="wanted room to convert it, found the disk full; free"):
+        environment.run(python(code), folder=tmp_path, seconds=60, what="convert it")
 
 
 def test_two_processes_do_not_make_it_at_once(
