@@ -1003,7 +1003,7 @@ def test_a_run_folder_that_is_a_file_and_a_run_not_judged_are_refused(
     [
         "default",
         "portrait",
-        *(f"training/{name}.safetensors" for name in ("base", "tuned", "slim", "small")),
+        *(f"training/{name}.safetensors" for name in ("base", "tuned", "slim", "mixed")),
     ],
 )
 def test_training_can_begin_from_the_weights_that_are_kept(name: str) -> None:
