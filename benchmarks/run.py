@@ -24,10 +24,11 @@ failed: list[str] = []
 
 def run(*words: str | Path) -> int:
     """Run Python with these words, shown; return its exit code."""
-    print(f"\n$ python {' '.join(str(w) for w in words)}", flush=True)
+    command = f"python {' '.join(str(w) for w in words)}"
+    print(f"\n$ {command}", flush=True)
     code = subprocess.run([sys.executable, *map(str, words)], check=False).returncode
     if code:
-        failed.append(f"python {' '.join(str(w) for w in words)}  (exit {code})")
+        failed.append(f"{command}  (exit {code})")
     return code
 
 

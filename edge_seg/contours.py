@@ -147,4 +147,4 @@ def _check(mask: Soft, picture: Picture) -> None:
             f"wanted a mask of float32 (height, width), found {mask.dtype} {mask.shape}; pass the "
             "network's decoded mask"
         )
-    check_picture(picture, "picture", "pass what the network saw")
+    check_picture(picture, "picture", "; pass what the network saw")

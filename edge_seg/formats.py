@@ -19,40 +19,58 @@ MAX_PIXELS = 1 << 26  # 64 megapixels: twice an 8K frame
 MAX_SIDE = (1 << 15) - 2  # cv2.warpAffine counts in 16 bits
 
 
-def check_picture(picture: object, what: str = "frame", do: str = "pass pixels 0..255") -> Picture:
+def check_picture(
+    picture: object, what: str = "frame", end: str = "; pass pixels 0..255"
+) -> Picture:
     """Return `picture` if it is uint8 (H, W, 3) with pixels in it, else raise FrameError.
 
-    what, do: the sentence's word for it, and how it ends.
+    what, end: the sentence's word for it, and how it ends.
     """
-    wanted = f"wanted a {what} of uint8 (height, width, 3)"
-    if not isinstance(picture, np.ndarray):
-        raise FrameError(f"{wanted}, found {type(picture).__name__}; pass a numpy array")
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
-        raise FrameError(f"{wanted}, found {picture.dtype} {picture.shape}; {do}")
-    return picture
+    if not _is_picture(picture):
+        raise _refusal(picture, what, end)
+    return picture  # type: ignore[return-value]
 
 
 def check_frame(frame: object) -> Picture:
     """Return `frame` if it is uint8 (H, W, 3) of 1 px to 64 megapixels, else raise FrameError."""
-    wanted = "wanted a frame of uint8 (height, width, 3)"
-    if not isinstance(frame, np.ndarray):
-        raise FrameError(f"{wanted}, found {type(frame).__name__}; pass a numpy array")
-    found = f"found {frame.dtype} {frame.shape}"
+    if not _is_picture(frame):
+        raise _refusal(frame, "frame", _what_it_is(frame) if isinstance(frame, np.ndarray) else "")
+    picture: Picture = frame  # type: ignore[assignment]
+    _check_limits(picture, picture.shape[0], picture.shape[1])
+    return picture
+
+
+def _is_picture(picture: object) -> bool:
+    return (
+        isinstance(picture, np.ndarray)
+        and picture.ndim == 3
+        and picture.shape[2] == 3
+        and picture.dtype == np.uint8
+        and picture.size > 0
+    )
+
+
+def _refusal(picture: object, what: str, end: str) -> FrameError:
+    wanted = f"wanted a {what} of uint8 (height, width, 3)"
+    if not isinstance(picture, np.ndarray):
+        return FrameError(f"{wanted}, found {type(picture).__name__}; pass a numpy array")
+    return FrameError(f"{wanted}, found {picture.dtype} {picture.shape}{end}")
+
+
+def _what_it_is(frame: NDArray[np.generic]) -> str:
+    """Return how the sentence ends for an array that is no frame."""
     if frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 1):
-        raise FrameError(
-            f"{wanted}, {found}: grey (use cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)), "
-            f"or a camera's own planes (say which: format= one of {yuv.PLANAR})"
+        return (
+            ": grey (use cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)), or a camera's own planes (say "
+            f"which: format= one of {yuv.PLANAR})"
         )
     if frame.ndim == 3 and frame.shape[2] == 4:
-        raise FrameError(f"{wanted}, {found}: with alpha; pass frame[:, :, :3]")
+        return ": with alpha; pass frame[:, :, :3]"
     if frame.ndim != 3 or frame.shape[2] != 3:
-        raise FrameError(f"{wanted}, {found}; pass one colour picture")
+        return "; pass one colour picture"
     if frame.dtype != np.uint8:
-        raise FrameError(f"{wanted}, {found}; pass pixels 0..255 as uint8")
-    if frame.size == 0:
-        raise FrameError(f"{wanted}, {found}: empty; the camera delivered no pixels")
-    _check_limits(frame, frame.shape[0], frame.shape[1])
-    return frame
+        return "; pass pixels 0..255 as uint8"
+    return ": empty; the camera delivered no pixels"
 
 
 def check_format(format: str) -> None:

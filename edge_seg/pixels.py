@@ -176,6 +176,7 @@ class Codec:
         # One table for all channels where they are the same: half of LUT's time.
         self._same = bool((table == table[:, :1]).all())
         self._in = np.ascontiguousarray(table[None, :, 0] if self._same else table[None])
+        self._by_channel = [np.ascontiguousarray(table[None, :, c]) for c in range(3)]
         # The commonest table, scale 1/127.5 and zero point -1, only flips the highest bit of each
         # pixel: the same codes in a thirtieth of the time.
         self._flips = eats.dtype == "int8" and bool((table.view(np.uint8) == FLIPPED).all())
@@ -197,8 +198,7 @@ class Codec:
         planes = cv2.split(picture)
         if self._same:
             return cv2.LUT(np.vstack(planes), self._in).reshape(3, *picture.shape[:2])
-        tables = (np.ascontiguousarray(self._in[..., c]) for c in range(3))
-        return np.stack([cv2.LUT(*pair) for pair in zip(planes, tables, strict=True)])
+        return np.stack([cv2.LUT(*pair) for pair in zip(planes, self._by_channel, strict=True)])
 
     def decode(self, tensor: NDArray[np.generic], dtype: str = "float32") -> Mask:
         """Return the mask (h, w) at the network's output size, float32 0..1 or uint8 0..255."""

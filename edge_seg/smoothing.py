@@ -318,7 +318,7 @@ def reduced(picture: Picture, size: tuple[int, ...]) -> Soft:
     The grid is the mask's, or for a mask with a side over `GRID` one of cells of so many whole
     pixels that it has no more: halving twice takes a third of the time of what is no halving.
     """
-    check_picture(picture, "picture", "pass what the network saw")
+    check_picture(picture, "picture", "; pass what the network saw")
     height, width = size
     if max(size) > GRID:
         cell = -(-max(picture.shape) // GRID)

@@ -16,7 +16,6 @@ edge_seg/watch.py.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 import weakref
@@ -26,8 +25,8 @@ from typing import Generic, TypeVar
 
 from edge_seg.calls import GRACE, Answer, Engine, Here, Hung, Picture, Thread, Tick, Worker, free
 from edge_seg.counters import Counters
-from edge_seg.errors import BackendFailure, BackendUnavailable, EdgeSegError, MaskLate, SettingError
-from edge_seg.ranges import within
+from edge_seg.errors import BackendFailure, BackendUnavailable, EdgeSegError, MaskLate
+from edge_seg.ranges import check
 from edge_seg.watch import Watch, silhouettes
 
 log = logging.getLogger("edge_seg")
@@ -88,19 +87,13 @@ class Policy:
 
     def __post_init__(self) -> None:
         """Refuse what no supervisor could keep."""
-        for name, (least, most) in LIMITS.items():
+        for name, limits in LIMITS.items():
             value = getattr(self, name)
             if value is None and name in OPTIONAL:
                 continue
-            whole = isinstance(least, int)
-            if not within(value, least, most, whole=whole):
-                kind = "a whole number" if whole else "seconds"
-                above = name == "deadline" and within(value, most, math.inf)
-                hint = "; if it is in milliseconds, divide by 1000" if above else ""
-                raise SettingError(
-                    f"wanted Policy({name}=...) as {kind} from {least} to {most}, found "
-                    f"{value!r:.40}{hint}"
-                )
+            whole = isinstance(limits[0], int)
+            unit = "a whole number" if whole else "seconds"
+            check(f"Policy({name}=...)", value, limits, unit=unit, whole=whole)
 
 
 class Supervisor(Generic[E]):

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 RUNTIME: dict[str, tuple[str, ...]] = {
     "_version": (),
     "errors": (),
-    "ranges": (),
+    "ranges": ("errors",),
     "spec": ("errors",),
     "exchange": (),
     "files": ("errors",),

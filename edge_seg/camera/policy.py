@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from edge_seg.errors import SettingError
-from edge_seg.ranges import within
+from edge_seg.ranges import check, within
 
 DROPS = ("oldest", "none")
 LIMITS: dict[str, tuple[float, float]] = {
@@ -19,6 +19,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "hung": (0, 1000),
     "fps": (0.001, 1000.0),
 }
+UNITS = {"hung": "a whole number", "fps": "frames per second"}  # of the rest: seconds
 ENDLESS = ("start", "stall", "deadline")  # math.inf: no limit
 
 
@@ -52,20 +53,14 @@ class LivePolicy:
         """Refuse what no source could keep. Raises SettingError."""
         if self.drop not in DROPS:
             raise SettingError(f"wanted drop= one of {DROPS}, found {self.drop!r}; correct it")
-        for name, (least, most) in LIMITS.items():
+        for name, limits in LIMITS.items():
             value = getattr(self, name)
             if value is None and name in ("give_up", "fps"):
                 continue
             if name in ENDLESS and within(value, math.inf, math.inf):
                 continue
-            if not within(value, least, most, whole=name == "hung"):
-                units = {"hung": "a whole number", "fps": "frames per second"}
-                above = name not in units and within(value, most, math.inf)
-                mend = "if it is in milliseconds, divide by 1000" if above else "correct it"
-                raise SettingError(
-                    f"wanted LivePolicy({name}=...) as {units.get(name, 'seconds')} from {least} "
-                    f"to {most}, found {value!r:.40}; {mend}"
-                )
+            unit = UNITS.get(name, "seconds")
+            check(f"LivePolicy({name}=...)", value, limits, unit=unit, whole=name == "hung")
 
 
 @dataclass
