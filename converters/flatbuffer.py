@@ -34,7 +34,7 @@ class TfliteFile:
         from ai_edge_litert import schema_py_generated as schema
 
         self._content = path.read_bytes()
-        self._model = schema.ModelT.InitFromPackedBuf(bytearray(self._content), 0)
+        self._model = unpacked(self._content)
         self._names = operator_names()
         self._types = {v: k for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
         self._graph = self._model.subgraphs[0]
@@ -43,8 +43,7 @@ class TfliteFile:
         """Yield the operators in order."""
         tensors = self._graph.tensors
         for op in self._graph.operators:
-            code = self._model.operatorCodes[op.opcodeIndex]
-            kind = self._names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            kind = self._names[code_of(self._model, op)]
             ends = ([tensors[i] if i >= 0 else None for i in e] for e in (op.inputs, op.outputs))
             yield TfliteOperator(kind, *ends)
 
@@ -65,6 +64,19 @@ class TfliteFile:
         else:
             raw = np.asarray([] if buffer.data is None else buffer.data, dtype=np.uint8).tobytes()
         return np.frombuffer(raw, dtype=kind[self.type_of(tensor)])
+
+
+def unpacked(content: bytes) -> Any:
+    """Return the schema's ModelT of a TFLite file."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
+
+
+def code_of(model: Any, operator: Any) -> int:
+    """Return an operator's built-in code; older files keep it in the deprecated field."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
 
 
 def name_of(tensor: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_seg.converters.flatbuffer import INLINE, operator_names
+from edge_seg.converters.flatbuffer import INLINE, code_of, operator_names, unpacked
 
 MOVES = {"DEPTH_TO_SPACE"}
 TURNS = {"TRANSPOSE", "RESHAPE"}
@@ -27,12 +27,14 @@ def in_integers(content: bytes) -> bytes:
     Only where nothing else changes: the float ends have no other reader, and the codes behind have
     the codes' scale before, or are the network's answer (which then takes over that scale).
     """
-    model = _unpacked(content)
+    model = unpacked(content)
     if len(model.subgraphs) != 1:
         return content
     names = operator_names()
     graph = model.subgraphs[0]
-    found = [move for move in _moves(graph, lambda op: names[_code(model, op)]) if move.safe(graph)]
+    found = [
+        move for move in _moves(graph, lambda op: names[code_of(model, op)]) if move.safe(graph)
+    ]
     if not found:
         return content
     for move in found:
@@ -42,11 +44,11 @@ def in_integers(content: bytes) -> bytes:
 
 def with_channels_last(content: bytes) -> bytes:
     """Return a TFLite without a last operator that only turns (1, h, w, 1) into (1, 1, h, w)."""
-    model = _unpacked(content)
+    model = unpacked(content)
     graph = model.subgraphs[0]
     answer = graph.outputs[0]
     last = next((op for op in graph.operators if answer in op.outputs), None)
-    if last is None or operator_names()[_code(model, last)] not in TURNS:
+    if last is None or operator_names()[code_of(model, last)] not in TURNS:
         return content
     before = last.inputs[0]
     given, turned = ([int(n) for n in graph.tensors[i].shape] for i in (before, answer))
@@ -59,17 +61,6 @@ def with_channels_last(content: bytes) -> bytes:
     names = [graph.tensors[i].name for i in (answer, before)]
     graph.tensors[before].name, graph.tensors[answer].name = names
     return _packed(model, content)
-
-
-def _unpacked(content: bytes) -> Any:
-    from ai_edge_litert import schema_py_generated as schema
-
-    return schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
-
-
-def _code(model: Any, operator: Any) -> int:
-    code = model.operatorCodes[operator.opcodeIndex]
-    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
 
 
 def _packed(model: Any, content: bytes) -> bytes:
