@@ -165,16 +165,17 @@ def test_a_latency_lies_in_the_bucket_that_holds_it() -> None:
 
 
 def test_run_shows_them_while_it_runs(fake_bundle: Path, fake_board: Path, tmp_path: Path) -> None:
-    import cv2
-
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for i in range(400):
-        cv2.imwrite(str(folder / f"{i}.png"), np.full((480, 640, 3), i % 256, np.uint8))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     command = [sys.executable, "-m", "edge_seg", "run", fake_bundle, "--board", fake_board]
-    command += ["--source", folder, "--masks", tmp_path / "masks", "--metrics", str(port)]
+    command += [
+        "--source",
+        "fake:size=320x240",
+        "--masks",
+        tmp_path / "masks",
+        "--metrics",
+        str(port),
+    ]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert running.stderr is not None
