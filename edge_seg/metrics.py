@@ -255,7 +255,9 @@ def collapse(figures: Mapping[str, Any]) -> str:
 class Quality:
     """The figures of one network on one set, gathered picture by picture.
 
-    boundary, sc, speck_counts, predicted_shares: a figure per picture, in the order they came.
+    boundary, sc, speck_counts, predicted_shares: a figure per picture counted, in the order they
+    came. wrong: share of a picture's counted pixels that are wrong, an entry per picture given;
+    None for one that is not counted.
     """
 
     areas: Areas = field(default_factory=Areas)
@@ -263,6 +265,7 @@ class Quality:
     sc: list[float] = field(default_factory=list)
     speck_counts: list[int] = field(default_factory=list)
     predicted_shares: list[float] = field(default_factory=list)
+    wrong: list[float | None] = field(default_factory=list)
 
     def add(self, mask: NDArray[np.generic], label: NDArray[np.uint8]) -> None:
         """Count one picture: soft mask (any size, 0..1) against its label (H, W).
@@ -271,8 +274,11 @@ class Quality:
         """
         predicted = binary(mask, label.shape[:2])
         valid = label != IGNORE
-        if not valid.any():
+        counted = int(np.count_nonzero(valid))
+        if not counted:
+            self.wrong.append(None)
             return
+        self.wrong.append(int(np.count_nonzero((predicted != (label == 1)) & valid)) / counted)
         self.areas.add(predicted, label)
         self.boundary.append(boundary_f(predicted, label))
         truth = clean((label == 1) & valid) & valid  # cleaning fills small ignored holes

@@ -3,7 +3,7 @@
     python examples/demo.py [FOLDER]        (make demo does the installing too)
 
 Converts the network that ships to int8 with calibration frames, runs it over a clip, measures it,
-and leaves in FOLDER (default demo/): bundle/, clip.webm, blurred.webm, overlay.png, bench.txt,
+and leaves in FOLDER (default demo/): bundle/, clip.webm, blurred.webm, report.html, bench.txt,
 bench.json. The people are public-domain portraits (portraits.py), moved over generated rooms.
 """
 
@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 from portraits import portraits
 
 from edge_seg.bundle import DEFAULT_BUNDLE, MANIFEST
-from edge_seg.compositing import overlay
 from edge_seg.recording import VideoFile
-from edge_seg.segmenter import EdgeSegmenter
 
 HEIGHT, WIDTH, FPS, SECONDS = 480, 640, 15, 6
 Frame = NDArray[np.uint8]
@@ -127,10 +125,9 @@ def main(folder: Path) -> None:
         folder / "bench.json",
         save=folder / "bench.txt",
     )
-    frame = cv2.imread(str(folder / "labelled" / "000.jpg"))
-    with EdgeSegmenter.open(bundle) as segmenter:
-        cv2.imwrite(str(folder / "overlay.png"), overlay(frame, segmenter.segment(frame)))
-    print(f"\nLook at {blurred}, {folder / 'overlay.png'} and {folder / 'bench.txt'}.")
+    report = folder / "report.html"
+    edge_seg("eval", bundle, "--labels", labels, "--artifact", "all", "--report", report)
+    print(f"\nLook at {blurred}, {report} (in a browser) and {folder / 'bench.txt'}.")
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def test_it_finds_people_it_never_saw(
 
 
 @pytest.mark.slow
-def test_the_demo_leaves_a_video_a_picture_and_a_table(
+def test_the_demo_leaves_a_video_a_page_and_a_table(
     tmp_path: Path, portraits: dict[str, np.ndarray]
 ) -> None:
     script = ROOT / "examples" / "demo.py"
@@ -137,7 +137,7 @@ def test_the_demo_leaves_a_video_a_picture_and_a_table(
         [sys.executable, str(script), str(tmp_path / "demo")], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for name in ("blurred.webm", "overlay.png", "bench.txt", "bench.json", "bundle/manifest.json"):
+    for name in ("blurred.webm", "report.html", "bench.txt", "bench.json", "bundle/manifest.json"):
         assert (tmp_path / "demo" / name).stat().st_size > 0, name
 
 

@@ -107,6 +107,16 @@ def _number(value: float, digits: int) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: a rounded -0.3 is 0, not -0
 
 
+def rows(found: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """Return a clip's figures as a table shows them: title, then a text per column."""
+    table = []
+    for key, (words, factor, digits, _) in ROWS.items():
+        values = [found[name][key] for name in (RAW, SMOOTHED)]
+        cells = ["undefined" if v is None else _number(factor * v, digits) for v in values]
+        table.append((words, cells))
+    return table
+
+
 def show(found: dict[str, Any], title: str) -> None:
     """Print the table of a clip, what is undefined on it, and what the figures come to."""
     from rich.console import Console
@@ -118,14 +128,13 @@ def show(found: dict[str, Any], title: str) -> None:
     columns = (RAW, SMOOTHED)
     for name in columns:
         table.add_column(name, justify="right")
-    reasons: dict[str, list[str]] = {}
-    for key, (words, factor, digits, reason) in ROWS.items():
-        values = [found[name][key] for name in columns]
-        if None in values:
-            reasons.setdefault(reason, []).append(words.split(",")[0])
-        cells = ["undefined" if v is None else _number(factor * v, digits) for v in values]
+    for words, cells in rows(found):
         table.add_row(words, *cells)
     Console().print(table)
+    reasons: dict[str, list[str]] = {}
+    for key, (words, _, _, reason) in ROWS.items():
+        if None in [found[name][key] for name in columns]:
+            reasons.setdefault(reason, []).append(words.split(",")[0])
     for reason, names in reasons.items():
         print(f"undefined on this clip: {', '.join(names)} ({reason})")
     for name in columns:

@@ -9,8 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_seg.cli import arguments, clips
+from edge_seg.cli import arguments, clips, mistakes
 from edge_seg.cli.figures import FIGURES, draws, say_collapse, with_what
+from edge_seg.cli.mistakes import Result
 from edge_seg.cli.progress import frames_bar
 from edge_seg.errors import BackendUnavailable, ConversionError
 
@@ -46,6 +47,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     arguments.add_edges(parser)
     clips.add_fps(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE.html",
+        help="write a page for the browser: the figures, and the pictures with the most wrong "
+        "pixels, painted by what is wrong",
+    )
     parser.set_defaults(run=run)
 
 
@@ -55,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
     from edge_seg.calibration.manifest import seen_among
     from edge_seg.files import check_place, write_whole
 
-    if args.json:
-        check_place(args.json)
+    for place in filter(None, (args.json, args.report)):
+        check_place(place)
     labelled_pairs(args.labels)  # a wrong list is said before anything is opened
     clips.check(args.labels, args.fps)
     with tempfile.TemporaryDirectory() as scratch:
@@ -65,8 +73,11 @@ def run(args: argparse.Namespace) -> int:
         else:
             bundle = _load(args)
         chosen = _chosen(bundle, args.artifact)
-        rows = _rows(bundle, chosen, args)
+        results = _results(bundle, chosen, args)
+        if args.report:
+            mistakes.write(args.report, args.labels, bundle.name, results)
         seen = seen_among(bundle.path, pairs_of(args.labels))
+    rows = [result.row for result in results]
     _print(rows, args.labels.name)
     if seen:
         print(
@@ -104,27 +115,25 @@ def _chosen(bundle: ModelBundle, name: str | None) -> list[Artifact]:
         return [segmenter.artifact]
 
 
-def _rows(
-    bundle: ModelBundle, chosen: list[Artifact], args: argparse.Namespace
-) -> list[dict[str, Any]]:
+def _results(bundle: ModelBundle, chosen: list[Artifact], args: argparse.Namespace) -> list[Result]:
     """Measure the artifacts; of several, one whose library is not here is said and left out."""
-    rows, refusals = [], []
+    results, refusals = [], []
     for artifact in chosen:
         try:
-            rows.append(_row(bundle, artifact, args))
+            results.append(_result(bundle, artifact, args))
         except BackendUnavailable as refusal:
             if len(chosen) == 1:
                 raise
             refusals.append(f"{artifact.name}: {refusal}")
-    if not rows:
+    if not results:
         listed = "\n".join(f"  - {refusal}" for refusal in refusals)
         raise BackendUnavailable(f"wanted an artifact that opens here, found none:\n{listed}")
     for sentence in refusals:
         print(f"edge-seg: not measured: {sentence}", file=sys.stderr)
-    return rows
+    return results
 
 
-def _row(bundle: ModelBundle, artifact: Artifact, args: argparse.Namespace) -> dict[str, Any]:
+def _result(bundle: ModelBundle, artifact: Artifact, args: argparse.Namespace) -> Result:
     from edge_seg.calibration.dataset import labelled_pairs
     from edge_seg.evaluation import evaluate
     from edge_seg.segmenter import open_artifact
@@ -137,9 +146,14 @@ def _row(bundle: ModelBundle, artifact: Artifact, args: argparse.Namespace) -> d
     with opened() as segmenter, frames_bar(artifact.name, None) as advance:
         # Read anew for every artifact: a set may be larger than memory.
         quality = evaluate(segmenter, labelled_pairs(args.labels), progress=lambda done: advance())
-        row = {"artifact": artifact.name, "edges": draws(segmenter), **quality.to_dict()}
+        row: dict[str, Any] = {
+            "artifact": artifact.name,
+            "edges": draws(segmenter),
+            **quality.to_dict(),
+        }
     clip = clips.measure(args.labels, args.fps, opened)
-    return row if clip is None else {**row, "clip": clip}
+    row = row if clip is None else {**row, "clip": clip}
+    return Result(row, quality.wrong, opened)
 
 
 def _wrap(model: Path, spec: Path | None, folder: Path) -> ModelBundle:
