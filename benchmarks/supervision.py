@@ -20,11 +20,12 @@ from tables import show
 
 from edge_seg.board import Runtime, load
 from edge_seg.bundle import DEFAULT_BUNDLE, ModelBundle
+from edge_seg.choices import Choice
 from edge_seg.comparison import side_by_side
 from edge_seg.engine import Engine
 from edge_seg.errors import EdgeSegError
 from edge_seg.opening import open_runtime
-from edge_seg.supervision import Choice, Policy, Supervisor
+from edge_seg.supervision import Policy, Supervisor
 
 WORTH = 1.03  # of the bare call: what a default may cost
 POLICIES = {

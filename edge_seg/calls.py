@@ -17,36 +17,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from edge_seg.backends import Tensor
+from edge_seg.engine import Engine, Tick
 from edge_seg.errors import BackendFailure
+from edge_seg.pixels import Picture
 
 log = logging.getLogger("edge_seg")
-Picture = NDArray[np.uint8]
-Answer = NDArray[np.generic]
-Tick = Callable[[str], None]  # told the name of a stage when that ends
 
 GRACE = 2.0  # seconds that closing waits for a call that is still running
-
-
-class Engine(Protocol):
-    """One opened runtime of a bundle, as `edge_seg.engine.Engine` is one."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(h, w, 3) of the pictures it takes, uint8."""
-        ...
-
-    def run(self, picture: Picture, tick: Tick | None = None) -> Answer:
-        """Return the network's answer to a small picture. Raises BackendFailure."""
-        ...
-
-    def close(self) -> None:
-        """Free what it holds."""
-        ...
 
 
 @dataclass
@@ -90,31 +69,35 @@ class Here:
 
     def __init__(self, engine: Engine, name: str) -> None:
         self._engine, self._name = engine, name
-        self._turn = threading.Lock()  # held by who uses the engine
-        self._ended = self._closed = False
+        # Held by who uses the engine. Reentrant: a signal's handler may end it amid its own call.
+        self._turn = threading.RLock()
+        self._ended = self._closed = self._inside = False
 
-    def call(self, picture: Picture, seconds: float | None, tick: Tick | None) -> Answer:
+    def call(self, picture: Picture, seconds: float | None, tick: Tick | None) -> Tensor:
         """Run the engine once; seconds: not looked at. Raises BackendFailure."""
         with self._turn:
             try:
                 if self._ended:
                     raise BackendFailure("wanted an open runtime, found it closed; open again")
+                self._inside = True
                 return self._engine.run(picture, tick)
             finally:
-                if self._ended:  # by another thread, which may have given up waiting
+                self._inside = False
+                if self._ended:  # by a handler, or a thread that may have given up waiting
                     self._close()
 
     def end(self) -> None:
-        """Close the engine; where another thread is in it, that one does."""
+        """Close the engine; where a call is in it, that call does as it ends."""
         self._ended = True
         self.wait(0.0)
 
     def wait(self, seconds: float) -> bool:
-        """True once the engine is closed."""
+        """True once the engine is closed; in a handler amid the call that will close it, too."""
         if not self._turn.acquire(timeout=seconds):
             return False
         try:
-            self._close()
+            if not self._inside:
+                self._close()
         finally:
             self._turn.release()
         return True
@@ -138,7 +121,7 @@ class Worker:
     def _begin(self) -> None:
         self._process = os.getpid()
         self._asked: queue.SimpleQueue[tuple[int, Picture] | None] = queue.SimpleQueue()
-        self._said: queue.SimpleQueue[tuple[int, Answer | Exception]] = queue.SimpleQueue()
+        self._said: queue.SimpleQueue[tuple[int, Tensor | Exception]] = queue.SimpleQueue()
         self._number = 0
         self._thread = Thread(self._work, self.end, "edge_seg-backend")
         self._thread.start()
@@ -148,7 +131,7 @@ class Worker:
         """True until the thread has closed the engine."""
         return self._thread.is_alive()
 
-    def call(self, picture: Picture, seconds: float | None, tick: Tick | None) -> Answer:
+    def call(self, picture: Picture, seconds: float | None, tick: Tick | None) -> Tensor:
         """Run the engine once. Raises what it raises; Hung after so many seconds (None: never)."""
         if self._process != os.getpid():
             self._begin()

@@ -20,6 +20,8 @@ from edge_seg.errors import BackendFailure, BundleError, EdgeSegError
 from edge_seg.pixels import Mask, Picture
 from edge_seg.spec import InputSpec, OutputSpec
 
+Tick = Callable[[str], None]  # told the name of a stage as it ends
+
 
 class Engine:
     """Owns the backend: closes it, also where it does not fit the bundle (BundleError)."""
@@ -42,7 +44,7 @@ class Engine:
             backend.close()
             raise
 
-    def run(self, picture: Picture, tick: Callable[[str], None] | None = None) -> Tensor:
+    def run(self, picture: Picture, tick: Tick | None = None) -> Tensor:
         """Return the network's answer to a small picture, uint8 of `shape`.
 
         tick: called with "encode" and "infer" as they end. Raises FrameError, and BackendFailure

@@ -16,9 +16,10 @@ from edge_seg.backends import Backend, Progress, entry, find_library, open_backe
 from edge_seg.board import Board, Runtime
 from edge_seg.bundle import Artifact, ModelBundle, locate
 from edge_seg.cache import cache_folder
+from edge_seg.choices import Choice
 from edge_seg.engine import Engine
 from edge_seg.errors import BackendUnavailable, BundleError
-from edge_seg.supervision import Choice, Policy, Supervisor
+from edge_seg.supervision import Policy, Supervisor
 
 log = logging.getLogger("edge_seg")
 
@@ -67,7 +68,7 @@ def supervised(
     threads: int | None,
     policy: Policy | None,
     cache: str | Path | None,
-) -> Supervisor[Engine]:
+) -> Supervisor:
     """Open the first of a board's runtimes that works. Raises BackendUnavailable: every refusal."""
     runtimes = [runtime.with_threads(threads) for runtime in _usable(bundle, board)]
     folder = cache_folder(cache)
@@ -95,7 +96,7 @@ def _usable(bundle: ModelBundle, board: Board) -> list[Runtime]:
     return usable
 
 
-def _choice(bundle: ModelBundle, runtime: Runtime, cache: Path) -> Choice[Engine]:
+def _choice(bundle: ModelBundle, runtime: Runtime, cache: Path) -> Choice:
     def open() -> Engine:
         backend, artifact = open_runtime(bundle, runtime, cache=cache)
         return Engine(

@@ -29,6 +29,7 @@ from edge_seg.backends import MAX_THREADS, Backend
 from edge_seg.board import Board, Runtime
 from edge_seg.board import resolve as resolve_board
 from edge_seg.bundle import Artifact, ModelBundle
+from edge_seg.choices import Choice
 from edge_seg.counters import Counters, Latency
 from edge_seg.engine import Engine
 from edge_seg.errors import FrameError, MaskLate, SettingError
@@ -36,7 +37,7 @@ from edge_seg.opening import load_bundle, open_engine, supervised
 from edge_seg.pixels import Mask, Picture
 from edge_seg.ranges import within
 from edge_seg.smoothing import DEFAULT, Guiding, Smoother, resolve
-from edge_seg.supervision import Choice, Policy, Supervisor
+from edge_seg.supervision import Policy, Supervisor
 from edge_seg.timestamps import checked_time
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class EdgeSegmenter:
 
     def __init__(
         self,
-        engines: Supervisor[Engine],
+        engines: Supervisor,
         *,
         format: str = "bgr",
         smoother: Smoother | str | None = None,

@@ -9,8 +9,8 @@ does either in time, but for the rare call in which a runtime is examined (up to
 One log line per change of runtime; `counters` say what happened how often. A runtime that cannot
 be freed stops nothing: that is said, and the next one takes over.
 
-With a deadline, calls run in a thread of ours (edge_seg/calls.py). What is stuck is found by
-edge_seg/watch.py.
+edge_seg/choices.py opens runtimes, edge_seg/calls.py makes the calls (with a deadline, in a thread
+of ours), edge_seg/watch.py finds what is stuck.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from dataclasses import dataclass
 
-from edge_seg.calls import GRACE, Answer, Engine, Here, Hung, Picture, Thread, Tick, Worker, free
+from edge_seg.backends import Tensor
+from edge_seg.calls import GRACE, Here, Hung, Worker
+from edge_seg.choices import Choice, Opened, Opening
 from edge_seg.counters import Counters
-from edge_seg.errors import BackendFailure, BackendUnavailable, EdgeSegError, MaskLate
+from edge_seg.engine import Engine, Tick
+from edge_seg.errors import BackendFailure, BackendUnavailable, MaskLate
+from edge_seg.pixels import Picture
 from edge_seg.ranges import check
 from edge_seg.watch import Watch, silhouettes
 
@@ -45,17 +48,6 @@ LIMITS: dict[str, tuple[float, float]] = {
     "return_after": (0.001, 604_800.0),
 }
 OPTIONAL = ("deadline", "return_after")  # None: never
-
-
-E = TypeVar("E", bound=Engine)
-
-
-@dataclass(frozen=True)
-class Choice(Generic[E]):
-    """A runtime that may be opened. open raises BackendUnavailable or BundleError."""
-
-    name: str
-    open: Callable[[], E]
 
 
 @dataclass(frozen=True)
@@ -96,7 +88,7 @@ class Policy:
             check(f"Policy({name}=...)", value, limits, unit=unit, whole=whole)
 
 
-class Supervisor(Generic[E]):
+class Supervisor:
     """The runtimes of one bundle, in order; `run` uses the first that works.
 
     Raises BackendUnavailable listing every refusal where none opens. Not for two threads at once.
@@ -104,7 +96,7 @@ class Supervisor(Generic[E]):
 
     def __init__(
         self,
-        choices: Sequence[Choice[E]],
+        choices: Sequence[Choice],
         policy: Policy | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -119,20 +111,20 @@ class Supervisor(Generic[E]):
         # a signal's handler may close in the middle of it.
         self._lock = threading.RLock()
         self._index = -1
-        self._left_behind: list[_Seat[E]] = []
+        self._left_behind: list[_Seat] = []
         self._pauses = 0
         self._not_before = 0.0
         self._order = range(len(self._choices))
-        self._seat: _Seat[E] | None = None
-        self._opening: _Opening[E] | None = None
-        opening: _Opening[E] = _Opening(self._choices, self._order)
+        self._seat: _Seat | None = None
+        self._opening: Opening | None = None
+        opening = Opening(self._choices, self._order)
         opening.walk()
         if opening.opened is None:
             raise BackendUnavailable("\n".join(f"  - {line}" for line in opening.refusals))
-        self._sit(opening, "; ".join(opening.refusals))
+        self._sit(opening, _joined(*opening.refusals))
 
     @property
-    def engine(self) -> E:
+    def engine(self) -> Engine:
         """The opened runtime. Raises BackendFailure while there is none."""
         if self._seat is None:
             raise BackendFailure(f"wanted a runtime that works, found none: {self.reason}")
@@ -143,7 +135,7 @@ class Supervisor(Generic[E]):
         """True where the present runtime is not the first choice, or there is none."""
         return self._index > 0 or (self._seat is None and not self._closed)
 
-    def run(self, picture: Picture, tick: Tick | None = None) -> tuple[E, Answer]:
+    def run(self, picture: Picture, tick: Tick | None = None) -> tuple[Engine, Tensor]:
         """Return the engine that answered and its answer.
 
         tick: told the stages "encode" and "infer" as they end; with a deadline "infer" is both.
@@ -163,8 +155,8 @@ class Supervisor(Generic[E]):
             raise
 
     def _attempt(
-        self, seat: _Seat[E], picture: Picture, limit: float | None, tick: Tick | None
-    ) -> Answer | None:
+        self, seat: _Seat, picture: Picture, limit: float | None, tick: Tick | None
+    ) -> Tensor | None:
         """Call once, and again where it failed; None where the runtime was given up."""
         while True:
             left = self._left(limit)
@@ -199,7 +191,7 @@ class Supervisor(Generic[E]):
         if self._closed:
             raise BackendFailure("wanted an open segmenter, found it closed; open again")
 
-    def _miss(self, seat: _Seat[E], seconds: float) -> None:
+    def _miss(self, seat: _Seat, seconds: float) -> None:
         """Count a missed deadline; give the runtime up where there were too many in a row.
 
         Raises MaskLate where it stays: its call goes on, and the next one waits behind it.
@@ -215,7 +207,7 @@ class Supervisor(Generic[E]):
         self.counters.hangs += 1
         self._leave(seat, f"no answer in {1e3 * seconds:.0f} ms", hung=True)
 
-    def _ready(self, limit: float | None) -> _Seat[E]:
+    def _ready(self, limit: float | None) -> _Seat:
         """Return the runtime to use: one that returned, the present one, or a newly opened one."""
         self._check_open()
         self._look_back()
@@ -240,15 +232,15 @@ class Supervisor(Generic[E]):
             opening = self._begin(self._order)
         return self._next(opening, limit)
 
-    def _begin(self, order: range) -> _Opening[E]:
+    def _begin(self, order: range) -> Opening:
         """Return an opening that `close` knows of. Raises BackendFailure where it came first."""
-        opening: _Opening[E] = _Opening(self._choices, order)
+        opening = Opening(self._choices, order)
         with self._lock:
             self._check_open()
             self._opening = opening
         return opening
 
-    def _next(self, opening: _Opening[E], limit: float | None) -> _Seat[E]:
+    def _next(self, opening: Opening, limit: float | None) -> _Seat:
         """Wait for runtimes to open, no longer than the limit; sit on the first that does."""
         if limit is None:
             opening.walk()
@@ -263,18 +255,18 @@ class Supervisor(Generic[E]):
             self._pauses += 1
             self._not_before = self._clock() + self._pause(self._pauses)
             self._order = range(len(self._choices))
-            self.reason = "; ".join(filter(None, (self.reason, *opening.refusals)))
+            self.reason = _joined(self.reason, *opening.refusals)
             raise BackendFailure(
                 f"wanted a runtime that works, found none: {self.reason}"
                 f"{'' if opening.refusals else '; no other runtime'}"
             )
-        seat = self._sit(opening, "; ".join(filter(None, (self.reason, *opening.refusals))))
+        seat = self._sit(opening, _joined(self.reason, *opening.refusals))
         self.counters.switches += 1
         why = f", because {self.reason}" if self.reason else " again"
         log.warning("running on %s%s", seat.name, why)
         return seat
 
-    def _sit(self, opening: _Opening[E], reason: str) -> _Seat[E]:
+    def _sit(self, opening: Opening, reason: str) -> _Seat:
         """Use what was opened. Raises BackendFailure where `close` came first, and freed it."""
         assert opening.opened is not None
         threaded = self.policy.deadline is not None
@@ -286,14 +278,14 @@ class Supervisor(Generic[E]):
         self.reason = reason if seat.index > 0 else ""
         return seat
 
-    def _leave(self, seat: _Seat[E], why: str, *, hung: bool = False) -> None:
+    def _leave(self, seat: _Seat, why: str, *, hung: bool = False) -> None:
         """Give the present runtime up; the ones after it come next."""
         with self._lock:
             self._seat = None
             opening, self._opening = self._opening, None
             if hung:
                 self._left_behind.append(seat)
-        self.reason = "; ".join(filter(None, (self.reason, f"{seat.name}: {why}")))
+        self.reason = _joined(self.reason, f"{seat.name}: {why}")
         self._order = range(seat.index + 1, len(self._choices))
         if opening is not None:  # an earlier choice looked at again: it starts over
             opening.cancel()
@@ -309,17 +301,18 @@ class Supervisor(Generic[E]):
             if self._clock() - self._since >= after:
                 self._since = self._clock()
                 self._begin(range(seat.index)).start()
-        elif not opening.wait(0):
-            pass
-        elif opening.opened is None:
+            return
+        if not opening.wait(0):
+            return
+        if opening.opened is None:
             self._opening = None
-        else:
-            back = self._sit(opening, "; ".join(opening.refusals))
-            self.counters.returns += 1
-            log.warning("back on %s", back.name)
-            seat.end()
+            return
+        back = self._sit(opening, _joined(*opening.refusals))
+        self.counters.returns += 1
+        log.warning("back on %s", back.name)
+        seat.end()
 
-    def _is_stuck(self, seat: _Seat[E], answer: Answer) -> bool:
+    def _is_stuck(self, seat: _Seat, answer: Tensor) -> bool:
         """Ask the runtime about two pictures it told apart when it was opened.
 
         Each has the whole of a deadline: what is left of the frame's would condemn a runtime for
@@ -365,20 +358,14 @@ class Supervisor(Generic[E]):
             log.warning("a runtime was still opening after %g s; left behind", GRACE)
 
 
-@dataclass(frozen=True)
-class _Opened(Generic[E]):
-    """An engine that answered its first calls. tells_apart: two silhouettes, by their answers."""
-
-    index: int
-    name: str
-    engine: E
-    tells_apart: bool
+def _joined(*reasons: str) -> str:
+    return "; ".join(filter(None, reasons))
 
 
-class _Seat(Generic[E]):
+class _Seat:
     """The runtime in use: its engine, and the thread its calls run in where they may hang."""
 
-    def __init__(self, opened: _Opened[E], watch: Watch, *, threaded: bool) -> None:
+    def __init__(self, opened: Opened, watch: Watch, *, threaded: bool) -> None:
         self.index, self.name = opened.index, opened.name
         self.engine, self.watch = opened.engine, watch
         self.tells_apart = opened.tells_apart
@@ -393,7 +380,7 @@ class _Seat(Generic[E]):
         else:
             self._line = Here(opened.engine, opened.name)
 
-    def call(self, picture: Picture, seconds: float | None, tick: Tick | None = None) -> Answer:
+    def call(self, picture: Picture, seconds: float | None, tick: Tick | None = None) -> Tensor:
         answer = self._line.call(picture, seconds, tick)
         self.answered = True
         return answer
@@ -410,66 +397,3 @@ class _Seat(Generic[E]):
     def wait(self, seconds: float) -> bool:
         """True once the engine is closed, after `end`."""
         return self._line.wait(seconds)
-
-
-@dataclass
-class _Opening(Generic[E]):
-    """Runtimes tried in order, here (`walk`) or in a thread (`start`, `wait`)."""
-
-    choices: Sequence[Choice[E]]
-    order: range
-    refusals: list[str] = field(default_factory=list)
-    opened: _Opened[E] | None = None
-    _done: threading.Event = field(default_factory=threading.Event)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _cancelled: bool = False
-    _begun: bool = False
-
-    def walk(self) -> None:
-        """Open the first that works; refusals are kept as sentences."""
-        self._begun = True
-        try:
-            for index in self.order:
-                if self._cancelled or self._open(index):
-                    return
-        finally:
-            self._done.set()
-
-    def _open(self, index: int) -> bool:
-        choice, engine = self.choices[index], None
-        try:
-            engine = choice.open()
-            one, other = (engine.run(picture) for picture in silhouettes(engine.shape))
-        except Exception as refusal:  # a vendor's library may raise anything while it loads
-            if engine is not None:
-                free(engine, choice.name)
-            kind = "" if isinstance(refusal, EdgeSegError) else f"{type(refusal).__name__}: "
-            self.refusals.append(f"{choice.name}: {kind}{refusal}")
-            return False
-        with self._lock:
-            self.opened = _Opened(index, choice.name, engine, one.tobytes() != other.tobytes())
-            unwanted = self._cancelled
-        if unwanted:
-            free(engine, choice.name)
-        return True
-
-    def start(self) -> None:
-        if not self._begun:
-            self._begun = True
-            Thread(self.walk, self.cancel, "edge_seg-opening").start()
-
-    def wait(self, seconds: float | None) -> bool:
-        """True once every runtime was tried or one opened."""
-        self.start()
-        return self._done.wait(seconds)
-
-    def ended(self, seconds: float) -> bool:
-        """True once nothing is being opened; after `cancel`."""
-        return not self._begun or self._done.wait(seconds)
-
-    def cancel(self) -> None:
-        """Close what was or will be opened."""
-        with self._lock:
-            self._cancelled, opened = True, self.opened
-        if opened is not None:
-            free(opened.engine, opened.name)

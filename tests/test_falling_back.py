@@ -17,12 +17,13 @@ from edge_seg.backends import Backend, Tensor
 from edge_seg.backends.fake import FakeBackend
 from edge_seg.board import Board, Runtime
 from edge_seg.bundle import ModelBundle
+from edge_seg.choices import Choice
 from edge_seg.cli import main
 from edge_seg.engine import Engine
 from edge_seg.errors import BackendFailure, BackendUnavailable, MaskLate
 from edge_seg.pixels import Mask, Picture
 from edge_seg.recording import VideoFile, frames_in
-from edge_seg.supervision import Choice, Policy, Supervisor
+from edge_seg.supervision import Policy, Supervisor
 
 PROBES = 2  # calls that opening takes
 FLOAT_STEP = 0.25 * (0.5 * 8 / 127 + 8 / 255) + 1e-3  # what int8 may differ from float by
@@ -101,7 +102,7 @@ def test_a_network_that_answers_nan_gives_way(fake_bundle: Path, truth: EdgeSegm
     bundle = ModelBundle.load(fake_bundle)
     path = bundle.file(bundle.find("fake", "fp32"))
 
-    def choice(name: str, make: Callable[[Path], Backend]) -> Choice[Engine]:
+    def choice(name: str, make: Callable[[Path], Backend]) -> Choice:
         return Choice(name, lambda: Engine(bundle.input, bundle.output, backend=make(path)))
 
     engines = Supervisor([choice("gpu fp16", Overflowing), choice("cpu fp32", FakeBackend)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import sys
 import threading
@@ -15,9 +16,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_seg import supervision
+from edge_seg.choices import Choice
 from edge_seg.counters import Counters
 from edge_seg.errors import BackendFailure, BackendUnavailable, MaskLate, SettingError
-from edge_seg.supervision import Choice, Policy, Supervisor
+from edge_seg.supervision import Policy, Supervisor
 from edge_seg.watch import Watch, silhouettes
 from tests.conftest import until
 
@@ -49,7 +51,7 @@ class Device:
         self.opened += 1
         return Bright(self)
 
-    def choice(self, name: str) -> Choice[Bright]:
+    def choice(self, name: str) -> Choice:
         return Choice(name, self.open)
 
 
@@ -107,7 +109,7 @@ def cpu() -> Device:
     return Device()
 
 
-def supervised(*devices: Device, **policy: float | int | None) -> Supervisor[Bright]:
+def supervised(*devices: Device, **policy: float | int | None) -> Supervisor:
     names = ("npu int8", "cpu int8", "cpu fp32")
     choices = [d.choice(n) for d, n in zip(devices, names, strict=False)]
     return Supervisor(choices, Policy(**{"pause": 0.001, **policy}))  # type: ignore[arg-type]
@@ -448,7 +450,7 @@ def test_closing_waits_until_the_device_is_free(npu: Device) -> None:
 # --- closing from elsewhere, and ending without it ------------------------------------------------
 
 
-def _in_a_thread(boss: Supervisor[Bright]) -> tuple[threading.Thread, list[BaseException]]:
+def _in_a_thread(boss: Supervisor) -> tuple[threading.Thread, list[BaseException]]:
     """Run pictures in another thread until one fails; how it failed."""
     ends: list[BaseException] = []
 
@@ -506,6 +508,34 @@ def test_closing_waits_for_a_call_that_hangs_no_longer_than_it_says(
     assert "found it closed" in str(ends[0])
 
 
+@pytest.mark.parametrize("deadline", [None, 10.0])
+def test_a_signal_s_handler_may_close_amid_a_call(
+    deadline: float | None, npu: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the thread that makes the call: to wait for it there would be to wait in vain."""
+    boss = supervised(npu, deadline=deadline)
+    npu.slow = 0.3
+    took: list[float] = []
+
+    def handle(number: int, frame: object) -> None:
+        began = time.monotonic()
+        boss.close()
+        took.append(time.monotonic() - began)
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        picture = pictures(1)[0]
+        assert (boss.run(picture)[1] == truth(picture)).all(), "the call that it interrupts ends"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(took) == 1 and took[0] < 1.5
+    assert npu.closed == 1 and not caplog.messages
+    with pytest.raises(BackendFailure, match="found it closed"):
+        boss.run(pictures(1)[0])
+
+
 def test_a_runtime_that_opens_while_another_thread_closes_is_freed(
     npu: Device, cpu: Device
 ) -> None:
@@ -536,7 +566,8 @@ PROGRAM = """
 import sys, time
 import numpy as np
 from edge_seg.errors import BackendFailure, MaskLate
-from edge_seg.supervision import Choice, Policy, Supervisor
+from edge_seg.choices import Choice
+from edge_seg.supervision import Policy, Supervisor
 
 how, seconds = sys.argv[1], float(sys.argv[2])
 
