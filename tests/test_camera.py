@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from edge_seg.segmenter import EdgeSegmenter
 from edge_seg.supervision import Policy
 
 RED_BGR = (0, 0, 255)
+VIDEO = Path("a.mkv")
 
 
 def _picture(path: Path, color: tuple[int, int, int] = RED_BGR, size: tuple[int, int] = (24, 32)):
@@ -88,7 +90,7 @@ class _Container:
 )
 def test_times_always_grow(times: list[float]) -> None:
     first = np.zeros((2, 2, 3), np.uint8)
-    shots = list(disk._video_shots(_Container(times), first, format="bgr", fps=10.0))
+    shots = list(disk._video_shots(_Container(times), first, path=VIDEO, format="bgr", fps=10.0))
     assert len(shots) == len(times)
     assert np.all(np.diff([s.timestamp for s in shots]) > 0)
 
@@ -96,7 +98,7 @@ def test_times_always_grow(times: list[float]) -> None:
 def test_variable_frame_rate_keeps_the_containers_times() -> None:
     times = [0.0, 0.1, 0.4, 0.45, 1.0]
     first = np.zeros((2, 2, 3), np.uint8)
-    shots = list(disk._video_shots(_Container(times), first, format="bgr", fps=10.0))
+    shots = list(disk._video_shots(_Container(times), first, path=VIDEO, format="bgr", fps=10.0))
     np.testing.assert_allclose([s.timestamp for s in shots], times)
 
 
@@ -110,6 +112,36 @@ def test_a_video_that_ends_before_its_header_says_so(
         read = sum(1 for _ in source)
     assert 5 < read < 50
     assert "cut.mkv" in caplog.text and f"found {read}" in caplog.text
+
+
+def _damage(path: Path, frames: range) -> None:
+    """Overwrite these frames of a Motion JPEG, all but the container's own bytes."""
+    data = bytearray(path.read_bytes())
+    starts = [found.start() for found in re.finditer(b"00dc....\xff\xd8", data, re.DOTALL)]
+    for frame in frames:
+        (size,) = struct.unpack("<I", data[starts[frame] + 4 : starts[frame] + 8])
+        data[starts[frame] + 8 : starts[frame] + 8 + size] = b"\x55" * size
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damaged", [range(5, 6), range(3, 9), range(0, 2)])
+def test_damaged_frames_do_not_end_a_video_and_are_counted(
+    damaged: range, video: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _damage(video, damaged)
+    whole = [i for i in range(12) if i not in damaged]
+    with open_source(video) as source:
+        shots = list(source)
+    assert [round(float(s.frame.mean()) / 20) for s in shots] == whole
+    np.testing.assert_allclose([s.timestamp for s in shots], np.array(whole) / 8, atol=1e-3)
+    assert f"found {len(damaged)} damaged" in caplog.text
+    assert "cut short" not in caplog.text
+
+
+def test_a_video_of_damaged_frames_alone_is_named_with_its_codec(video: Path) -> None:
+    _damage(video, range(12))
+    with pytest.raises(CameraError, match=r"clip\.avi.*MJPG of which it decodes no frame"):
+        open_source(video)
 
 
 def test_real_clips_are_read_whole_with_growing_times(data_dir: Path) -> None:

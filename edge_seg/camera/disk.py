@@ -44,6 +44,8 @@ LEAST_FPS = 0.1  # packets without times look like hours between two
 EBML = b"\x1aE\xdf\xa3"  # how a Matroska file, and so a WebM, begins
 CUT_SHORT = 0.9  # of the frames a header announces; headers of whole files are wrong by one or two
 VIDEO_FPS = 30.0  # where a container states none, and no times either
+MOST_DAMAGED = 300  # frames in a row before it is the end: ten seconds, a usual key frame's reach
+AV1 = "av01"  # FFmpeg's name; the wheels of OpenCV open such a video and have no decoder for it
 ON_DISK = (
     "a video file, a picture, a folder of pictures, a clip folder with frames/, or a list file "
     f"({', '.join(LIST_SUFFIXES)})"
@@ -163,7 +165,7 @@ def _video(path: Path, format: str) -> Source:
         )
     capture = cv2.VideoCapture(place)
     try:
-        first = _first(capture, path)
+        first, damaged = _first(capture, path)
     except CameraError:
         capture.release()
         raise
@@ -173,7 +175,7 @@ def _video(path: Path, format: str) -> Source:
     else:
         count = _stated_count(capture, path)
     rate = fps or VIDEO_FPS
-    shots = _video_shots(capture, first, format=format, fps=rate)
+    shots = _video_shots(capture, first, damaged, path=path, format=format, fps=rate)
     return Source(
         _counted(shots, path, count, rate),
         describe=f"{path} ({first.shape[1]}x{first.shape[0]}, {rate:g} fps)",
@@ -183,18 +185,47 @@ def _video(path: Path, format: str) -> Source:
     )
 
 
-def _first(capture: cv2.VideoCapture, path: Path) -> Picture:
-    """Return the first frame; the size is looked at before it takes memory."""
-    if capture.isOpened():
-        sides = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
-        _check_size(path, *sides)
-    ok, first = capture.read() if capture.isOpened() else (False, None)
-    if not ok or first is None:
+def _first(capture: cv2.VideoCapture, path: Path) -> tuple[Picture, int]:
+    """Return (the first frame, how many damaged ones before it).
+
+    The size is looked at before a frame takes memory.
+    """
+    if not capture.isOpened():
         raise CameraError(
             f"{path}: wanted {ON_DISK}, found a file that holds no video this OpenCV can read; "
             "check it with a player, or copy it again"
         )
-    return first
+    sides = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    _check_size(path, *sides)
+    codec = _codec(capture)
+    av1 = codec.lower() == AV1
+    first, damaged = _next_whole(capture, 1 if av1 else MOST_DAMAGED)  # each try prints a line
+    if first is None:
+        found = "for which it has no decoder" if av1 else "of which it decodes no frame"
+        raise CameraError(
+            f"{path}: wanted a video this OpenCV can decode, found {codec} {found}; if a player "
+            "shows the file, convert it: ffmpeg -i IN -c:v libx264 OUT.mp4"
+        )
+    return first, damaged
+
+
+def _codec(capture: cv2.VideoCapture) -> str:
+    """Return the four letters by which FFmpeg names what a video is coded with."""
+    code = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
+    letters = "".join(c for c in code.to_bytes(4, "little").decode("latin-1") if c.isprintable())
+    return letters.strip() or "codec"
+
+
+def _next_whole(capture: cv2.VideoCapture, most: int = MOST_DAMAGED) -> tuple[Picture | None, int]:
+    """Return (the next frame that can be decoded, how many before it could not); None: the end.
+
+    A damaged frame reads like the end of the video; but behind the end nothing comes any more.
+    """
+    for damaged in range(most):
+        ok, frame = capture.read()
+        if ok:
+            return frame, damaged
+    return None, 0
 
 
 def _stated_count(capture: cv2.VideoCapture, path: Path) -> int | None:
@@ -255,8 +286,15 @@ def _counted(shots: Iterator[Shot], path: Path, count: int | None, fps: float) -
 
 
 def _video_shots(
-    capture: cv2.VideoCapture, first: Picture, *, format: str, fps: float
+    capture: cv2.VideoCapture,
+    first: Picture,
+    left_out: int = 0,
+    *,
+    path: Path,
+    format: str,
+    fps: float,
 ) -> Iterator[Shot]:
+    """Yield the frames. left_out: damaged ones before the first."""
     index, timestamp = 0, -math.inf
     frame: Picture | None = first
     while frame is not None:
@@ -266,5 +304,11 @@ def _video_shots(
         later = math.isfinite(stated) and stated > timestamp and (index == 0 or stated > 0)
         timestamp = stated if later else (after if index else 0.0)
         yield Shot(_ordered(frame, format), timestamp, f"{index:06d}")
-        ok, frame = capture.read()
-        index, frame = index + 1, frame if ok else None
+        frame, damaged = _next_whole(capture)
+        index, left_out = index + 1, left_out + damaged
+    if left_out:
+        log.warning(
+            "%s: wanted every frame, found %d damaged: left out, those behind them were read; copy "
+            "the file again to have them",
+            *(path, left_out),
+        )
