@@ -5,12 +5,12 @@
     picture    uint8 (H, W, 3)            what the network saw
     timestamp  seconds, any origin        None: no time is known
 
-`Steady` is the smoother that is on by default for streams. Per pixel of the mask it keeps a mean
-of the last masks and, with the same weights, of the picture. Where the picture differs from that
-mean by more than the camera's noise, the mask goes through at once; where it does not, the mask is
-averaged over a half-life, and a mask that contradicts the mean in a still picture must last
-`PATIENCE` (or one further frame) to be believed: a blink is not. docs/smoothing.md has the
-measurements and what was tried instead; `baselines` has the classics.
+`Steady` is the smoother that is on by default for streams. It keeps a mean of the last masks and,
+with the same weights, of the picture (`movement`). Where the picture differs from that mean by more
+than the camera's noise, the mask goes through at once. Where it does not, the mask is averaged over
+a half-life; a mask that contradicts the mean there is believed only once the contradiction has
+lasted `PATIENCE`, or one further frame: a blink does not. docs/smoothing.md has the measurements
+and what was tried instead; `baselines` has the classics.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg.errors import FrameError, SettingError
-from edge_seg.formats import check_picture
-from edge_seg.guide import GOES, Guide, share_of
-from edge_seg.pixels import shrink
+from edge_seg.guide import Guide
+from edge_seg.movement import Movement, reduced
 from edge_seg.timestamps import FrameTimes, number
 
 log = logging.getLogger("edge_seg")
@@ -38,31 +37,12 @@ DEFAULT = "default"  # `smoother=` of the segmenter: a Steady with its own half-
 HALF_LIFE = 0.8  # s
 LONGEST_HALF_LIFE = 10.0  # s
 PATIENCE = 0.1  # s for which a contradiction must last in a still picture
-YOUNG = 1.25  # frames that the first one of a mean counts for: what moved may still be settling
-GRID = 64  # most cells a side on which the picture is compared
-# Levels of 255 by which a cell of the small picture must differ from its mean: up to the first it
-# is still, from the second it moves. Both grow with the camera's noise: in medians of a frame's
-# differences, most of which are noise. Chosen on the tuning clips of benchmarks/clips.py.
-STILL, MOVING = 0.5, 2.0
-STILL_NOISE, MOVING_NOISE = 3.0, 5.0
-CROWD = 2.0  # of 9 cells around, so many moving ones move the middle one: noise is alone
 # Cells around one: the network sees beyond a pixel, so its mask changes beside what moves.
 AROUND = np.ones((5, 5), np.uint8)
 # Of probability. Up to the first a difference in what moves is averaged, from the second it is not.
 SLIGHT, PLAIN = 0.02, 0.15
 CONTRADICTION = 0.3  # of probability: what differs less in a still picture is averaged, not judged
 TOUCH = 0.1  # share of a contradiction beside motion that explains all of it
-# Share of cells that move, from which the camera does: then what looks still is plain, not still.
-# At .2 people who fill the frame lose their smoothing, at .4 a panning camera's masks are averaged.
-PANS = 0.3
-CUT_LEVEL, CUT_SHARE = 16.0, 0.6  # levels, and the share of cells over it: another scene
-GAIN_STEP = 1.15  # the most a row's light may differ from the whole frame's change
-GAIN_MOST = 3.0  # a larger step of the whole frame's light is another scene (or a black frame)
-DARK = 4.0  # levels added before light is divided by light
-# Rows average their gain with their neighbours'. No response below 0 at any frequency: the mean is
-# corrected by what it differs by, and a box of 3 (-1/3 for rows in turn) would swing up, frame by
-# frame.
-NEIGHBOURS = np.array([[0.25], [0.5], [0.25]], np.float32)
 
 
 class Smoother(Protocol):
@@ -167,13 +147,12 @@ class Steady:
         self.half_life = half_life = seconds
         self._times = FrameTimes()
         self._picture_shape: tuple[int, ...] = ()
+        self._movement = Movement(half_life)
         self._guide = Guide(half_life)
         self._moving: Soft | None = None  # of the last update; None: it was a first frame
         self._shown_at = 0.0  # s: of the last picture that was averaged
         self._unseen = 0  # updates since `steadied` was asked
         self._mask: Soft | None = None
-        self._mean: Soft  # of the picture, float32 (3, rows, columns)
-        self._age: Soft  # s over which the means were taken
         self._waited: Soft  # s of the contradiction less those without between; below 0: over
         self._more: Where  # of the contradiction: more person, or less
 
@@ -198,7 +177,7 @@ class Steady:
         """The same for a frame without an `update`, whose mask was carried."""
         if self._mask is None or self._unseen or picture.shape != self._picture_shape:
             return picture
-        moving = self._motion(reduced(picture, self._mask.shape))
+        moving = self._movement.of(reduced(picture, self._mask.shape))
         return self._shown(picture, moving, timestamp)
 
     def _shown(self, picture: Picture, moving: Soft | None, at: float) -> Picture:
@@ -217,7 +196,7 @@ class Steady:
         self._unseen += 1
         if last is None or seconds is None or picture.shape != self._picture_shape:
             return self._first(soft, picture, small)
-        moving = self._motion(small)
+        moving = self._movement.of(small)
         if moving is None:
             return self._first(soft, picture, small)
         self._moving = moving
@@ -226,39 +205,15 @@ class Steady:
     def _first(self, soft: Soft, picture: Picture, small: Soft) -> Soft:
         self._picture_shape = picture.shape
         self._moving = None
-        self._mask, self._mean = soft.copy(), small
-        self._age = np.zeros(small.shape[1:], np.float32)
+        self._movement.begin(small)
+        self._mask = soft.copy()
         self._waited = np.full_like(soft, -1)
         self._more = np.zeros(soft.shape, bool)
         return soft.copy()
 
-    def _motion(self, small: Soft) -> Soft | None:
-        """Return how much each cell moves, 0..1; None where it is another scene.
-
-        The mean picture is first brought to the light of this frame, row by row, so that
-        exposure steps and the bands of lamps are no motion.
-        """
-        gains = _gains(small, self._mean)
-        if gains is None:
-            return None
-        self._mean *= gains[:, None]
-        difference = np.abs(small - self._mean).max(axis=0)
-        if share_of(difference > CUT_LEVEL) > CUT_SHARE:
-            return None
-        noise = float(_median(difference[::2, ::2].ravel()))
-        still = max(STILL, STILL_NOISE * noise)
-        span = max(MOVING, MOVING_NOISE * noise) - still
-        moving = np.clip((difference - np.float32(still)) * np.float32(1 / span), 0, 1)
-        crowd = np.minimum(cv2.blur(moving, (3, 3)) * np.float32(9 / CROWD), 1)
-        if share_of(crowd > GOES) > PANS:
-            crowd.fill(1)
-        return np.asarray(crowd, dtype=np.float32)
-
     def _blend(self, soft: Soft, small: Soft, moving: Soft, seconds: float) -> Soft:
         assert self._mask is not None
-        rests = self._resting(seconds)
-        self._mean += (rests + (1 - rests) * moving) * (small - self._mean)
-        self._age = (self._age + np.float32(seconds)) * (1 - moving)
+        rests = self._movement.learn(small, moving, seconds)
         rests, fast = _sized(rests, soft.shape), _sized(moving, soft.shape)
         difference = soft - self._mask
         size_of = np.abs(difference)
@@ -275,17 +230,6 @@ class Steady:
             self._waited -= np.float32(seconds)
         self._mask += weight * difference
         return self._mask.copy()
-
-    def _resting(self, seconds: float) -> Soft:
-        """Return the weight of this frame where nothing moves.
-
-        That of the half-life, or of a plain mean over fewer frames where the mean is still young.
-        """
-        least = np.float32(1 - 2 ** (-seconds / self.half_life))
-        if not seconds:
-            return np.full_like(self._age, least)
-        step = np.float32(seconds)
-        return np.maximum(step / (self._age + YOUNG * step), least).astype(np.float32)
 
     def _judge(
         self, more: Where, differs: Where, beside: Where, seconds: float
@@ -310,46 +254,6 @@ class Steady:
         np.copyto(self._waited, waited, where=waits)
         np.copyto(self._more, more, where=differs)
         return differs & ~waits, waits
-
-
-def reduced(picture: Picture, size: tuple[int, ...]) -> Soft:
-    """Return the picture on a grid, float32 (3, rows, columns) 0..255. Raises FrameError.
-
-    The grid is the mask's, or for a mask with a side over `GRID` one of cells of so many whole
-    pixels that it has no more: halving twice takes a third of the time of what is no halving.
-    """
-    check_picture(picture, "picture", "; pass what the network saw")
-    height, width = size
-    if max(size) > GRID:
-        cell = -(-max(picture.shape) // GRID)
-        height, width = (max(1, round(side / cell)) for side in picture.shape[:2])
-    small = shrink(picture, (height, width))
-    return np.ascontiguousarray(small.transpose(2, 0, 1), dtype=np.float32)
-
-
-def _gains(now: Soft, before: Soft) -> Soft | None:
-    """Return by how much each row's light changed: the median of the quotient along the row.
-
-    A row that a person fills is held to what the whole frame did, within `GAIN_STEP`. None where
-    the whole frame's light changed by more than `GAIN_MOST`.
-    """
-    bright, was = now[:, :, ::2].sum(axis=0), before[:, :, ::2].sum(axis=0)
-    rows = _median((bright + 3 * DARK) / (was + 3 * DARK))
-    whole = float(_median(rows))
-    if not 1 / GAIN_MOST <= whole <= GAIN_MOST:
-        return None
-    rows = cv2.filter2D(rows.astype(np.float32)[:, None], -1, NEIGHBOURS)[:, 0]
-    return np.asarray(np.clip(rows, whole / GAIN_STEP, whole * GAIN_STEP), dtype=np.float32)
-
-
-def _median(values: Soft) -> Soft:
-    """Return the median along the last axis: np.median without what it does for NaN and masks.
-
-    So few values are sorted sooner than np.partition sets them apart.
-    """
-    low, high = (values.shape[-1] - 1) // 2, values.shape[-1] // 2
-    ordered = np.sort(values, axis=-1)
-    return np.asarray((ordered[..., low] + ordered[..., high]) / 2, dtype=np.float32)
 
 
 def _sized(cells: Soft, size: tuple[int, ...]) -> Soft:

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_seg import EdgeSegmenter, smoothing, timestamps
+from edge_seg import EdgeSegmenter, movement, smoothing, timestamps
 from edge_seg.camera import open_source
 from edge_seg.errors import FrameError, SettingError
 from edge_seg.smoothing import CONTRADICTION, Steady
@@ -190,10 +190,10 @@ def test_nothing_sticks(fps: float) -> None:
 
 def test_the_mean_picture_stays_the_picture_for_minutes() -> None:
     """The correction of each row's light feeds back on itself; it must not swing up."""
-    smoother, small = Steady(), smoothing.reduced(shown(20), MASK)
+    smoother, small = Steady(), movement.reduced(shown(20), MASK)
     for i in range(600):
         smoother.update(person(), filmed(shown(20), i), i / 30)
-        assert np.abs(smoother._mean - small).mean() < 1.0  # half the noise of one frame
+        assert np.abs(smoother._movement._mean - small).mean() < 1.0  # half the noise of one frame
 
 
 @pytest.mark.parametrize("gain", [0.7, 1.3])
@@ -479,7 +479,7 @@ def test_slow_sources_and_single_pauses_are_not_called_wrong(
 @pytest.mark.parametrize("shape", [(5, 8), (5, 7), (1, 1), (9,), (2,)])
 def test_the_median_is_numpy_s(shape: tuple[int, ...]) -> None:
     values = np.random.default_rng(5).random(shape, np.float32)
-    assert np.allclose(smoothing._median(values), np.median(values, axis=-1))
+    assert np.allclose(movement._median(values), np.median(values, axis=-1))
 
 
 def test_what_smoother_means() -> None:
