@@ -14,7 +14,6 @@ contour, which a median takes away.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import cv2
@@ -49,22 +48,24 @@ def refine(
     if frame_at is None or frame_at == (0, 0, *picture.shape[:2]):
         return _refined(mask, picture)
     top, left, height, width = frame_at
-    rows, high = _cells(top, height, picture.shape[0] / mask.shape[0])
-    columns, wide = _cells(left, width, picture.shape[1] / mask.shape[1])
+    rows, high = _cells(top, height, picture.shape[0], mask.shape[0])
+    columns, wide = _cells(left, width, picture.shape[1], mask.shape[1])
     fine = _refined(mask[rows, columns], picture[high, wide])
     bars = (high.start, picture.shape[0] - high.stop, wide.start, picture.shape[1] - wide.stop)
     return np.asarray(cv2.copyMakeBorder(fine, *bars, cv2.BORDER_REPLICATE), dtype=np.uint8)
 
 
-def _cells(start: int, length: int, scale: float) -> tuple[slice, slice]:
+def _cells(start: int, length: int, side: int, cells: int) -> tuple[slice, slice]:
     """The cells of the mask that lie wholly in [start, start + length) px, and their pixels.
 
-    Where none does, the ones it touches.
+    side, cells: the picture's side, px, and how many cells it has. Where none does, the ones it
+    touches.
     """
-    first, end = math.ceil(start / scale), math.floor((start + length) / scale)
+    begin, stop = start * cells, (start + length) * cells  # in side-ths of a cell: whole numbers
+    first, end = -(-begin // side), stop // side
     if first >= end:
-        first, end = math.floor(start / scale), math.ceil((start + length) / scale)
-    return slice(first, end), slice(round(first * scale), round(end * scale))
+        first, end = begin // side, -(-stop // side)
+    return slice(first, end), slice(round(first * side / cells), round(end * side / cells))
 
 
 def _refined(mask: Soft, picture: Picture) -> NDArray[np.uint8]:

@@ -233,10 +233,9 @@ def restore(
     height, width = size
     if out is not None:
         check_out(out, mask.dtype, size)
-    ratio_y, ratio_x = mask.shape[0] / spec.height, mask.shape[1] / spec.width
-    edges = (placement.top, placement.left, placement.height, placement.width)
-    top, left = edges[0] * ratio_y, edges[1] * ratio_x
-    inner_h, inner_w = edges[2] * ratio_y, edges[3] * ratio_x
+    # Multiplied before they are divided: whole mask pixels come out whole.
+    top, inner_h = (n * mask.shape[0] / spec.height for n in (placement.top, placement.height))
+    left, inner_w = (n * mask.shape[1] / spec.width for n in (placement.left, placement.width))
     if all(float(v).is_integer() for v in (top, left, inner_h, inner_w)):
         cut = mask[int(top) : int(top + inner_h), int(left) : int(left + inner_w)]
         cut = _averaged(cut, size)

@@ -113,6 +113,16 @@ def test_bars_around_the_frame_say_nothing() -> None:
     np.testing.assert_array_equal(masks[0][:, 26], masks[0][:, 28])
 
 
+def test_a_frame_as_high_as_the_picture_keeps_all_rows_of_the_mask() -> None:
+    """50 px over 11 cells: in floats they do not end where the picture does."""
+    rng = np.random.default_rng(4)
+    picture = rng.integers(0, 256, (50, 44, 3), dtype=np.uint8)
+    mask = rng.random((11, 11)).astype(np.float32)
+    found = contours.refine(mask, picture, frame_at=(0, 4, 50, 36))
+    inner = np.ascontiguousarray(picture[:, 4:40])
+    np.testing.assert_array_equal(found[:, 4:40], contours.refine(mask[:, 1:10], inner))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (15, 40), (56, 56)])
 @pytest.mark.parametrize("side", [4, 57, 224])
 def test_any_sizes(size: tuple[int, int], side: int) -> None:

@@ -432,6 +432,17 @@ def test_bars_never_show_in_the_mask(dtype: type) -> None:
             assert back.min() > 0.99
 
 
+@pytest.mark.parametrize("stride", [2, 4, 8])
+def test_a_frame_that_fills_the_picture_has_every_pixel_of_the_mask(stride: int) -> None:
+    """A network whose sides its strides do not divide answers in one more cell."""
+    for side in range(8, 400):
+        cells = -(-side // stride)
+        mask = np.random.default_rng(side).random((cells, cells), dtype=np.float32)
+        spec = InputSpec(side, side)
+        back = pixels.restore(mask, pixels.place(side, side, spec), spec, size=mask.shape)
+        assert np.array_equal(back, mask), side
+
+
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 @pytest.mark.parametrize("size", [(1, 1), (8, 16), (8, 300), (300, 16), (7, 11)])
 @pytest.mark.parametrize(
