@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge_seg import yuv
 from edge_seg.errors import FrameError, SettingError
+from edge_seg.ranges import within
 
 Picture = NDArray[np.uint8]
 
@@ -88,6 +89,19 @@ def frame_size(frame: object, format: str = "bgr") -> tuple[int, int]:
     height, width = yuv.size_of(frame, format)
     assert isinstance(frame, np.ndarray)
     _check_limits(frame, height, width)
+    return height, width
+
+
+def checked_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Return the (height, width) of a mask that is asked for. Raises SettingError for any other."""
+    pair = tuple(size) if isinstance(size, (tuple, list, np.ndarray)) else ()
+    whole = len(pair) == 2 and all(within(n, 1, MAX_SIDE, whole=True) for n in pair)
+    height, width = (int(n) for n in pair) if whole else (0, 0)
+    if not 1 <= height * width <= MAX_PIXELS:
+        raise SettingError(
+            f"wanted size= as (height, width) of 1 to {MAX_PIXELS} pixels and at most {MAX_SIDE} "
+            f"a side, found {size}; correct it"
+        )
     return height, width
 
 

@@ -31,12 +31,12 @@ from edge_seg.board import resolve as resolve_board
 from edge_seg.bundle import Artifact, ModelBundle
 from edge_seg.choices import Choice
 from edge_seg.counters import Counters, Latency
-from edge_seg.engine import Engine
+from edge_seg.engine import Engine, Tick
 from edge_seg.errors import FrameError, MaskLate, SettingError
 from edge_seg.opening import load_bundle, open_engine, supervised
 from edge_seg.pixels import Mask, Picture
 from edge_seg.ranges import within
-from edge_seg.smoothing import DEFAULT, Guiding, Smoother, resolve
+from edge_seg.smoothing import DEFAULT, Guiding, Smoother, checked_answer, resolve
 from edge_seg.supervision import Policy, Supervisor
 from edge_seg.timestamps import checked_time
 
@@ -105,17 +105,17 @@ class EdgeSegmenter:
         board: a name or alias, a path to a board.toml, a Board, or "auto" (detect).
         format: of the frames you will pass: "bgr", "rgb", "nv12" or "yuv420".
         threads: overrides the runtime's number of threads.
-        smoother: "default" (smoothing.Steady), None (off) or a Smoother, which no other segmenter
-        may have: it remembers one camera's masks. It is asked for frames with a timestamp alone, so
-        unrelated pictures pass it by.
+        smoother: "default" (smoothing.Steady), None (off) or a Smoother of this segmenter's own,
+        since it remembers one camera's masks. Only frames with a timestamp are smoothed: unrelated
+        pictures have none.
         edges: bring the mask to the picture's contours where the network's output is coarser than
         its input (edge_seg.contours); False enlarges it as it is.
         policy: when to give a runtime up (supervision.Policy); None: retry failures once, find
         frozen outputs, wait for as long as a call takes.
         cache: the folder of what is built for this machine (see `edge-seg prepare`).
 
-        Raises BundleError, UnknownBoard, SettingError for a format, number of threads, smoother,
-        edges or policy that is none, and BackendUnavailable listing every refusal.
+        Raises BundleError, UnknownBoard, SettingError for a wrong format, number of threads,
+        smoother, edges or policy, and BackendUnavailable listing every refusal.
 
         >>> segmenter = EdgeSegmenter.open("my-bundle", board="rpi5")     # doctest: +SKIP
         """
@@ -151,9 +151,9 @@ class EdgeSegmenter:
 
     @property
     def smoother(self) -> Smoother | None:
-        """What smooths the masks of frames with a time, or None.
+        """What smooths the masks of frames with a timestamp, or None.
 
-        Set to what `open` takes. Raises SettingError for anything else.
+        Set it to what `open` takes. Raises SettingError for anything else.
         """
         return self._smoother
 
@@ -176,7 +176,7 @@ class EdgeSegmenter:
 
     @property
     def cadence(self) -> Cadence | None:
-        """None (off), or the Cadence or Budget by which the network skips frames with a time.
+        """The Cadence or Budget by which the network skips frames with a timestamp, or None (off).
 
         Raises SettingError when set to anything else.
         """
@@ -285,10 +285,10 @@ class EdgeSegmenter:
         clock: called with the name of each stage as it ends (used by `bench`).
         format: of this frame, where it is not the segmenter's.
 
-        Raises FrameError: a frame, time or buffer that is none, or a call while another thread's
-        still runs. SettingError: a size, dtype or format that is none. BackendFailure: no runtime
-        of the board works (a later call tries again), or the segmenter is closed. MaskLate, which
-        is one: no mask within the deadline; go on with the next frame.
+        Raises FrameError: a frame, time or buffer of the wrong form, or a call while another
+        thread's still runs. SettingError: a wrong size, dtype or format. BackendFailure: no runtime
+        of the board works (a later call tries again), or the segmenter is closed. MaskLate, a
+        BackendFailure: no mask within the deadline; go on with the next frame.
         """
         if not self._turn.acquire(False):  # at once, never waiting
             raise FrameError(
@@ -307,7 +307,7 @@ class EdgeSegmenter:
         size: tuple[int, int] | None,
         out: Mask | None,
         dtype: str,
-        clock: Callable[[str], None] | None,
+        clock: Tick | None,
         format: str | None,
     ) -> Mask:
         """Make the mask, and tell those who count how long it took."""
@@ -318,14 +318,14 @@ class EdgeSegmenter:
             )
         tick = clock or _no_clock
         format = self.format if format is None else format
-        wanted = formats.frame_size(frame, format) if size is None else _check_size(size)
+        wanted = formats.frame_size(frame, format) if size is None else formats.checked_size(size)
         if out is not None:
             pixels.check_out(out, np.dtype(dtype), wanted)
         picture, placement = pixels.prepare(frame, self.spec, format=format)
         tick("prepare")
         self._follow(frame, timestamp)
         try:
-            mask = self._mask((picture, placement), timestamp, dtype, tick)
+            mask = self._mask(picture, placement, timestamp, dtype, tick)
         except MaskLate:
             self.latency.add(time.perf_counter() - began)  # the caller waited for it all the same
             raise
@@ -354,52 +354,64 @@ class EdgeSegmenter:
 
     def _mask(
         self,
-        prepared: tuple[Picture, pixels.Placement],
+        picture: Picture,
+        placement: pixels.Placement,
         timestamp: float | None,
         dtype: str,
-        tick: Callable[[str], None],
+        tick: Tick,
     ) -> Mask:
         """Infer or carry, smooth and refine; without these steps no float mask is made."""
-        picture, placement = prepared
-        cadence = self.cadence
-        if cadence is not None and timestamp is not None and not cadence.due(picture, timestamp):
-            carried, guide = cadence.carry(picture), picture
-            if self._guiding is not None and self._refines(carried.shape, picture):
-                guide = self._guiding.between(picture, timestamp)
+        if timestamp is not None and (carried := self._carried(picture, timestamp)) is not None:
             tick("carry")
-            return self._refined(carried, (guide, placement), dtype, tick)
+            return self._refined(*carried, placement, dtype, tick)
         engine, answer = self._engines.run(picture, tick)
         if engine is not self._engine:
             self._changed(engine)
-        refines = self._refines(self._engine.backend.output.size, picture)
-        keeps = timestamp is not None and (self.smoother is not None or cadence is not None)
-        if not keeps and not refines:
+        if not self._needs_floats(picture, timestamp):
             plain = self._engine.decode(answer, dtype)
             tick("decode")
             return plain
-        soft = np.asarray(self._engine.decode(answer), dtype=np.float32)
+        soft, guide = np.asarray(self._engine.decode(answer), dtype=np.float32), picture
         tick("decode")
+        if timestamp is not None:
+            soft, guide = self._smoothed(soft, picture, timestamp, tick)
+        return self._refined(soft, guide, placement, dtype, tick)
+
+    def _needs_floats(self, picture: Picture, timestamp: float | None) -> bool:
+        """True where the mask is smoothed, kept to be carried, or refined."""
+        follows = timestamp is not None and (self.smoother is not None or self.cadence is not None)
+        return follows or self._refines(self._engine.backend.output.size, picture)
+
+    def _carried(self, picture: Picture, timestamp: float) -> tuple[Soft, Picture] | None:
+        """The last mask, moved, and the picture to draw contours by; None: the network's turn."""
+        cadence = self.cadence
+        if cadence is None or cadence.due(picture, timestamp):
+            return None
+        soft = cadence.carry(picture)
+        if self._guiding is not None and self._refines(soft.shape, picture):
+            return soft, self._guiding.between(picture, timestamp)
+        return soft, picture
+
+    def _smoothed(
+        self, soft: Soft, picture: Picture, timestamp: float, tick: Tick
+    ) -> tuple[Soft, Picture]:
+        """The mask as a smoother has it, and the picture to draw contours by."""
         guide = picture
-        if self.smoother is not None and timestamp is not None:
-            soft = _checked_soft(self.smoother.update(soft, picture, timestamp), soft)
-            if self._guiding is not None and refines:
+        if self.smoother is not None:
+            soft = checked_answer(self.smoother.update(soft, picture, timestamp), soft)
+            if self._guiding is not None and self._refines(soft.shape, picture):
                 guide = self._guiding.steadied(picture)
             tick("smooth")
-        if cadence is not None and timestamp is not None:
-            cadence.keep(soft, picture, timestamp)
-        return self._refined(soft, (guide, placement), dtype, tick)
+        if self.cadence is not None:
+            self.cadence.keep(soft, picture, timestamp)
+        return soft, guide
 
     def _refines(self, size: tuple[int, ...], picture: Picture) -> bool:
         return self.edges and contours.is_coarse(size, picture)
 
     def _refined(
-        self,
-        soft: Soft,
-        guided: tuple[Picture, pixels.Placement],
-        dtype: str,
-        tick: Callable[[str], None],
+        self, soft: Soft, guide: Picture, placement: pixels.Placement, dtype: str, tick: Tick
     ) -> Mask:
-        guide, placement = guided
         if self._refines(soft.shape, guide):
             fine = contours.refine(soft, guide, frame_at=astuple(placement))
             mask: Mask = fine if dtype == "uint8" else fine * np.float32(1 / 255)
@@ -521,35 +533,6 @@ def _check_policy(policy: object) -> None:
             f"wanted policy= as a Policy or None, found {policy!r:.60}; "
             "edge_seg.supervision.Policy(deadline=0.2) gives a call up after 0.2 s"
         )
-
-
-def _checked_soft(found: Soft, given: Soft) -> Soft:
-    """Return a smoother's mask within 0..1; a smoother of somebody else's may go beyond."""
-    if not isinstance(found, np.ndarray) or found.shape != given.shape or found.dtype != np.float32:
-        form = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found)
-        raise FrameError(
-            f"wanted a smoother's mask as float32 {given.shape}, as it was given, found {form}; "
-            "correct its update()"
-        )
-    if np.isnan(found).any():  # it would become "nobody"
-        raise FrameError(
-            "wanted a smoother's mask of 0..1, found NaN in it; correct its update() "
-            "(does it divide by zero?)"
-        )
-    return np.clip(found, 0, 1)
-
-
-def _check_size(size: tuple[int, int]) -> tuple[int, int]:
-    most, side = formats.MAX_PIXELS, formats.MAX_SIDE
-    pair = tuple(size) if isinstance(size, (tuple, list, np.ndarray)) else ()
-    whole = len(pair) == 2 and all(within(n, 1, side, whole=True) for n in pair)
-    height, width = (int(n) for n in pair) if whole else (0, 0)
-    if not 1 <= height * width <= most:
-        raise SettingError(
-            f"wanted size= as (height, width) of 1 to {most} pixels and at most {side} a side, "
-            f"found {size}; correct it"
-        )
-    return height, width
 
 
 def _no_clock(stage: str) -> None:

@@ -120,6 +120,25 @@ def checked(mask: NDArray[np.floating], known: Soft | None) -> Soft:
     return np.where(bad, np.float32(0) if known is None else known, soft).astype(np.float32)
 
 
+def checked_answer(found: Soft, given: Soft) -> Soft:
+    """Return a smoother's mask cut to 0..1: one of somebody else's may go beyond.
+
+    given: the mask that it got. Raises FrameError for another shape or dtype, and for NaN.
+    """
+    if not isinstance(found, np.ndarray) or found.shape != given.shape or found.dtype != np.float32:
+        form = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found)
+        raise FrameError(
+            f"wanted a smoother's mask as float32 {given.shape}, as it was given, found {form}; "
+            "correct its update()"
+        )
+    if np.isnan(found).any():  # it would become "nobody"
+        raise FrameError(
+            "wanted a smoother's mask of 0..1, found NaN in it; correct its update() "
+            "(does it divide by zero?)"
+        )
+    return np.clip(found, 0, 1)
+
+
 class Steady:
     """The default smoother. half_life: seconds over which a still pixel forgets half.
 

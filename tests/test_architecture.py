@@ -33,7 +33,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "files": ("errors",),
     "bundle": ("errors", "spec", "exchange", "files"),
     "yuv": ("errors",),
-    "formats": ("errors", "yuv"),
+    "formats": ("errors", "ranges", "yuv"),
     "pixels": ("errors", "formats", "spec", "yuv"),
     "guide": (),
     "timestamps": ("errors",),
