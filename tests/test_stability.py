@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_seg.errors import FrameError
 from edge_seg.stability import Stability
+from edge_seg.stability.dropouts import Dropouts
 from edge_seg.stability.figures import Figures
 from edge_seg.stability.gain import Gain, gain_over_raw
 from edge_seg.stability.motion import motion_between
@@ -213,6 +214,26 @@ def texture(shift: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(wide[:, 10 + shift : 130 + shift])
 
 
+def test_the_motion_is_the_picture_s_shift_and_holds_where_the_frame_before_had_it() -> None:
+    motion = motion_between(texture(0), texture(8))  # what is at a column was 8 to the right of it
+    rows, columns = np.indices((80, 120))
+    assert not motion.valid[:, 113:].any(), "from outside the picture"
+    inner = np.s_[8:-8, 8:104]
+    assert motion.valid[inner].mean() > 0.98
+    assert np.abs(motion.x - columns - 8)[inner].mean() < 0.1
+    assert np.abs(motion.y - rows)[inner].mean() < 0.1
+
+
+def test_between_unrelated_pictures_most_motion_is_not_believed() -> None:
+    rng = np.random.default_rng(3)
+    noise = rng.integers(0, 256, (2, 240, 320, 3)).astype(np.uint8)
+    one, other = (cv2.GaussianBlur(picture, (0, 0), 4) for picture in noise)
+    motion = motion_between(
+        *(cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX) for picture in (one, other))
+    )
+    assert motion.valid.mean() < 0.6
+
+
 def test_masks_that_follow_the_picture_are_consistent_and_frozen_ones_are_not() -> None:
     labels = []
     for i in range(8):
@@ -402,6 +423,29 @@ def test_a_blink_at_one_frame_a_second_is_a_dropout_too(fps: float) -> None:
     assert judged(masks, labels, fps).dropouts == 1
     masks[4] = masks[4] * 0  # away for two frames: at one a second not back within a second
     assert judged(masks, labels, fps).dropouts == (1 if fps == 2 else 0)
+
+
+FADE, DEEP_FADE = ([1 - step * i for i in range(9)] for step in (0.039, 0.041))  # 100 ms apart
+COVERED = {
+    "by 19 points": ([1, 1, 0.81, 1], 0),
+    "by 21 points": ([1, 1, 0.79, 1], 1),
+    "in 600 ms": ([*FADE, 1], 0),
+    "in 500 ms": ([*DEEP_FADE, 1], 1),
+    "back after a second": ([1, *[0.5] * 10, 1], 1),
+    "back after more": ([1, *[0.5] * 11, 1], 0),
+    "back but for 19 points": ([1, 0.5, 0.81, 0.5, 0.81], 2),
+    "back but for 21 points": ([1, 0.5, 0.79, 0.79], 0),
+    "nobody there between": ([1, 0.5, None, 1], 0),
+}
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_a_dropout_is_20_points_of_the_best_of_500_ms_and_back_within_1_s(name: str) -> None:
+    covered, wanted = COVERED[name]
+    dropouts = Dropouts()
+    for i, share in enumerate(covered):
+        dropouts.add(share, 100 + i / 10)
+    assert dropouts.count == wanted
 
 
 def test_what_is_ignored_where_a_pixel_came_from_is_not_warped() -> None:
