@@ -176,7 +176,7 @@ def _where(segmenter: EdgeSegmenter, board: Board) -> dict[str, Any]:
     """The fields of a report that say what ran on what."""
     assert segmenter.artifact is not None
     return {
-        "measured_on": machine.measured_on(getattr(segmenter.backend, "library", "")),
+        "measured_on": machine.measured_on(segmenter.backend.library),
         "is_board": board == detect() or board.is_here(Path("/")),
         "board": board.name,
         "board_title": board.title,

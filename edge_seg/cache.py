@@ -106,7 +106,8 @@ def _warn_of_writers(folder: Path) -> None:
                 log.warning(
                     "%s: wanted a folder only its owner can write to, found that %s can: what is "
                     "kept there runs as code here; chown it, or chmod go-w",
-                    *(place, writers),
+                    place,
+                    writers,
                 )
                 return
 

@@ -116,7 +116,11 @@ def compare(bundle: ModelBundle, runtimes: Iterable[Runtime]) -> Comparison:
         calls = {name: bare_call(backend) for name, (_, backend, _) in opened.items()}
         timings = tuple(
             Timing(
-                *(runtime, artifact, _median(rounds), here, getattr(backend, "library", "")),
+                runtime,
+                artifact,
+                milliseconds=_median(rounds),
+                machine=here,
+                version=backend.library,
                 rounds=tuple(_median([block]) for block in rounds),
             )
             for (runtime, backend, artifact), rounds in zip(

@@ -70,7 +70,8 @@ def conditions(board: Board, root: Path, installation: Installation) -> list[Con
     found = [*_python(installation)]
     for backend in dict.fromkeys(runtime.backend for runtime in board.runtimes):
         names = frozenset(n for n in wanted if n.split()[0] == backend)
-        found += _LOOK.get(backend, _nothing)(board, root, installation, names)
+        if backend in _LOOK:
+            found += _LOOK[backend](board, root, installation, names)
     if board.name.startswith("raspberry-pi"):
         found += _picamera(root, installation)
     if machine.jetpack(root) is not None:
@@ -78,12 +79,6 @@ def conditions(board: Board, root: Path, installation: Installation) -> list[Con
     if root == Path("/") and any(r.backend in BUILDING for r in board.runtimes):
         found += _cache(cache_folder())
     return [*found, *_heat(root)]
-
-
-def _nothing(
-    board: Board, root: Path, here: Installation, names: frozenset[str]
-) -> Iterator[Condition]:
-    yield from ()
 
 
 def _no_system() -> Condition:
@@ -102,10 +97,9 @@ def _python(here: Installation) -> Iterator[Condition]:
             "Python", MISSING, "there is none", "sudo apt install python3-venv", frozenset({"*"})
         )
     elif here.python < (3, 10):
-        yield Condition(
-            *("Python", MISSING, f"wanted 3.10 or newer, found {here}"),
-            *("install a system with Python 3.10 or newer", frozenset({"*"})),
-        )
+        text = f"wanted 3.10 or newer, found {here}"
+        mend = "install a system with Python 3.10 or newer"
+        yield Condition("Python", MISSING, text, mend, frozenset({"*"}))
     else:
         yield Condition("Python", OK, str(here))
 
@@ -252,11 +246,9 @@ def _onnxruntime(
     elif here.has("onnxruntime"):
         yield Condition("ONNX Runtime", OK, f"onnxruntime {here.packages['onnxruntime']}")
         if gpu:
-            mend = "pip install onnxruntime-gpu"
-            yield Condition(
-                *("CUDA", MISSING, "this onnxruntime has no CUDA"),
-                *(f"{JETPACK_WHEEL if jetson else mend} in its place", gpu),
-            )
+            how = JETPACK_WHEEL if jetson else "pip install onnxruntime-gpu"
+            text, mend = "this onnxruntime has no CUDA", f"{how} in its place"
+            yield Condition("CUDA", MISSING, text, mend, gpu)
     else:
         why = _wheels("onnxruntime", ONNXRUNTIME, here)
         text = f"it is not installed{'; ' + why if why else ''}"

@@ -1,6 +1,7 @@
 """A backend is a library driven by us, behind one verb.
 
     input, output : TensorSpec      what it eats and returns
+    library : str                   "library version", as `find_library` says it
     infer(tensor) -> tensor         a new array, never a view that the next call overwrites
     close()                         may be called twice
 
@@ -38,6 +39,7 @@ class Backend(Protocol):
 
     input: TensorSpec
     output: TensorSpec
+    library: str
 
     @staticmethod
     def find_library() -> str:

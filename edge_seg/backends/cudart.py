@@ -19,8 +19,11 @@ from edge_seg.errors import BackendFailure, BackendUnavailable
 
 # The first that loads. A plain name is looked up by the loader: LD_LIBRARY_PATH, ld.so.conf.
 LIBRARIES = (
-    *("libcudart.so.12", "libcudart.so.13", "libcudart.so"),
-    *("/usr/local/cuda/lib64/libcudart.so", "/usr/local/cuda/lib/libcudart.so"),
+    "libcudart.so.12",
+    "libcudart.so.13",
+    "libcudart.so",
+    "/usr/local/cuda/lib64/libcudart.so",
+    "/usr/local/cuda/lib/libcudart.so",
 )
 TO_DEVICE, TO_HOST = 1, 2  # enum cudaMemcpyKind
 # enum cudaDeviceAttr: of the compute capability, cudaDevAttrMultiProcessorCount
@@ -137,15 +140,14 @@ class Buffer:
 
     def send(self, stream: Stream) -> None:
         """Copy the twin to the GPU, in the stream's order."""
-        self._cuda.call(
-            *("cudaMemcpyAsync", self.address, self._host, self._bytes, TO_DEVICE, stream.handle)
-        )
+        self._copy(self.address, self._host, TO_DEVICE, stream)
 
     def fetch(self, stream: Stream) -> None:
         """Copy the GPU's tensor to the twin, in the stream's order: read it after `wait`."""
-        self._cuda.call(
-            *("cudaMemcpyAsync", self._host, self.address, self._bytes, TO_HOST, stream.handle)
-        )
+        self._copy(self._host, self.address, TO_HOST, stream)
+
+    def _copy(self, to: int, source: int, kind: int, stream: Stream) -> None:
+        self._cuda.call("cudaMemcpyAsync", to, source, self._bytes, kind, stream.handle)
 
     def close(self) -> None:
         """Free both."""

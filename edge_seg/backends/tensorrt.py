@@ -35,9 +35,7 @@ from edge_seg.spec import TensorSpec
 log = logging.getLogger("edge_seg")
 
 OLDEST = (10, 3)  # JetPack 6; before it some of the calls below have other forms
-WORKSPACE = (
-    256 << 20
-)  # bytes: of scratch memory while building and running; small networks need few
+WORKSPACE = 256 << 20  # bytes of scratch memory while building and running: small networks need few
 MAX_ONNX = 512 << 20
 RECIPE = 1  # of the building below: a change of it must not find engines of the old one
 
@@ -80,10 +78,8 @@ class TensorRTBackend:
     def _prepare(self, path: Path) -> None:
         """Make what an inference needs: a context, a stream, memory at both ends."""
         eats, returns = _ends(self._engine, path)
-        self.input, self.output = (
-            _spec(self._engine, eats, path),
-            _spec(self._engine, returns, path),
-        )
+        self.input = _spec(self._engine, eats, path)
+        self.output = _spec(self._engine, returns, path)
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise BackendUnavailable(f"{path}: TensorRT has no memory for it: {_LOGGER.words()}")

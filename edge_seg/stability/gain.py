@@ -53,16 +53,17 @@ def gain_over_raw(found: Figures, raw: Figures) -> Gain:
     2 % up, steadily right pixels more than 0.1 points down, ghosting more than 0.5 points up,
     drop-outs more, lag over 40 ms and half a frame, dtSSD above raw.
     """
+    dtssd = _ratio(found.dtssd, raw.dtssd)
     return Gain(
-        dtssd=_ratio(found.dtssd, raw.dtssd),
+        dtssd=dtssd,
         flicker=_ratio(found.flicker, raw.flicker),
         warped=_ratio(found.warped, raw.warped),
         miou=100 * (found.miou - raw.miou),
-        paid=tuple(_paid(found, raw)),
+        paid=tuple(_paid(found, raw, dtssd)),
     )
 
 
-def _paid(found: Figures, raw: Figures) -> Iterator[str]:
+def _paid(found: Figures, raw: Figures, dtssd: float | None) -> Iterator[str]:
     if found.miou < raw.miou - MIOU_LOSS:
         yield f"mIoU {100 * (found.miou - raw.miou):+.2f} points"
     if found.boundary_f < raw.boundary_f - BOUNDARY_LOSS:
@@ -80,7 +81,6 @@ def _paid(found: Figures, raw: Figures) -> Iterator[str]:
     if found.lag is not None and found.frame_ms is not None:
         if found.lag > max(LAG_MOST, LAG_FRAMES * found.frame_ms):
             yield f"lag {found.lag:.0f} ms"
-    dtssd = _ratio(found.dtssd, raw.dtssd)
     if dtssd is not None and dtssd > 1.0 + ROUNDING:
         yield f"dtSSD {dtssd:.2f}x"
     if dtssd is None and found.dtssd is not None and found.dtssd > LEAST_RAW:
