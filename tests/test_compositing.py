@@ -101,6 +101,15 @@ def test_cover_fills_the_frame_without_stretching(size: tuple[int, int]) -> None
     assert abs(columns.mean() - (size[1] - 1) / 2) < 1.5
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_line_of_pixels_covers_a_frame(turned: bool) -> None:
+    """Of 900 px side by side a seventh of one is wanted."""
+    line, size = np.full((1, 900, 3), 50, np.uint8), (720, 100)
+    if turned:
+        line, size = line.transpose(1, 0, 2), (100, 720)
+    np.testing.assert_array_equal(compositing.cover(line, size), np.full((*size, 3), 50))
+
+
 @pytest.mark.parametrize("size", [(30, 40), (120, 90), (60, 160)])
 def test_cover_fits_a_soft_mask_as_it_fits_one_of_bytes(size: tuple[int, int]) -> None:
     soft = np.linspace(0, 1, 60 * 80, dtype=np.float32).reshape(60, 80)

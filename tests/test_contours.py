@@ -80,11 +80,15 @@ def test_a_coarse_mask_comes_to_the_picture_s_contour() -> None:
     assert (count, holes) == (1, 1), "crumbs along the contour"
 
 
-def test_where_the_picture_says_nothing_the_mask_is_only_enlarged() -> None:
-    _, area, mask = scene()
+@pytest.mark.parametrize(("ratio", "cells"), [(4, 3), (2, 5)])
+def test_where_the_picture_says_nothing_the_mask_is_only_enlarged(ratio: int, cells: int) -> None:
+    """A window reaches 4 px of the picture to each side, however many cells of the mask that is."""
+    area = scene()[1].astype(np.float32)
+    small = cv2.resize(area, None, fx=1 / ratio, fy=1 / ratio, interpolation=cv2.INTER_AREA)
+    mask = cv2.GaussianBlur(small, (0, 0), 1.2)
     refined = contours.refine(mask, np.full((*area.shape, 3), 77, np.uint8)) / 255
-    # Both means of the filter, over 3x3 cells, and a bilinear enlargement.
-    twice = cv2.blur(cv2.blur(mask, (3, 3)), (3, 3))
+    # Both means of the filter, and a bilinear enlargement.
+    twice = cv2.blur(cv2.blur(mask, (cells, cells)), (cells, cells))
     wanted = cv2.resize(twice, area.shape[::-1], interpolation=cv2.INTER_LINEAR)
     inside = (slice(12, -12), slice(12, -12))
     assert np.abs(refined - wanted)[inside].max() < 0.03
