@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_seg import pixels
 from edge_seg.errors import BundleError, FrameError, SettingError
+from edge_seg.formats import frame_size
 from edge_seg.spec import InputSpec, OutputSpec, TensorSpec
 
 HALF = (0.5, 0.5, 0.5)
@@ -223,6 +224,28 @@ def test_what_is_not_a_frame_is_refused_with_advice(kind: str) -> None:
 def test_a_format_that_is_not_one_is_refused() -> None:
     with pytest.raises(SettingError, match="bgr"):
         pixels.prepare(np.zeros((4, 4, 3), np.uint8), InputSpec(8, 8), format="yuv")
+
+
+@pytest.mark.parametrize("size", [(3, 32_766), (32_766, 3)])
+def test_the_longest_frame_comes_back_and_a_longer_one_is_refused(size: tuple[int, int]) -> None:
+    spec, level = InputSpec(64, 50), np.full(3, 200, np.uint8)
+    picture, place = pixels.prepare(np.broadcast_to(level, (*size, 3)), spec)
+    inner = picture[place.top :, place.left :][: place.height, : place.width]
+    assert (inner == 200).all()
+    upwards = np.linspace(0, 1, 32 * 25, dtype=np.float32).reshape(32, 25)
+    back = pixels.restore(upwards, place, spec, size=size)
+    assert back.shape == size and (np.diff(back[:, 0]) >= 0).all()
+    assert (np.diff(back[1]) >= 0).all()
+    longer = np.broadcast_to(level, (*np.add(size, 1), 3))
+    with pytest.raises(FrameError, match="reduce it"):
+        pixels.prepare(longer, spec)
+
+
+def test_a_frame_may_have_64_megapixels_and_no_more() -> None:
+    level = np.zeros(3, np.uint8)
+    assert frame_size(np.broadcast_to(level, (8192, 8192, 3))) == (8192, 8192)
+    with pytest.raises(FrameError, match="67108864 pixels"):
+        frame_size(np.broadcast_to(level, (8192, 8193, 3)))
 
 
 # --- prepare -------------------------------------------------------------------------------------

@@ -52,6 +52,12 @@ def test_an_output_spec_survives_json(activation: str, channel: int) -> None:
     assert OutputSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
+@pytest.mark.parametrize("wrong", [{"activation": "softmax"}, {"channel": -1}, {"channel": 1024}])
+def test_an_output_spec_that_is_none_is_refused_when_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match="output: wanted"):
+        OutputSpec(**wrong)
+
+
 WRONG_INPUTS: dict[str, dict[str, Any]] = {
     "zero height": {"height": 0},
     "negative width": {"width": -3},
