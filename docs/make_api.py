@@ -42,7 +42,7 @@ SECTIONS = {
         EdgeSegmenter.segment_shot EdgeSegmenter.close EdgeSegmenter.on EdgeSegmenter.runtime
         EdgeSegmenter.artifact EdgeSegmenter.degraded EdgeSegmenter.reason
         EdgeSegmenter.counters EdgeSegmenter.smoother EdgeSegmenter.edges EdgeSegmenter.cadence
-        segmenter.open_artifact""",
+        engine.Engine backends.open_backend segmenter.open_artifact""",
     "What fails, and how long masks take": """Policy counters.Counters counters.Latency
         exporter.Exporter exporter.Exporter.watch""",
     "Calmer masks, fewer runs of the network": """smoothing.Steady smoothing.Smoother+

@@ -42,7 +42,7 @@ class _Recursive(ABC):
     def update(self, mask: Soft, picture: Picture, timestamp: float | None) -> Soft:
         """Return the smoothed mask, float32 of the mask's shape, a new array.
 
-        Raises FrameError for a mask or timestamp that is none.
+        Raises FrameError for a mask or timestamp of the wrong form.
         """
         same = self._last is not None and self._last.shape == mask.shape
         soft = checked(mask, self._last if same else None)

@@ -35,7 +35,8 @@ Marks = Mapping[str, tuple[str, ...]]  # a file under the root -> texts in it
 class Runtime:
     """One way to run a bundle on a board.
 
-    options: keyword arguments of the backend. optional: to do without it is not to fall back.
+    options: keyword arguments of the backend. optional: where its library is not installed, or the
+    bundle has nothing for it, it is passed by, and the segmenter is not `degraded` for that.
     """
 
     backend: str
@@ -56,9 +57,10 @@ class Runtime:
 
 @dataclass(frozen=True)
 class Board:
-    """A board's facts. match, unless: file under the root -> texts.
+    """A board's facts.
 
-    Any one of `match` identifies the board, if there is none of `unless`.
+    match, unless: a file under the root -> texts that may stand in it. Any one of `match` found
+    identifies the board, unless one of `unless` is found as well.
     """
 
     name: str
@@ -98,7 +100,9 @@ def load(name: str) -> Board:
 
 
 def resolve(board: str | os.PathLike[str] | Board) -> Board:
-    """Return a board itself, the one of that name or path, or for "auto" the one this is.
+    """Return the Board of a name, alias or path, or for "auto" that of this machine.
+
+    A Board is returned as it is.
 
     Raises UnknownBoard, BundleError.
     """

@@ -213,7 +213,7 @@ class ModelBundle:
     def load(cls, path: str | Path | None = None) -> ModelBundle:
         """Read `path/manifest.json`; None means the default network that ships.
 
-        path: a folder, or where there is none of that name, the name of a network that ships.
+        path: a folder; if there is no such folder, the name of a network that ships.
 
         Raises BundleError: not a bundle, truncated, from a newer format, or unsafe.
         """

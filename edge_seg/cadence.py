@@ -39,14 +39,14 @@ ROUNDING = 1e-6  # of a budget
 class Cadence:
     """Decides when the network runs, and makes the masks between. every: frames per network run.
 
-    It runs out of turn where its last frame is half a second old (`OLDEST`) or later than this one:
-    no mask is carried over a pause, and smoothing, which sees the network's frames alone and begins
-    anew after a second without one, goes on.
+    It also runs where its last frame is half a second old (`OLDEST`) or later than this one: no
+    mask is carried over a pause. So smoothing, which sees only the network's frames and begins anew
+    after a second without one, goes on.
 
-    seen: frames the network saw so far. left_out: frames whose mask was carried. The two are all
-    frames with a time; `reset` leaves them.
+    seen: frames the network saw so far. left_out: frames whose mask was carried. Together they are
+    all frames with a timestamp; `reset` does not change them.
 
-    Raises SettingError for a number of frames that is none.
+    Raises SettingError unless `every` is a whole number from 1 to 30.
 
     >>> segmenter.cadence = Cadence(2)                                     # doctest: +SKIP
     """
@@ -127,7 +127,9 @@ class Cadence:
 
 
 class Budget(Cadence):
-    """The network as often as frames take `seconds` each in the mean; on all where they fit.
+    """Runs the network as often as a budget allows: `seconds` per frame in the mean.
+
+    Where all frames fit into it, on all of them.
 
     What a frame takes with and without the network is measured as frames come (medians of the last
     few), so the network runs less often while the processor is throttled. Where the rest alone
@@ -135,7 +137,7 @@ class Budget(Cadence):
     second in any case (`Cadence`), so of a slow camera fewer are left out than the budget asks for:
     `kept` says whether that was enough.
 
-    Raises SettingError for a time that is none, or longer than 10 s (milliseconds, then).
+    Raises SettingError unless 0 < seconds <= 10; more is probably meant as milliseconds.
 
     >>> segmenter.cadence = Budget(0.020)                                  # doctest: +SKIP
     """

@@ -51,7 +51,7 @@ ONES = 0.05
 def blend(frame: Picture, background: Picture, mask: Mask) -> Picture:
     """Return background + mask * (frame - background), rounded; a new array.
 
-    Raises FrameError where the sizes differ, or the mask is none: another dtype, NaN, beyond 0..1.
+    Raises FrameError where the sizes differ, and for a mask of another dtype, NaN or beyond 0..1.
     """
     share = _share_of(frame, mask)
     if not isinstance(background, np.ndarray):
@@ -83,8 +83,8 @@ def firm(mask: Mask, *, own: bool = False) -> Share:
 
     A network's mask is a probability, unsure over more pixels than a contour is wide: as a share it
     lets the old background shine through on both sides, a halo. The 0.5 contour stays where it is.
-    own: the mask is `segment`'s, where 1 of 255 is nobody and no mistake: nothing is said about it.
-    Raises FrameError.
+    own: True for a mask that `segment` made: then no log line asks whether a uint8 mask of 0 and 1
+    should have been one of 0 and 255. Raises FrameError.
     """
     share = _checked(mask, own=own)
     if share.dtype == np.uint8:
@@ -129,7 +129,8 @@ def blur(frame: Picture, mask: Mask) -> Picture:
 def plain(size: tuple[int, int], color: tuple[int, int, int]) -> Picture:
     """Return a background of one colour; size: (height, width); color in the frame's order.
 
-    Raises SettingError where the size is none, or the colour is not three numbers 0..255.
+    Raises SettingError for a size that is not two whole numbers from 1, or a colour that is not
+    three numbers 0..255.
     """
     try:
         levels = np.array(color, dtype=np.float64)
@@ -148,8 +149,8 @@ def cover(picture: Pixels, size: tuple[int, int]) -> Pixels:
     """Enlarge or reduce a picture until it covers (height, width), and cut what hangs over.
 
     picture: uint8 (H, W, 3), or a mask as `segment` gives it, uint8 or float32 (H, W); the answer
-    has its dtype. Proportions are kept; the cut is centred. Raises FrameError, SettingError for a
-    size that is none.
+    has its dtype. Proportions are kept; the cut is centred. Raises FrameError, and SettingError for
+    a size that is not two whole numbers from 1.
     """
     height, width = _checked_size(size)
     wanted = "wanted a picture of uint8 (H, W, 3), or a mask of uint8 or float32 (H, W)"
@@ -179,7 +180,7 @@ def overlay(
 ) -> Picture:
     """Return the frame with the person tinted, for reports. share: 0..1 of the colour.
 
-    Raises FrameError, SettingError for a share or colour that is none.
+    Raises FrameError, and SettingError for a share beyond 0..1 or a colour as in `plain`.
     """
     alpha = _as_bytes(_share_of(frame, mask))
     if not 0 <= share <= 1:  # NaN is neither

@@ -32,9 +32,10 @@ class Counters:
 
 @dataclass
 class Latency:
-    """How long calls took, to a mask or until it was given up as late. count: calls. total: seconds
-    of all. buckets[i]: calls of at most BOUNDS[i] seconds and more than the bound before it, the
-    last one everything above.
+    """How long calls took, until there was a mask or it was given up as late.
+
+    count: calls. total: seconds of all of them. buckets[i]: calls of at most BOUNDS[i] seconds and
+    more than the bound before; the last bucket holds the longer ones.
     """
 
     count: int = 0

@@ -24,7 +24,10 @@ Tick = Callable[[str], None]  # told the name of a stage as it ends
 
 
 class Engine:
-    """Owns the backend: closes it, also where it does not fit the bundle (BundleError)."""
+    """One opened runtime. input, output: the bundle's specs. Owns the backend, and closes it.
+
+    Raises BundleError where the backend does not fit the bundle; the backend is closed then, too.
+    """
 
     def __init__(
         self,

@@ -32,8 +32,7 @@ def evaluate(
 
     frame: uint8 (H, W, 3) in the segmenter's format; label: uint8 (H, W), 0, 1, 255 = ignored,
     of any size: the mask is made at the label's. progress: called with the pictures done.
-    Raises DatasetError where there is not one pair, or every label ignores all its pixels: figures
-    of nothing would pass every gate.
+    Raises DatasetError where there is no pair, or where every pixel of every label is ignored.
     """
     quality, done = Quality(), 0
     for frame, label in pairs:
@@ -59,8 +58,8 @@ def evaluate_clip(
 ) -> dict[str, Figures]:
     """Return the figures of each segmenter's masks on one clip, by its name.
 
-    segmenters: in the order to show; the first makes the raw masks, against which the others' lag
-    is measured, so it has no smoother. They share no state. shots: (frame, label, time) in time
+    segmenters: in the order to show. The first makes the raw masks, against which the others' lag
+    is measured: give it no smoother. They share nothing. shots: (frame, label, time) in time
     order, frame uint8 (H, W, 3), label uint8 (H, W), time in seconds; frames with a side under
     32 px have no flow, and so no `warped`. progress: called with the frames done.
 

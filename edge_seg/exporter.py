@@ -77,10 +77,10 @@ class Exporter:
         return f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
 
     def watch(self, segmenter: EdgeSegmenter, *, name: str = "") -> None:
-        """Show a segmenter's counters under that name, in the place of what had it before.
+        """Show a segmenter's counters under a name; they replace any shown under it before.
 
-        name: text; another kind would fail in prometheus_client, for all segmenters, whenever they
-        are asked for. Raises OutputError for that, and for what has no counters.
+        name: the label "segmenter" of its series. Raises OutputError for a name that is not text,
+        which prometheus_client would fail on at every request, and for anything but a segmenter.
         """
         if not isinstance(getattr(segmenter, "latency", None), Latency):
             raise OutputError(

@@ -1,4 +1,4 @@
-"""What a frame is: its formats, its limits, and the sentences for what is none.
+"""What a frame is: its formats, its limits, and the sentences for what is no frame.
 
 bgr, rgb       uint8 (H, W, 3)
 nv12, yuv420   uint8 (3H/2, W), a camera's own planes (`yuv`)

@@ -14,7 +14,7 @@ from edge_seg.errors import SettingError
 def within(value: object, least: float, most: float, *, whole: bool = False) -> bool:
     """Tell whether `value` is a number (whole: an integer) from `least` to `most`.
 
-    NaN is none, and neither are True, text and NumPy's spans of time, which Python counts as
+    NaN, True and text are no numbers here, nor are NumPy's spans of time, which Python counts as
     integers.
 
     >>> within(3, 1, 5), within(3.5, 1, 5, whole=True), within(True, 0, 1)

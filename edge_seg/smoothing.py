@@ -48,8 +48,8 @@ TOUCH = 0.1  # share of a contradiction beside motion that explains all of it
 class Smoother(Protocol):
     """Anything with these two methods can be passed as `EdgeSegmenter.open(smoother=...)`.
 
-    One that is a `Guiding`, as `Steady` is, is asked for the picture that contours are drawn by;
-    otherwise it is the frame's own.
+    A `Guiding`, such as `Steady`, also gives the picture that contours are drawn by; with any other
+    smoother that is the frame's own.
     """
 
     def update(
@@ -81,7 +81,7 @@ class Guiding(Smoother, Protocol):
 
 
 def resolve(smoother: Smoother | str | None) -> Smoother | None:
-    """Return what `smoother=` means: "default" is a fresh `Steady`, None is none.
+    """Return what `smoother=` means: "default" is a fresh `Steady`, None no smoother.
 
     Raises SettingError for anything that is no smoother.
     """
@@ -145,10 +145,10 @@ class Steady:
     A frame is taken as a first one, and its mask returned as it is: after `reset`, where the
     timestamp is absent, not finite or earlier than the last, after a pause of more than 1 s, where
     mask or picture change their size, and where most of the picture changes at once (a scene cut,
-    a black frame). A repeated timestamp adds no time: what moves goes through, the rest stays; a
-    clock that stands is said, and its frames are first ones.
+    a black frame). A repeated timestamp adds no time: what moves goes through, the rest stays.
+    Where the same one comes again and again, a log line says so, and those frames are first ones.
 
-    Raises SettingError for a half-life that is none.
+    Raises SettingError unless 0 < half_life <= 10 s.
 
     >>> smoother = Steady(half_life=0.3)
     >>> mask, picture = np.ones((56, 56), np.float32), np.zeros((224, 224, 3), np.uint8)
@@ -206,7 +206,7 @@ class Steady:
     def update(self, mask: Soft, picture: Picture, timestamp: float | None) -> Soft:
         """Return the smoothed mask, float32 of the mask's shape, a new array.
 
-        Raises FrameError for a mask, picture or timestamp that is none.
+        Raises FrameError for a mask, picture or timestamp of the wrong form.
         """
         last = self._mask if self._mask is not None and self._mask.shape == mask.shape else None
         soft = checked(mask, last)

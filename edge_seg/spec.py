@@ -182,8 +182,8 @@ class TensorSpec:
 
     shape: 4 numbers, batch first (batch is 1). dtype: numpy name ("float32", "int8", "uint8").
     layout: "nhwc" or "nchw". scale, zero_point: real = scale * (code - zero_point) for integer
-    dtypes; (0.0, 0) for float. pixels: an input that takes the picture as it is, uint8 "nhwc";
-    what stands behind it brings it to the InputSpec's scale.
+    dtypes; (0.0, 0) for float. pixels: an input that takes the picture's own bytes, uint8 "nhwc";
+    the backend brings them to the InputSpec's scale.
     """
 
     shape: tuple[int, ...]

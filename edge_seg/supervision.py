@@ -61,12 +61,12 @@ class Policy:
         every time.
     stuck: identical answers to changed pictures before a runtime is examined; 0 for never.
     misses: calls in a row that miss the deadline before a runtime is given up. The first call of a
-        runtime that took over in the middle of a frame does not count: it had not all the time.
-    abandoned: hung calls left behind, each with a thread and memory, before giving up until one
-        of them ends.
+        runtime that took over in the middle of a frame does not count: part of the time was gone.
+    abandoned: hung calls left behind, each with a thread and memory. At so many no other runtime is
+        opened until one of them ends.
     return_after: seconds after which runtimes before the present one are tried again; None: never.
 
-    Raises SettingError for numbers that mean nothing, and a deadline that looks like milliseconds.
+    Raises SettingError for a number out of range, such as a deadline in milliseconds.
     """
 
     deadline: float | None = None
@@ -267,7 +267,7 @@ class Supervisor:
         return seat
 
     def _sit(self, opening: Opening, reason: str) -> _Seat:
-        """Use what was opened. Raises BackendFailure where `close` came first, and freed it."""
+        """Use what was opened. Raises BackendFailure if `close` came first: that has freed it."""
         assert opening.opened is not None
         threaded = self.policy.deadline is not None
         with self._lock:

@@ -67,7 +67,7 @@ _TO = {"bgr": _TO_BGR, "rgb": np.ascontiguousarray(_TO_BGR[::-1])}
 
 
 def size_of(frame: object, format: str) -> tuple[int, int]:
-    """Return (H, W) of an "nv12" or "yuv420" frame. Raises FrameError where it is none."""
+    """Return (H, W) of an "nv12" or "yuv420" frame. Raises FrameError for anything else."""
     wanted = f"wanted a frame of uint8 (3 * height / 2, width), {format!r}"
     if not isinstance(frame, np.ndarray):
         raise FrameError(f"{wanted}, found {type(frame).__name__}; pass a numpy array")

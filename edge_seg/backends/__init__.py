@@ -136,21 +136,25 @@ def open_backend(
     progress: Progress | None = None,
     picture: InputSpec | None = None,
 ) -> Backend:
-    """Open an artifact with a backend. Raises BackendUnavailable with one sentence.
+    """Open an artifact with a backend.
 
+    name: of `BACKENDS` ("tflite"). path: the artifact's first file. options: keyword arguments of
+    the backend's class, such as threads.
     cache: where a backend that builds something keeps it, unless its options name a folder; None
     keeps nothing. progress(message, done, total): told of what is built. picture: the bundle's; a
     backend that can then takes pixels (`TensorSpec.pixels`). Others ignore these three.
+    Raises BackendUnavailable with one sentence.
     """
     make, given = load_class(name), dict(options or {})
+    takes = signature(make)
     for word, value in (("cache", cache), ("progress", progress), ("picture", picture)):
-        if value is not None and word in signature(make).parameters:
+        if value is not None and word in takes.parameters:
             given.setdefault(word, str(value) if word == "cache" else value)
     try:
-        signature(make).bind(path, **given)
+        takes.bind(path, **given)
     except TypeError as error:  # a board file's options come from outside
         raise BackendUnavailable(
-            f"backend {name}: wanted options it has ({', '.join(signature(make).parameters)}), "
+            f"backend {name}: wanted options it has ({', '.join(takes.parameters)}), "
             f"found {dict(options or {})}: {error}; correct the board file"
         ) from error
     threads = given.get("threads", 1)
