@@ -54,10 +54,11 @@ class Opening:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _cancelled: bool = False
     _begun: bool = False
+    _walker: int = 0  # the thread that tries them
 
     def walk(self) -> None:
         """Try one after the other, in this thread."""
-        self._begun = True
+        self._begun, self._walker = True, threading.get_ident()
         try:
             for index in self.order:
                 if self._cancelled or self._open(index):
@@ -95,8 +96,12 @@ class Opening:
         return self._done.wait(seconds)
 
     def ended(self, seconds: float) -> bool:
-        """Return True once nothing is being opened any more; to be asked after `cancel`."""
-        return not self._begun or self._done.wait(seconds)
+        """Return True once nothing is being opened any more; to be asked after `cancel`.
+
+        In a signal's handler amid `walk`, too: that goes on, and closes what it opens.
+        """
+        amid = self._walker == threading.get_ident()
+        return not self._begun or amid or self._done.wait(seconds)
 
     def cancel(self) -> None:
         """Close what was opened, or will be. Does not wait."""

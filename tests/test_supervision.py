@@ -508,13 +508,8 @@ def test_closing_waits_for_a_call_that_hangs_no_longer_than_it_says(
     assert "found it closed" in str(ends[0])
 
 
-@pytest.mark.parametrize("deadline", [None, 10.0])
-def test_a_signal_s_handler_may_close_amid_a_call(
-    deadline: float | None, npu: Device, caplog: pytest.LogCaptureFixture
-) -> None:
-    """In the thread that makes the call: to wait for it there would be to wait in vain."""
-    boss = supervised(npu, deadline=deadline)
-    npu.slow = 0.3
+def _closed_by_a_signal(boss: Supervisor, picture: NDArray[np.uint8]) -> NDArray[np.generic]:
+    """The answer to a picture amid which a signal's handler closes, in the thread of the call."""
     took: list[float] = []
 
     def handle(number: int, frame: object) -> None:
@@ -524,16 +519,35 @@ def test_a_signal_s_handler_may_close_amid_a_call(
 
     before = signal.signal(signal.SIGALRM, handle)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        picture = pictures(1)[0]
-        assert (boss.run(picture)[1] == truth(picture)).all(), "the call that it interrupts ends"
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        return boss.run(picture)[1]
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert len(took) == 1 and took[0] < 1.5
+        assert len(took) == 1 and took[0] < 1.5, "to wait for its own thread is to wait in vain"
+
+
+@pytest.mark.parametrize("deadline", [None, 10.0])
+def test_a_signal_s_handler_may_close_amid_a_call(
+    deadline: float | None, npu: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    boss = supervised(npu, deadline=deadline)
+    npu.slow = 0.4
+    picture = pictures(1)[0]
+    assert (_closed_by_a_signal(boss, picture) == truth(picture)).all(), "that call ends"
     assert npu.closed == 1 and not caplog.messages
     with pytest.raises(BackendFailure, match="found it closed"):
-        boss.run(pictures(1)[0])
+        boss.run(picture)
+
+
+def test_a_signal_s_handler_may_close_while_a_runtime_opens(
+    npu: Device, cpu: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    boss = supervised(npu, cpu)
+    npu.there, cpu.slow_to_open = False, 0.5
+    with pytest.raises(BackendFailure, match="found it closed"):
+        _closed_by_a_signal(boss, pictures(1)[0])
+    assert npu.closed == cpu.closed == cpu.opened == 1 and not caplog.messages
 
 
 def test_a_runtime_that_opens_while_another_thread_closes_is_freed(
