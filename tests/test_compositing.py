@@ -75,6 +75,24 @@ def test_blur_removes_detail_and_keeps_brightness() -> None:
     assert abs(float(blurred.mean()) - float(frame.mean())) < 1.0
 
 
+@pytest.mark.parametrize("size", [(720, 1280), (480, 640), (640, 360)])
+def test_the_blur_reaches_3_percent_of_the_short_side(size: tuple[int, int]) -> None:
+    """A step becomes the integral of a Gaussian: a fall from 84 % to 16 % in two of its sigma."""
+    frame = np.zeros((*size, 3), np.uint8)
+    frame[:, : size[1] // 2] = 200
+    row = compositing.blur(frame, np.zeros(size, np.uint8))[size[0] // 2, :, 0] / 200
+    reach = np.count_nonzero((row > 0.159) & (row < 0.841)) / 2
+    assert reach == pytest.approx(0.03 * min(size), rel=0.1)
+
+
+def test_a_large_picture_is_reduced_without_a_pattern() -> None:
+    checker = np.indices((1500, 2000)).sum(axis=0) // 2 % 2 * 255
+    fitted = compositing.cover(
+        np.repeat(checker[..., None], 3, axis=2).astype(np.uint8), (300, 400)
+    )
+    assert np.abs(fitted.astype(int) - 127).max() <= 60  # taken at single pixels: 0 and 255
+
+
 def test_a_strip_covers_a_frame_in_the_frame_s_memory() -> None:
     """Enlarged whole before it is cut, this one took 3 GB."""
     script = (
@@ -132,7 +150,7 @@ def test_overlay_tints_the_person_only() -> None:
     frame, _ = _pictures()
     mask = np.zeros(frame.shape[:2], dtype=np.uint8)
     mask[20:50] = 255
-    shown = compositing.overlay(frame, mask, color=(0, 255, 0), share=0.5)
+    shown = compositing.overlay(frame, mask, color=(0, 255, 0))
     np.testing.assert_array_equal(shown[mask == 0], frame[mask == 0])
     half = (frame[mask > 0].astype(np.float64) + (0, 255, 0)) / 2
     assert np.abs(shown[mask > 0] - half).max() <= 2.0
@@ -230,7 +248,7 @@ def test_a_mask_beyond_the_range_by_rounding_alone_is_taken() -> None:
     assert np.abs(compositing.blend(frame, background, below).astype(int) - background).max() <= 1
 
 
-@pytest.mark.parametrize("share,lines", [(0.037, 0), (0.3, 1)])
+@pytest.mark.parametrize("share,lines", [(0.037, 0), (0.06, 1)])
 def test_a_uint8_mask_of_0_and_1_is_nobody_and_said_once(
     share: float, lines: int, caplog: pytest.LogCaptureFixture
 ) -> None:
