@@ -62,18 +62,12 @@ def diagnose(
         text = f"could not be looked at: {type(error).__name__}: {error}"
         found = (Condition("machine", MISSING, text),)
     if root == HERE:
-        return Diagnosis(tuple(examine(board, bundle, progress)), found)
+        return Diagnosis(tuple(_try(r, bundle, progress) for r in board.runtimes), found)
     return Diagnosis(tuple(_judge(r, bundle, found) for r in board.runtimes), found)
 
 
-def examine(
-    board: Board, bundle: ModelBundle | None = None, progress: Progress | None = None
-) -> list[Finding]:
-    """Try a board's runtimes in order; without a bundle, only whether their libraries are here."""
-    return [_examine(runtime, bundle, progress) for runtime in board.runtimes]
-
-
-def _examine(runtime: Runtime, bundle: ModelBundle | None, progress: Progress | None) -> Finding:
+def _try(runtime: Runtime, bundle: ModelBundle | None, progress: Progress | None) -> Finding:
+    """Open a runtime; without a bundle, look for its library only."""
     try:
         library = find_library(runtime.backend)
         if bundle is not None:

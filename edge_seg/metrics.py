@@ -135,12 +135,10 @@ def _boundary(region: Binary) -> NDArray[np.uint8]:
     return area - eroded
 
 
-def boundary_f(
-    prediction: Binary, label: NDArray[np.uint8], *, radius: int = BOUNDARY_RADIUS
-) -> float:
-    """F measure of the contours within `radius` px: a dilation by OpenCV's ellipse of that radius.
+def boundary_f(prediction: Binary, label: NDArray[np.uint8]) -> float:
+    """F measure of the contours within 3 px: a dilation by OpenCV's ellipse of that radius.
 
-    Radius 3 reaches up to 3.2 px in the rows beside, 3 px elsewhere; DAVIS dilates by a disk.
+    It reaches up to 3.2 px in the rows beside, 3 px elsewhere; DAVIS dilates by a disk.
     Both contours empty gives 1, one empty 0. Pixels labelled 255 are background in both.
     Martin et al., PAMI 2004; the tolerance by dilation is DAVIS's (Perazzi et al., CVPR 2016).
     """
@@ -150,15 +148,11 @@ def boundary_f(
     n_predicted, n_true = int(predicted.sum()), int(true.sum())
     if not n_predicted or not n_true:
         return 1.0 if n_predicted == n_true else 0.0
-    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    side = 2 * BOUNDARY_RADIUS + 1
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     precision = int((predicted & cv2.dilate(true, disk)).sum()) / n_predicted
     recall = int((true & cv2.dilate(predicted, disk)).sum()) / n_true
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-
-
-def davis_radius(size: tuple[int, int]) -> int:
-    """DAVIS's tolerance: 0.008 of the picture's diagonal, in px, rounded up."""
-    return max(1, int(np.ceil(0.008 * float(np.hypot(*size)))))
 
 
 def components(region: Binary) -> tuple[int, NDArray[np.int32]]:

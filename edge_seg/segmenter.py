@@ -479,7 +479,10 @@ class EdgeSegmenter:
         return self.spec.squeezed is not None or kept
 
     def close(self) -> None:
-        """Free the backend; may be called twice."""
+        """Free the backend; may be called twice, from any thread and from a signal's handler.
+
+        Waits two seconds at most for another thread's call.
+        """
         self._engines.close()
 
     def __enter__(self) -> EdgeSegmenter:

@@ -336,9 +336,9 @@ class Supervisor:
     def close(self) -> None:
         """Close the runtime and whatever is being opened; may be called twice, from any thread.
 
-        The device is free when this returns, unless a call hangs in it or it is being opened: that
-        is waited for for two seconds at most, and freed when it comes back. A call that another
-        thread is in ends with its answer or BackendFailure.
+        The device is free when this returns, unless it is still opening or in a call. That is
+        waited for, two seconds at most; not by a signal's handler that interrupts it. What is left
+        then frees itself when it ends. The call ends with its answer or BackendFailure.
         """
         until = time.monotonic() + GRACE
         with self._lock:

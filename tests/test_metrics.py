@@ -206,11 +206,6 @@ def test_the_picture_s_border_is_no_contour() -> None:
     assert int(metrics._boundary(cut_off).sum()) == 60
 
 
-def test_davis_radius_is_0_008_of_the_diagonal_rounded_up() -> None:
-    assert metrics.davis_radius((480, 854)) == 8  # 0.008 * 979.6 = 7.84
-    assert metrics.davis_radius((3, 4)) == 1
-
-
 # --- connectivity --------------------------------------------------------------------------------
 
 G1 = blocks((2, 2, 4, 4))
