@@ -16,6 +16,8 @@ from edge_seg.errors import ConversionError, OutputError
 
 if TYPE_CHECKING:
     from edge_seg.backends import Progress
+    from edge_seg.board import Board
+    from edge_seg.bundle import ModelBundle
     from edge_seg.calibration.dataset import Pair, SceneRule
     from edge_seg.calibration.frames import CalibrationSet
     from edge_seg.converters.conversion import Job, Row
@@ -120,6 +122,7 @@ def run(args: argparse.Namespace) -> int:
     from edge_seg.cli import DONE, REFUSED
 
     _check(args)
+    from edge_seg.board import detect
     from edge_seg.calibration.manifest import describe, summary
     from edge_seg.converters.conversion import convert
 
@@ -143,7 +146,25 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return REFUSED
+    missed = first_choice(bundle, detect())
+    if missed:
+        print(f"advice: {missed}")
     return DONE
+
+
+def first_choice(bundle: ModelBundle, board: Board) -> str:
+    """Say where a board would first run a format that the bundle lacks; "" where it has it."""
+    from edge_seg.backends import readers
+
+    formats = list(dict.fromkeys(artifact.format for artifact in bundle.artifacts))
+    first = board.runtimes[0]
+    wanted = next((target for target in TARGETS if first.backend in readers(target)), None)
+    if wanted is None or wanted in formats:
+        return ""
+    return (
+        f"this machine is of the kind {board.name} ({board.title}), which runs {first} first; "
+        f"`--to {','.join([*formats, wanted])}` makes it"
+    )
 
 
 def _targets(text: str) -> tuple[str, ...]:
