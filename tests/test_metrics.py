@@ -130,7 +130,8 @@ def test_bytes_are_refused_because_all_would_be_people() -> None:
 
 
 def test_so_are_bytes_made_floats_and_logits() -> None:
-    for wrong in (np.array([[0.0, 255.0]]), np.array([[-8.0, 4.0]], np.float16)):
+    timid = np.array([[-0.7, 0.9]]), np.array([[0.1, 1.7]])  # logits of an unsure network
+    for wrong in (np.array([[0.0, 255.0]]), np.array([[-8.0, 4.0]], np.float16), *timid):
         with pytest.raises(FrameError, match="by 255, and put logits through a sigmoid"):
             metrics.binary(wrong, (1, 2))
     overshot = np.array([[-0.1, 1.1]])  # a cubic enlargement does
@@ -308,6 +309,34 @@ def test_specks_are_counted() -> None:
     assert metrics.specks(prediction, truth) == 2
     assert metrics.specks(truth, truth) == 0
     assert metrics.specks(EMPTY, EMPTY) == 0
+
+
+# --- a collapse ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seen", "true", "told"),
+    [
+        (0.6, 0.4, "does not follow the person"),
+        (0.4, 0.6, "does not follow the person"),
+        (0.96, 0.4, "sees person everywhere"),
+        (0.04, 0.4, "sees background everywhere"),
+    ],
+)
+def test_noise_is_called_what_it_looks_like(seen: float, true: float, told: str) -> None:
+    noise = np.random.default_rng(0).random((100, 100)) < seen
+    truth = np.zeros((100, 100), bool)
+    truth[:, : round(100 * true)] = True
+    quality = metrics.Quality()
+    quality.add(noise.astype(np.float32), label_of(truth))
+    assert told in metrics.collapse(quality.to_dict())
+
+
+def test_five_points_of_miou_over_chance_are_no_collapse() -> None:
+    # Half of the picture anywhere, of a truth of half: a quarter of it is right, of three quarters.
+    found = {"predicted_share": 0.5, "true_share": 0.5, "person_iou": 0.4}
+    assert metrics.collapse({**found, "miou": 1 / 3 + 0.049}).startswith("collapsed")
+    assert metrics.collapse({**found, "miou": 1 / 3 + 0.051}) == ""
 
 
 # --- a set ---------------------------------------------------------------------------------------
