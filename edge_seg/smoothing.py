@@ -113,7 +113,8 @@ def checked(mask: NDArray[np.floating], known: Soft | None) -> Soft:
         return soft
     bad = ~np.isfinite(soft)
     log.warning(
-        "wanted a mask of numbers, found %d of %d pixels that are none; they keep their last value",
+        "wanted a mask of numbers, found NaN or infinity in %d of %d pixels; they keep their last "
+        "value",
         np.count_nonzero(bad),
         soft.size,
     )

@@ -232,7 +232,7 @@ def _at(mask: NDArray[np.floating], size: tuple[int, ...]) -> Soft:
         if not math.isfinite(float(mask.sum())):  # one sum finds any NaN or infinity
             bad = int(np.count_nonzero(~np.isfinite(mask)))
             raise FrameError(
-                f"wanted a mask of numbers, found {bad} of {mask.size} pixels that are none (NaN "
-                "or infinite); correct what made it, figures of it would be none"
+                f"wanted a mask of numbers, found NaN or infinity in {bad} of {mask.size} pixels; "
+                "correct what made it: figures of it would mean nothing"
             )
     return np.asarray(soft_at(mask, (size[0], size[1])), dtype=np.float32)
