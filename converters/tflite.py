@@ -10,6 +10,7 @@ OutputError where the disk is full.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import traceback
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from edge_seg.backends import Progress
-from edge_seg.converters import environment, guards, moves
+from edge_seg.converters import environment, guards, moves, norms
 from edge_seg.converters.graph import Graph, reduce_min
 from edge_seg.converters.scales import widen_scales
 from edge_seg.converters.words import first_lines, last_lines, silence
@@ -170,11 +171,11 @@ def _stopped_at(error: Exception) -> str:
 def _quantized(
     source: Path, samples: list[NDArray[Any]], input: InputSpec | None, progress: Progress
 ) -> bytes:
-    from ai_edge_quantizer import quantizer, recipe
+    from ai_edge_quantizer import quantizer
 
     key, name, _ = _signature(source)
     with silence():
-        worker = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
+        worker = quantizer.Quantizer(str(source), _recipe(source))
         ranges = _mean_ranges(source, key, name, samples, progress)
         if input is not None:
             shape = np.shape(ranges[name]["min"])
@@ -187,6 +188,22 @@ def _quantized(
     return bytes(result.quantized_model)
 
 
+def _recipe(source: Path) -> list[dict[str, Any]]:
+    """Return what the quantizer shall do: everything in int8, but for normalisations (norms.py)."""
+    from ai_edge_quantizer import algorithm_manager, qtyping, recipe, recipe_manager
+
+    manager = recipe_manager.RecipeManager()
+    manager.load_quantization_recipe(recipe.static_wi8_ai8())
+    kept = norms.normalised(source)
+    if kept:
+        manager.add_quantization_config(
+            regex=f"^({'|'.join(map(re.escape, kept))});",  # an operator is called as its output
+            operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
+            algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE,
+        )
+    return list(manager.get_quantization_recipe())
+
+
 def _mean_ranges(
     source: Path, key: str, name: str, samples: list[NDArray[Any]], progress: Progress
 ) -> dict[str, dict[str, NDArray[np.float32]]]:
@@ -195,10 +212,10 @@ def _mean_ranges(
     The quantizer's own moving average weighs the last twenty pictures most, so it depends on
     their order; the extremes over all pictures follow one odd picture (docs/decisions.md).
     """
-    from ai_edge_quantizer import calibrator, recipe, recipe_manager
+    from ai_edge_quantizer import calibrator, recipe_manager
 
     manager = recipe_manager.RecipeManager()
-    manager.load_quantization_recipe(recipe.static_wi8_ai8())
+    manager.load_quantization_recipe(_recipe(source))
     worker = calibrator.Calibrator(
         str(source), num_threads=min(4, os.cpu_count() or 1), qsv_update_func=_sum
     )

@@ -203,6 +203,55 @@ def test_halves_of_a_square_map_answer_as_the_onnx_does(tmp_path: Path, joined: 
     np.testing.assert_allclose(found[..., 0], run(original, picture)[:, 0], atol=2e-4, rtol=1e-5)
 
 
+def centred(b: Builder, x: str, axes: list[int]) -> str:
+    """x minus its mean, over its deviation, as LayerNorm is exported."""
+    away = b.op("Sub", x, b.op("ReduceMean", x, axes=axes))
+    variance = b.op("ReduceMean", b.op("Mul", away, away), axes=axes)
+    deviation = b.op("Sqrt", b.op("Add", variance, b.constant(1e-5)))
+    return str(b.op("Mul", b.op("Div", away, deviation), b.constant(np.ones((8, 1, 1)))))
+
+
+def normalised(b: Builder, x: str, kind: str) -> str:
+    """Eight channels of 12 x 16, each (group) of them brought to a deviation of 1."""
+    if kind == "layer":
+        return centred(b, x, [1])
+    scale, shift = (b.constant(np.full(8, value)) for value in (1.0, 0.1))
+    if kind == "instance":
+        return str(b.op("InstanceNormalization", x, scale, shift))
+    whole, grouped = (b.constant(shape, np.int64) for shape in ([1, 8, 12, 16], [1, 4, -1]))
+    ones, zeros = (b.constant(np.full(4, value)) for value in (1.0, 0.0))
+    inner = b.op("InstanceNormalization", b.op("Reshape", x, grouped), ones, zeros)
+    wide = b.constant(np.ones((8, 1, 1)))
+    return str(b.op("Mul", b.op("Reshape", inner, whole), wide))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["instance", "group", "layer"])
+def test_normalisations_of_the_picture_by_itself_keep_their_answer_in_int8(
+    tmp_path: Path, kind: str
+) -> None:
+    """Variances that differ a hundredfold: in int8 the small ones were 0, or far from right."""
+    b = Builder()
+    x = b.conv("picture", 3, 8, 3)
+    loudness = 10.0 ** -np.repeat(np.arange(4) / 2.4, 2).reshape(8, 1, 1)
+    if kind == "layer":  # over the channels: here the places differ
+        x, loudness = b.op("Relu", x), np.linspace(0.05, 1, 16).reshape(1, 1, 16)
+    x = normalised(b, b.op("Mul", x, b.constant(loudness)), kind)
+    model, _ = simplify(b.model(b.conv(x, 8, 1, 3)))
+    source, made = tmp_path / "float.tflite", tmp_path / "int8.tflite"
+    tflite.to_float(model, source)
+    pictures = [random_picture(model, seed).transpose(0, 2, 3, 1) for seed in range(8)]
+    tflite.to_int8(source, made, tensors=[np.ascontiguousarray(p) for p in pictures])
+    spec = InputSpec(12, 16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    picture = np.random.default_rng(9).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    masks = []
+    for path in (source, made):
+        backend = open_backend("tflite", path)
+        codec = Codec(spec, LOGIT, eats=backend.input, returns=backend.output)
+        masks.append(np.asarray(codec.decode(backend.infer(codec.encode(picture)))))
+    assert np.abs(masks[1].astype(np.float64) - masks[0]).mean() < 0.03
+
+
 @pytest.mark.slow
 def test_an_operator_that_tflite_lacks_is_refused_in_words(tmp_path: Path) -> None:
     b = Builder()
