@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from skimage import data
 
 from edge_seg import cadence as cadences
 from edge_seg.cadence import MOST_EVERY, OLDEST, REMEMBERED, Budget, Cadence
@@ -79,6 +80,14 @@ def test_the_network_is_due_on_its_turn_and_where_nothing_can_be_carried() -> No
     assert not cadence.due(drawn(7)[0], 0.2)
     cadence.reset()
     assert cadence.due(picture, 0.2)
+
+
+def test_another_photograph_is_another_scene_and_an_exposure_step_is_not() -> None:
+    before, after = (cv2.resize(shot, (SIDE, SIDE)) for shot in (data.astronaut(), data.coffee()))
+    cadence = Cadence(9)
+    cadence.keep(drawn(0)[1], before, 0.0)
+    assert cadence.due(after, 0.03)
+    assert not cadence.due(cv2.convertScaleAbs(before, alpha=1.2), 0.03)
 
 
 def test_each_frame_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
