@@ -146,11 +146,13 @@ def test_frames_of_two_sizes_are_named(clip: Path) -> None:
         list(clip_shots(clip, 30))
 
 
-def test_one_frame_is_no_clip(fake_bundle: Path, fake_board: Path) -> None:
+def test_one_frame_is_no_clip_and_two_are(fake_bundle: Path, fake_board: Path) -> None:
     frame, label = shot(16)
+    shots = [(frame.astype(np.uint8), label, time) for time in (0.0, 0.1)]
     with EdgeSegmenter.open(fake_bundle, board=str(fake_board)) as segmenter:
         with pytest.raises(DatasetError, match="two frames"):
-            evaluate_clip({"raw": segmenter}, [(frame.astype(np.uint8), label, 0.0)])
+            evaluate_clip({"raw": segmenter}, shots[:1])
+        assert evaluate_clip({"raw": segmenter}, shots)["raw"].n == 2
 
 
 def test_a_clip_too_low_for_optical_flow_has_all_figures_but_that_one(
