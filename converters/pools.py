@@ -41,24 +41,29 @@ def unpad_max_pools(graph: Graph) -> int:
 def unpad_average_pools(graph: Graph) -> int:
     """Turn a padded AveragePool that counts its zeros into a zero Pad and an unpadded AveragePool.
 
-    onnx2tf would write that padding as PADV2, which cannot be quantized.
+    onnx2tf would write that padding as PADV2, which cannot be quantized. What a size rounded up
+    (ceil_mode) adds behind the padding is not counted, so such a pool is left alone.
     """
     found = 0
     for node, amounts in _padded_pools(graph, "AveragePool"):
-        if attribute(node, "count_include_pad", 0):
+        if attribute(node, "count_include_pad", 0) and not attribute(node, "ceil_mode", 0):
             _pad_before(graph, node, amounts, mode="constant")
             found += 1
     return found
 
 
 def _padded_pools(graph: Graph, kind: str) -> Iterator[tuple[NodeProto, list[int]]]:
-    """Yield the plain pools of a kind that pad, each with the amounts that its windows reach."""
+    """Yield the plain pools of a kind that pad, each with the amounts that its windows reach.
+
+    So does one whose size is rounded up (ceil_mode), where its last window leaves the map.
+    """
     for node in [n for n in graph.nodes if n.op_type == kind]:
-        pads, shape = attribute(node, "pads"), graph.shapes.get(node.input[0])
-        if not pads or not any(pads) or shape is None or not _plain_pool(node, shape):
+        before, after = (graph.shapes.get(name) for name in (node.input[0], node.output[0]))
+        if before is None or after is None or not _plain_pool(node, before):
             continue
-        kernel, strides = attribute(node, "kernel_shape"), attribute(node, "strides", [1, 1])
-        yield node, _reached_padding(shape[2:], pads, kernel, strides)
+        amounts = _reached_padding(node, before[2:], after[2:])
+        if any(amounts) or any(attribute(node, "pads", [])):
+            yield node, amounts
 
 
 def _pad_before(graph: Graph, node: NodeProto, amounts: list[int], *, mode: str) -> None:
@@ -69,6 +74,7 @@ def _pad_before(graph: Graph, node: NodeProto, amounts: list[int], *, mode: str)
     padded = graph.add("Pad", inputs, "padded", mode=mode)
     kernel, strides = attribute(node, "kernel_shape"), attribute(node, "strides", [1, 1])
     pooled = graph.add(node.op_type, [padded], "pooled", kernel_shape=kernel, strides=strides)
+    graph.shapes[pooled] = graph.shapes[node.output[0]]  # another pool may read it
     graph.redirect(node.output[0], pooled)
     graph.remove(node)
 
@@ -77,22 +83,21 @@ def _plain_pool(node: NodeProto, shape: tuple[int, ...]) -> bool:
     return (
         len(shape) == 4
         and len(node.output) == 1
-        and not attribute(node, "ceil_mode", 0)
         and attribute(node, "auto_pad", "NOTSET") == "NOTSET"
         and all(d == 1 for d in attribute(node, "dilations", [1, 1]))
     )
 
 
-def _reached_padding(
-    size: tuple[int, ...], pads: list[int], kernel: list[int], strides: list[int]
-) -> list[int]:
-    """Return ONNX Pad amounts for (N, C, H, W): of the padding, what some window reaches."""
-    ends = []
+def _reached_padding(node: NodeProto, size: tuple[int, ...], windows: tuple[int, ...]) -> list[int]:
+    """Return ONNX Pad amounts for (N, C, H, W): of the padding, what some window reaches.
+
+    size: the map's height and width. windows: the pool's own, as many as there are each way.
+    """
+    pads, strides = attribute(node, "pads", [0] * 4), attribute(node, "strides", [1, 1])
+    kernel, ends = attribute(node, "kernel_shape"), []
     for axis in (0, 1):
-        before, after = pads[axis], pads[2 + axis]
-        windows = (size[axis] + before + after - kernel[axis]) // strides[axis] + 1
-        reach = (windows - 1) * strides[axis] + kernel[axis]
-        ends.append(max(0, reach - size[axis] - before))
+        reach = (windows[axis] - 1) * strides[axis] + kernel[axis]
+        ends.append(max(0, reach - size[axis] - pads[axis]))
     return [0, 0, pads[0], pads[1], 0, 0, *ends]
 
 
@@ -121,6 +126,8 @@ def is_non_negative(graph: Graph, name: str) -> bool:
     if node.op_type in KEEPS_SIGN:
         data = node.input if node.op_type == "Concat" else node.input[:1]
         return all(is_non_negative(graph, i) for i in data)
+    if node.op_type == "Pad":
+        return all(is_non_negative(graph, i) for i in (node.input[0], *node.input[2:3]) if i)
     if node.op_type in ("Add", "Mul"):
         return all(is_non_negative(graph, i) for i in node.input)
     return node.op_type in NON_NEGATIVE

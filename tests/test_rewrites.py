@@ -162,6 +162,36 @@ def test_a_window_too_small_for_its_mirror_is_left_alone() -> None:
     assert "Pad" not in simplified(b, pooled)
 
 
+@pytest.mark.parametrize(
+    ("first", "kernel", "pad"), [("Relu", 2, 0), ("Relu", 3, 0), ("Relu", 3, 1), ("Neg", 3, 0)]
+)
+def test_a_max_pool_whose_size_is_rounded_up(first: str, kernel: int, pad: int) -> None:
+    """ceil_mode on an odd map (U2-Net): its last window leaves the map, as if that were padded."""
+    b = Builder((1, 3, 11, 14))
+    low = 0.0 if first == "Relu" else -50.0  # Neg leaves no value above zero
+    x = b.op(first, b.op("Sub", b.conv("picture", 3, 4, 3), b.constant(low)))
+    sizes = {"kernel_shape": [kernel] * 2, "strides": [2, 2], "pads": [pad] * 4, "ceil_mode": 1}
+    left = simplified(b, b.op("MaxPool", x, **sizes))
+    assert left[-2:] == ["Pad", "MaxPool"]
+
+
+def test_a_padded_pool_behind_a_padded_pool() -> None:
+    b = Builder((1, 3, 11, 14))
+    x = b.op("Relu", b.conv("picture", 3, 4, 3))
+    for _ in range(2):
+        x = b.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
+    model = b.model(b.op("Relu", b.op("MaxPool", x, kernel_shape=[2, 2], ceil_mode=1)))
+    after, _ = simplify(model)
+    same_answer(model, after, 0.0)
+    assert operators(after).count("Pad") == 2  # 11 rows, then 7 columns
+
+
+def test_a_max_pool_that_rounds_nothing_up_gets_no_padding() -> None:
+    b = Builder()
+    sizes = {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}
+    assert "Pad" not in simplified(b, b.op("MaxPool", b.conv("picture", 3, 4, 3), **sizes))
+
+
 @pytest.mark.parametrize(("height", "width"), [(12, 16), (11, 15)])
 @pytest.mark.parametrize(("kernel", "stride", "pad"), [(3, 1, 1), (3, 2, 1), (5, 2, 2)])
 def test_a_padded_average_pool_that_counts_its_zeros(
@@ -179,6 +209,13 @@ def test_an_average_pool_that_does_not_count_its_padding_is_left_alone() -> None
     sizes = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1, 1, 1, 1]}
     pooled = b.op("AveragePool", b.conv("picture", 3, 4, 3), **sizes)
     assert simplified(b, pooled) == ["Conv", "AveragePool"]
+
+
+def test_an_average_pool_whose_size_is_rounded_up_keeps_its_answer() -> None:
+    """Its last window counts the padding, and not what lies behind that."""
+    b = Builder((1, 3, 11, 14))
+    sizes = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1}
+    simplified(b, b.op("AveragePool", b.conv("picture", 3, 4, 3), count_include_pad=1, **sizes))
 
 
 def test_a_global_pool_becomes_a_pool_over_the_map() -> None:
