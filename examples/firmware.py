@@ -43,7 +43,7 @@ def watch(name):
 
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
 try:
-    watch(sys.argv[1])
+    watch(sys.argv[1] if sys.argv[1:] else sys.exit(__doc__))
 except KeyboardInterrupt:
     sys.exit(print("firmware: interrupted", file=sys.stderr) or 130)
 except EdgeSegError as error:

@@ -37,7 +37,7 @@ def kiosk(name, picture):
                     yield time.sleep(LOOK_EVERY) or background
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and (sys.argv[2:] or sys.exit(__doc__)):
     try:
         with contextlib.closing(kiosk(sys.argv[1], read_picture(Path(sys.argv[2])))) as frames:
             for frame in frames:

@@ -31,6 +31,8 @@ class Page(BaseHTTPRequestHandler):
                 self.wfile.write(part + b"\r\n")
 
 
+if not sys.argv[1:]:
+    sys.exit(__doc__)
 try:
     server = ThreadingHTTPServer(("127.0.0.1", int((*sys.argv, 8080)[2])), Page)
     threading.Thread(target=server.serve_forever, daemon=True).start()

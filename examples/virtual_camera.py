@@ -28,6 +28,8 @@ def blurred(name):
 
 
 if __name__ == "__main__":
+    if not sys.argv[1:]:
+        sys.exit(__doc__)
     try:
         with contextlib.closing(blurred(sys.argv[1])) as frames:
             height, width = next(frames).shape[:2]

@@ -180,6 +180,16 @@ def test_an_example_without_its_camera_says_so(name: str, beach: Path) -> None:
     assert len(said) == 1
 
 
+@pytest.mark.parametrize("name", ["kiosk", "mjpeg", "firmware", "virtual_camera"])
+def test_an_example_that_is_told_nothing_says_how_it_is_called(name: str) -> None:
+    if name == "virtual_camera":
+        pytest.importorskip("pyvirtualcam", reason="pyvirtualcam is not installed")
+    running = run_example(f"{name}.py")
+    said = last_words(running)
+    assert running.returncode == 1 and "Traceback" not in said
+    assert f"python examples/{name}.py " in said
+
+
 def test_the_virtual_camera_without_a_loopback_device_says_so() -> None:
     pytest.importorskip("pyvirtualcam", reason="pyvirtualcam is not installed")
     if list(Path("/dev").glob("video*")):
