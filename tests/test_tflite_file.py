@@ -86,6 +86,97 @@ def test_what_the_library_would_trust_is_refused(whole: Path, change: Any, told:
         open_backend("tflite", changed(whole, change))
 
 
+def _set(path: str, value: Any) -> Any:
+    """A change of one thing; path: as `tensors.0.type`, in the graph, or `model.` before it."""
+
+    def change(model: Any) -> None:
+        way = path.split(".")
+        here = model if way[0] == "model" else model.subgraphs[0]
+        way = way[1:] if way[0] == "model" else way
+        for step in way[:-1]:
+            here = here[int(step)] if step.isdigit() else getattr(here, step)
+        setattr(here, way[-1], value)
+
+    return change
+
+
+def _made(code: int, ins: list[int], outs: list[int], scale: float = 0.02) -> Any:
+    """The first operator is another one; scale: of tensor 1, the first operator's result."""
+
+    def change(model: Any) -> None:
+        kind, operator = model.operatorCodes[0], model.subgraphs[0].operators[0]
+        kind.builtinCode = kind.deprecatedBuiltinCode = code
+        operator.inputs, operator.outputs = ins, outs
+        model.subgraphs[0].operators = [operator]
+        model.subgraphs[0].tensors[1].quantization.scale = np.array([scale], np.float32)
+
+    return change
+
+
+KINDS = schema.BuiltinOperator
+PER_TERM = 1 / 127.5  # the scale of tensor 0, a sum's only term
+HOSTILE = {
+    "weights left out": (_set("operators.0.inputs", [0, -1, 4]), "tensors 0..6"),
+    "no input": (_set("operators.0.inputs", []), "tensors 0..6, found none"),
+    "no result": (_set("operators.0.outputs", []), "tensors 0..6, found none"),
+    "the graph's input": (_set("inputs", [-1]), "tensors 0..6"),
+    "the graph's output": (_set("outputs", [7]), "tensors 0..6"),
+    "an operator of no kind": (_set("operators.0.opcodeIndex", 1), "an operator among 1 kinds"),
+    "int8 without a scale": (_set("tensors.1.quantization", None), "a scale with every 8-bit"),
+    "no zero point": (_set("tensors.1.quantization.zeroPoint", []), "a zero point per scale"),
+    "sparse": (_set("tensors.3.sparsity", schema.SparsityParametersT()), "dense weights"),
+    "weights elsewhere": (
+        _set("model.externalBuffers", [schema.ExternalBufferT()]),
+        "all weights inside the file",
+    ),
+    "weights in a group elsewhere": (
+        _set("model.externalBufferGroups", [schema.ExternalBufferGroupT()]),
+        "all weights inside the file",
+    ),
+    "nine sides": (_set("tensors.0.shape", [1] * 9), "tensors of up to 256 MB"),
+    "a side below 0": (_set("tensors.0.shape", [1, -24, 32, 3]), "tensors of up to 256 MB"),
+    "float from int8": (_set("tensors.1.type", 0), "8-bit results of an 8-bit operator"),
+    "unpacked in another shape": (_made(KINDS.QUANTIZE, [0], [1]), "a tensor converted in"),
+    "and to float": (_made(KINDS.DEQUANTIZE, [0], [1]), "a tensor converted in"),
+    "a sum": (_made(KINDS.ADD, [0, 0], [1], PER_TERM / 2.0**19), "a sum's scale near"),
+    "a difference": (_made(KINDS.SUB, [0, 0], [1], PER_TERM / 2.0**19), "a sum's scale near"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_ends_the_process_is_refused_in_words(tmp_path: Path, name: str) -> None:
+    change, told = HOSTILE[name]
+    path = changed(tiny_networks.save_tflite(tmp_path / "whole.tflite", quantized=True), change)
+    with pytest.raises(BackendUnavailable, match=rf"bad\.tflite: wanted {told}"):
+        check_file(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set("operators.0.inputs", [0, 3, -1]),  # no bias
+        _set("tensors.0.shape", [1] * 8),
+        _made(KINDS.ADD, [0, 0], [1], PER_TERM / 2.0**17),
+        _made(KINDS.MUL, [0, 0], [1], PER_TERM / 2.0**19),
+        _made(KINDS.QUANTIZE, [0], [0]),
+    ],
+)
+def test_what_only_looks_so_is_let_through(tmp_path: Path, change: Any) -> None:
+    whole = tiny_networks.save_tflite(tmp_path / "whole.tflite", quantized=True)
+    check_file(changed(whole, change))
+
+
+def test_a_file_cut_anywhere_is_a_sentence(tmp_path: Path) -> None:
+    path = tiny_networks.save_tflite(tmp_path / "whole.tflite", quantized=True)
+    content = path.read_bytes()
+    for length in range(0, len(content), 5):
+        path.write_bytes(content[:length])
+        try:
+            check_file(path)  # the weights are not looked at: cut in them it may pass
+        except BackendUnavailable as error:
+            assert "wanted" in str(error), length
+
+
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf"), 1e-38])
 def test_scales_that_are_no_scales_are_refused(tmp_path: Path, scale: float) -> None:
     path = tiny_networks.save_tflite(tmp_path / "whole.tflite", quantized=True)
