@@ -506,6 +506,27 @@ def test_doctor_names_the_command_that_mends_a_missing_library(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("active", [True, False])
+def test_doctor_says_which_pip_where_the_environment_is_not_active(
+    active: bool, tmp_path: Path
+) -> None:
+    """As on a board, where its programs are called by their path; the shell's pip is Debian's."""
+    for folder in ("bin", "debian"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "pip").write_text("#!/bin/sh\n")
+        (tmp_path / folder / "pip").chmod(0o755)
+    script = (
+        f"import sys; sys.modules['ai_edge_litert'] = None; sys.prefix = {str(tmp_path)!r};"
+        "from edge_seg.cli import main; sys.exit(main(['doctor', '--board', 'rpi5']))"
+    )
+    path = str(tmp_path / ("bin" if active else "debian"))
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env={"PATH": path}
+    )
+    assert "pip install ai-edge-litert" in done.stdout, done.stderr
+    assert (f"environment's: {tmp_path}/bin/pip" in done.stdout) != active
+
+
 @pytest.mark.parametrize("board", ["rpi4", "rpi5", "jetson-orin-nano", "intel-npu", "generic"])
 def test_doctor_never_raises_for_any_board(board: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--board", board]) in (0, 4)
@@ -666,7 +687,7 @@ def test_a_cadence_on_unrelated_pictures_is_said_to_change_nothing(
         (
             "run BUNDLE --board BOARD --source fake: --masks out",
             "rich",
-            "--force-reinstall edge-seg",
+            "pip install --force-reinstall .",
         ),
     ],
 )

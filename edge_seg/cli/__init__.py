@@ -15,6 +15,7 @@ import contextlib
 import io
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -207,8 +208,19 @@ def _remedy(verb: str) -> str:
     """What installs a package that a verb misses."""
     extra = EXTRAS.get(verb)
     if extra is None:
-        return "it comes with edge-seg itself: pip install --force-reinstall edge-seg"
-    return f'edge-seg {verb} needs: pip install "edge-seg[{extra}]"'
+        # Not by its name: an index may have another project under it.
+        return (
+            "it comes with edge-seg itself: install that anew, from its checkout or wheel: "
+            f"{pip()} install --force-reinstall ."
+        )
+    return f'edge-seg {verb} needs: {pip()} install "edge-seg[{extra}]"'
+
+
+def pip() -> str:
+    """Return how the pip of this environment is called: by its path where a shell finds another."""
+    own = os.path.join(sys.prefix, "bin", "pip")
+    found = shutil.which("pip")
+    return own if os.path.exists(own) and (found is None or found != own) else "pip"
 
 
 def _say(message: str, code: int) -> int:

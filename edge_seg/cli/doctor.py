@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_seg.cli import CANNOT_RUN, DONE, WRONG_INPUT, arguments
+from edge_seg.cli import CANNOT_RUN, DONE, WRONG_INPUT, arguments, pip
 from edge_seg.errors import BundleError
 
 if TYPE_CHECKING:
@@ -64,6 +64,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"  {condition.state:<7}  {condition.subject}: {condition.text}")
         if condition.mend:
             print(f"           mend: {condition.mend}")
+    advice = [condition.mend for condition in diagnosis.conditions]
+    advice += [finding.text for finding in diagnosis.findings if not finding.opens]
+    if root == Path("/") and pip() != "pip" and any("pip install" in text for text in advice):
+        print(f"pip above is this environment's: {pip()}")
     first = diagnosis.first
     what = "would run on" if bundle is not None else "has the library for"
     what = what if root == Path("/") else "would probably run on"
