@@ -119,8 +119,9 @@ def _start(graph: Graph, output: OutputSpec) -> _Head:
     if len(graph.outputs) != 1:
         names = ", ".join(v.name for v in graph.outputs[:8])
         raise ConversionError(
-            f"wanted one output, found {len(graph.outputs)} ({names}); "
-            "export the model with the mask as its only output"
+            f"wanted one output, found {len(graph.outputs)} ({names}); export the model with the "
+            "mask as its only output, or cut it out of the file: onnx.utils.extract_model(FILE, "
+            f"ANOTHER, [{graph.inputs[0].name!r}], [MASK])"
         )
     name = graph.outputs[0].name
     shape = graph.shapes.get(name)

@@ -493,11 +493,17 @@ def test_a_size_that_depends_on_the_picture_is_refused_by_node() -> None:
         single_logit(b.model(b.conv(picture, 1, 1, 3)), OutputSpec("logit", 0))
 
 
-def test_several_outputs_are_refused_by_name() -> None:
+def test_several_outputs_are_refused_by_name_and_the_remedy_works(tmp_path: Path) -> None:
     b = Builder()
     mask, edge = softmax_on_conv(b), b.conv("picture", 3, 1, 3)
-    with pytest.raises(ConversionError, match=f"found 2 .*{edge}"):
-        single_logit(b.model(mask, more=[edge]), PROBABILITY)
+    model = b.model(mask, more=[edge])
+    with pytest.raises(ConversionError, match=f"found 2 .*{edge}") as refused:
+        single_logit(model, PROBABILITY)
+    assert "onnx.utils.extract_model(FILE, ANOTHER, ['picture'], [MASK])" in str(refused.value)
+    whole, cut = tmp_path / "whole.onnx", tmp_path / "cut.onnx"
+    onnx.save(model, whole)
+    onnx.utils.extract_model(whole, cut, ["picture"], [mask])
+    assert single_logit(reader.load(cut), PROBABILITY).graph.output[0].name == "logit"
 
 
 @pytest.mark.parametrize("name", ["v1_lite_portrait_398x224", "v2_lite_portrait_256x144"])

@@ -392,6 +392,21 @@ def test_nothing_to_calibrate_with_and_wrong_tensors_are_refused(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_activations_that_are_small_below_zero_use_all_their_codes(tmp_path: Path) -> None:
+    """A LeakyReLU's values, from -1 to 20 or so: half of symmetric codes are below -1."""
+    b = Builder((1, 3, TINY.height, TINY.width))
+    x = b.op("LeakyRelu", b.conv("picture", 3, 16, 3), alpha=0.05)
+    x = b.op("LeakyRelu", b.conv(x, 16, 16, 3), alpha=0.05)
+    model = b.model(b.op("Mul", b.conv(x, 16, 1, 1), b.constant(0.1)))
+    samples = noise(12)
+    openvino.to_float(model, tmp_path / "float.xml", bits=32)
+    openvino.to_int8(model, tmp_path / "int8.xml", tensors=samples)
+    plain, int8 = (open_backend("openvino", tmp_path / f"{n}.xml") for n in ("float", "int8"))
+    off = [int8.infer(s) - plain.infer(s) for s in samples]
+    spread = np.std([plain.infer(s) for s in samples])
+    assert np.std(off) < 0.04 * spread, np.std(off) / spread
+
+
 def test_a_network_with_nothing_to_quantize_says_so(tmp_path: Path) -> None:
     b = Builder((1, 3, TINY.height, TINY.width))
     model = b.model(b.op("Sigmoid", "picture"))
