@@ -271,6 +271,9 @@ def test_splits_keep_scenes_apart_and_do_not_move() -> None:
     assert not {p.scene for p in rest} & {p.scene for p in held}
     assert (rest, held) == dataset.split_scenes(pairs, share=0.25)
     assert held != dataset.split_scenes(pairs, share=0.25, seed=1)[1]
+    for share, scenes in ((0.0, 1), (1.0, 19)):  # one at least is held back, and one stays
+        held = dataset.split_scenes(pairs, share=share)[1]
+        assert len({p.scene for p in held}) == scenes
     with pytest.raises(DatasetError, match="two scenes"):
         dataset.split_scenes(pairs[:5], share=0.5)
 

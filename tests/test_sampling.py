@@ -15,6 +15,8 @@ import pytest
 
 pytest.importorskip("PIL", reason="labels are read by the workshop: edge-seg[convert]")
 
+from PIL import Image  # noqa: E402
+
 from edge_seg.calibration import sampling  # noqa: E402
 from edge_seg.calibration.dataset import scene_rule  # noqa: E402
 from edge_seg.calibration.sampling import Candidate, choose, pick, spread, survey  # noqa: E402
@@ -81,6 +83,12 @@ def test_no_second_frame_of_a_scene_before_a_first_of_every_other() -> None:
         most = max(taken.values())
         for scene, size in sizes.items():
             assert taken[scene] >= min(size, most - 1), f"{count}: {scene} was passed over"
+
+
+def test_as_many_are_chosen_as_were_asked_for_or_all() -> None:
+    frames = [candidate(i, brightness=i / 9) for i in range(9)]
+    assert [len(choose(frames, count)) for count in (0, 1, 2, 9, 10)] == [0, 1, 2, 9, 9]
+    assert choose([], 3) == []
 
 
 def test_brightness_is_covered_though_nearly_all_frames_are_alike() -> None:
@@ -222,10 +230,13 @@ def test_a_broken_label_costs_the_person_s_size_and_no_frame(tmp_path: Path) -> 
         cv2.imwrite(str(tmp_path / f"{i}_label.png"), label)
         lines.append(f"{i}.png {i}_label.png\n")
     (tmp_path / "1_label.png").write_bytes(b"junk")
-    cv2.imwrite(str(tmp_path / "2_label.png"), np.full((90, 120), 255, np.uint8))
-    (tmp_path / "list.txt").write_text("".join([*lines[:2], "2.png\n"]))
+    ignored = Image.new("P", (120, 90), 255)
+    ignored.putpalette([0, 0, 0, 255, 0, 0, *[128] * 762])
+    ignored.save(tmp_path / "2_label.png")
+    coloured(tmp_path, "3.png", (90, 90, 90), seed=3)
+    (tmp_path / "list.txt").write_text("".join([*lines, "3.png\n"]))
     seen = survey(open_frames(tmp_path / "list.txt"))
-    assert [c.person for c in seen.candidates] == [pytest.approx(2 / 3), None, None]
+    assert [c.person for c in seen.candidates] == [pytest.approx(2 / 3), None, None, None]
 
 
 def test_a_clip_brings_its_masks_along(tmp_path: Path) -> None:
