@@ -368,7 +368,8 @@ def _read_manifest(folder: Path, *, is_default: bool) -> dict[str, Any]:
     if not path.is_file():
         if is_default:
             raise BundleError(
-                "wanted the default network, found none in this version of edge-seg; "
+                f"wanted the network that ships, found none in {folder}; a zip or a frozen program "
+                "has to hold edge-seg's data as files (PyInstaller: --collect-all edge_seg); or "
                 "name a bundle made by `edge-seg convert`"
             )
         if folder.is_file() and (folder.parent / MANIFEST).is_file():

@@ -37,8 +37,16 @@ OLD_NUMPY = "pip install 'numpy<2' 'opencv-python-headless<=4.11.0.86'"
 
 
 def _anew(python: str, packages: str, options: str = "") -> str:
-    """The commands that make another environment and install into it."""
-    return f"{python} -m venv {options}~/edge-seg && ~/edge-seg/bin/pip install {packages}"
+    """The commands that make another environment and install into it.
+
+    packages: with `edge-seg` among them, which a new environment gets from a checkout: an index may
+    hold somebody else's under that name.
+    """
+    packages = packages.replace("edge-seg", ".")
+    return (
+        f"{python} -m venv {options}~/edge-seg && ~/edge-seg/bin/pip install {packages}"
+        "  # in a checkout; elsewhere its wheel in place of the dot"
+    )
 
 
 SYSTEM = "--system-site-packages "

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from edge_seg import contours, formats, pixels
 from edge_seg.backends import MAX_THREADS, Backend
@@ -232,7 +232,7 @@ class EdgeSegmenter:
         *,
         size: tuple[int, int] | None = None,
         out: Mask | None = None,
-        dtype: Literal["float32"] = "float32",
+        dtype: Literal["float32"] | type[np.float32] = "float32",
         clock: Callable[[str], None] | None = None,
         format: str | None = None,
     ) -> Soft: ...
@@ -245,7 +245,7 @@ class EdgeSegmenter:
         *,
         size: tuple[int, int] | None = None,
         out: Mask | None = None,
-        dtype: Literal["uint8"],
+        dtype: Literal["uint8"] | type[np.uint8],
         clock: Callable[[str], None] | None = None,
         format: str | None = None,
     ) -> NDArray[np.uint8]: ...
@@ -258,7 +258,7 @@ class EdgeSegmenter:
         *,
         size: tuple[int, int] | None = None,
         out: Mask | None = None,
-        dtype: str,
+        dtype: DTypeLike,
         clock: Callable[[str], None] | None = None,
         format: str | None = None,
     ) -> Mask: ...
@@ -270,7 +270,7 @@ class EdgeSegmenter:
         *,
         size: tuple[int, int] | None = None,
         out: Mask | None = None,
-        dtype: str = "float32",
+        dtype: DTypeLike = "float32",
         clock: Callable[[str], None] | None = None,
         format: str | None = None,
     ) -> Mask:
@@ -281,7 +281,7 @@ class EdgeSegmenter:
         size: (height, width) of the mask where it is not to be the frame's, as when the frame is a
         camera's small stream and the mask is for its large one.
         out: a contiguous buffer of the mask's size and dtype to write into; it is returned.
-        dtype: "float32" (0..1) or "uint8" (0..255).
+        dtype: "float32" (0..1) or "uint8" (0..255), or NumPy's np.float32 or np.uint8.
         clock: called with the name of each stage as it ends (used by `bench`).
         format: of this frame, where it is not the segmenter's.
 
@@ -296,7 +296,8 @@ class EdgeSegmenter:
                 "segmenter serves one thread at a time; open one per camera, or take a lock"
             )
         try:
-            return self._segment(frame, checked_time(timestamp), size, out, dtype, clock, format)
+            when, name = checked_time(timestamp), _dtype_name(dtype)
+            return self._segment(frame, when, size, out, name, clock, format)
         finally:
             self._turn.release()
 
@@ -312,10 +313,6 @@ class EdgeSegmenter:
     ) -> Mask:
         """Make the mask, and tell those who count how long it took."""
         began = time.perf_counter()
-        if dtype not in DTYPES:
-            raise SettingError(
-                f"wanted a mask dtype in {DTYPES}, found {dtype!r:.60}; give its name as text"
-            )
         tick = clock or _no_clock
         format = self.format if format is None else format
         wanted = formats.frame_size(frame, format) if size is None else formats.checked_size(size)
@@ -420,7 +417,11 @@ class EdgeSegmenter:
         return np.floor(soft * 255 + 0.5).astype(np.uint8) if dtype == "uint8" else soft
 
     def stream(
-        self, source: str | int | Path | Source, *, drop: str = "oldest", dtype: str = "float32"
+        self,
+        source: str | int | Path | Source,
+        *,
+        drop: str = "oldest",
+        dtype: DTypeLike = "float32",
     ) -> Iterator[tuple[Picture, Mask]]:
         """Yield (frame, mask) for every frame of a source, in the segmenter's format.
 
@@ -451,7 +452,12 @@ class EdgeSegmenter:
                 yield shot.frame, mask
 
     def segment_shot(
-        self, shot: Shot, source: Source, *, dtype: str = "float32", timed: bool | None = None
+        self,
+        shot: Shot,
+        source: Source,
+        *,
+        dtype: DTypeLike = "float32",
+        timed: bool | None = None,
     ) -> Mask:
         """Return the mask, at the frame's size, of a shot that `source` handed out.
 
@@ -509,6 +515,19 @@ def open_artifact(
     formats.check_format(format)
     engine = open_engine(bundle, artifact, threads=threads)
     return EdgeSegmenter.on(engine, format=format)
+
+
+def _dtype_name(dtype: DTypeLike) -> str:
+    try:
+        name = "" if dtype is None else np.dtype(dtype).name  # None would be NumPy's float64
+    except TypeError:
+        name = ""
+    if name not in DTYPES:
+        raise SettingError(
+            f"wanted dtype= as {' or '.join(DTYPES)}, found {dtype!r:.60}; for a mask of bools "
+            "compare one of these: mask >= 0.5, or > 127"
+        )
+    return name
 
 
 def _checked_edges(edges: object) -> bool:

@@ -250,7 +250,7 @@ def test_a_bare_container_is_told_one_command_per_library() -> None:
         ("3.11", "arm-linux-gnueabihf", "no wheel for armv7l", "pip install tflite-runtime"),
         (
             *("3.15", "aarch64-linux-gnu", "wheels for Python 3.10 to 3.14, this is 3.15"),
-            "python3.11 -m venv ~/edge-seg && ~/edge-seg/bin/pip install edge-seg ai-edge-litert",
+            "python3.11 -m venv ~/edge-seg && ~/edge-seg/bin/pip install . ai-edge-litert",
         ),
         ("3.9", "aarch64-linux-gnu", "", ""),
     ],
@@ -284,9 +284,7 @@ def test_an_environment_is_only_proposed_where_it_would_help(machine: str, tmp_p
     here = replace(Installation.under(ROOTS / "container"), machine=machine, python=(3, 15))
     told = {c.subject: c for c in conditions(load("npu"), tmp_path, here)}
     assert told["OpenVINO"].state == "missing"
-    assert ('bin/pip install "edge-seg[openvino]"' in told["OpenVINO"].mend) == (
-        machine == "aarch64"
-    )
+    assert ('bin/pip install ".[openvino]"' in told["OpenVINO"].mend) == (machine == "aarch64")
 
 
 @pytest.mark.parametrize(("folder", "state"), [("made/later", "ok"), ("file/inside", "warning")])

@@ -142,10 +142,17 @@ def test_the_frame_is_not_changed_and_masks_are_new(segmenter: EdgeSegmenter) ->
     assert np.array_equal(first, before)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "bool", "int8", "", np.uint8])
-def test_a_dtype_that_is_none_is_refused(segmenter: EdgeSegmenter, dtype: Any) -> None:
-    with pytest.raises(SettingError, match="float32.*as text"):
+@pytest.mark.parametrize("dtype", ["float64", bool, np.int8, "", "pixels", None, 3])
+def test_a_dtype_that_masks_do_not_have_is_refused(segmenter: EdgeSegmenter, dtype: Any) -> None:
+    with pytest.raises(SettingError, match=r"wanted dtype= as float32 or uint8, found .*mask >="):
         segmenter.segment(half_bright(), dtype=dtype)
+
+
+def test_numpys_own_dtypes_name_the_same(segmenter: EdgeSegmenter) -> None:
+    for dtype in (np.uint8, np.dtype(np.float32)):
+        mask = segmenter.segment(half_bright(), dtype=dtype)
+        assert mask.dtype == dtype
+        assert np.array_equal(mask, segmenter.segment(half_bright(), dtype=mask.dtype.name))
 
 
 def test_a_frame_that_is_none_is_refused_and_the_next_one_works(segmenter: EdgeSegmenter) -> None:
