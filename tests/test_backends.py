@@ -14,7 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_seg.backends import BACKENDS, Backend, entry, load_class, open_backend
-from edge_seg.errors import BackendUnavailable
+from edge_seg.engine import Engine
+from edge_seg.errors import BackendFailure, BackendUnavailable, BundleError
+from edge_seg.spec import InputSpec, OutputSpec
 from tests import tiny_networks
 from tests.backend_contract import BackendContract
 
@@ -265,3 +267,14 @@ def test_neither_tflite_library_is_a_sentence_with_both_names(
     with pytest.raises(BackendUnavailable) as caught:
         open_backend("tflite", tmp_path / "any.tflite")
     assert "ai-edge-litert" in str(caught.value) and "tflite-runtime" in str(caught.value)
+
+
+def test_an_artifact_that_does_not_fit_the_bundle_is_closed_again(fake_bundle: Path) -> None:
+    """Who falls back must not keep the memory, or the device, of what was refused."""
+    backend = open_backend("fake", fake_bundle / "fake-int8.json")
+    tensor = np.zeros(backend.input.shape, np.int8)
+    backend.infer(tensor)
+    with pytest.raises(BundleError, match="wanted an input of 32x32x3"):
+        Engine(InputSpec(32, 32), OutputSpec(), backend=backend)
+    with pytest.raises(BackendFailure, match="closed"):
+        backend.infer(tensor)
