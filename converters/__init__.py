@@ -11,6 +11,7 @@
       activations, pools, slices    as what converters and integer kernels take
     targets              what each target makes of it, float and int8:
       tflite, scales, moves     LiteRT: scales widened, moving operators kept in integers
+      norms                     what of it stays in float
       flatbuffer                a TFLite file taken apart
       openvino                  Intel
       qdq                       ONNX with Q/DQ pairs, for TensorRT and ONNX Runtime
