@@ -57,6 +57,7 @@ class VideoFile:
     may not be had again. Any other error removes it, and what lay under the name before stays.
 
     frames: number written so far, then number in the finished file; 0 where there is none.
+    fps: frames per second; may be set until the first frame is written.
     """
 
     def __init__(self, path: Path, *, fps: float) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from edge_seg.camera import Source
+    from edge_seg.cli.pace import Paced
     from edge_seg.recording import MaskFolder, PictureFile, PictureFolder, VideoFile
 
 UNKNOWN_FPS = 30.0  # of a camera that states no rate
@@ -29,10 +30,12 @@ class Output(NamedTuple):
 class Written:
     """What a run writes. frames: read so far; late: of these, without a mask in time.
 
+    paced: what writes the video of a camera whose rate nobody gave.
     began, until: the times of the first and the last frame read, seconds.
     """
 
     video: VideoFile | None = None
+    paced: Paced | None = None
     pictures: PictureFolder | PictureFile | None = None
     masks: MaskFolder | None = None
     frames: int = 0
@@ -119,10 +122,9 @@ def _check_folder(
             )
 
 
-def open_outputs(
-    out: Written, args: argparse.Namespace, fps: float | None, stack: ExitStack
-) -> None:
-    """Open what is written. fps: the source's."""
+def open_outputs(out: Written, args: argparse.Namespace, source: Source, stack: ExitStack) -> None:
+    """Open what is written; `stack` closes it."""
+    from edge_seg.cli.pace import Paced
     from edge_seg.recording import MaskFolder, PictureFile, PictureFolder, VideoFile
 
     if args.masks is not None:
@@ -131,6 +133,10 @@ def open_outputs(
         return
     path, kind = args.output
     if kind == VIDEO:
-        out.video = stack.enter_context(VideoFile(path, fps=args.fps or fps or UNKNOWN_FPS))
+        fps = args.fps or source.fps or UNKNOWN_FPS
+        out.video = stack.enter_context(VideoFile(path, fps=fps))
+        if source.live and args.fps is None:
+            out.paced = Paced(out.video)
+            stack.callback(out.paced.settle)
     else:
         out.pictures = PictureFile(path) if kind == PICTURE else PictureFolder(path)

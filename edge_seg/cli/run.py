@@ -19,6 +19,7 @@ from edge_seg.errors import BackendFailure, CameraError, MaskLate, OutputError
 
 if TYPE_CHECKING:
     from edge_seg.camera import Source
+    from edge_seg.cli.pace import Paced
     from edge_seg.recording import VideoFile
     from edge_seg.segmenter import EdgeSegmenter
 
@@ -85,8 +86,9 @@ def _add_frames(parser: argparse.ArgumentParser) -> None:
         "--fps",
         type=arguments.frame_rate,
         metavar="N",
-        help="frames per second of the video written (default: the source's; 1 for a folder or "
-        "list, 30 for a clip folder); of a camera, no more are asked for and taken",
+        help="frames per second of the video written (default: the source's, of a camera what its "
+        "frames come at here; 1 for a folder or list, 30 for a clip folder); of a camera, no more "
+        "are asked for and taken",
     )
 
 
@@ -151,7 +153,7 @@ def run(args: argparse.Namespace) -> int:
             segmenter.cadence = cadence
             if args.metrics:
                 _show_counters(stack, args.metrics, segmenter)
-            open_outputs(out, args, source.fps, stack)
+            open_outputs(out, args, source, stack)
             began = time.monotonic()
             _frames(args, source, segmenter, composite, out)
             seconds = time.monotonic() - began
@@ -224,7 +226,7 @@ def _frames(
     A mask that came too late (--deadline) is left out; a file's video repeats the frame before, or
     the first that has a mask, so that it keeps its length.
     """
-    owed, last = 0, None
+    owed, last, video = 0, None, out.paced or out.video
     timed = source.moving or bool(args.smoothing)  # unrelated pictures stand alone
     with frames_bar(Path(source.describe).name, source.count) as advance:
         for shot in source:
@@ -238,19 +240,19 @@ def _frames(
             except MaskLate:
                 out.late += 1
                 owed += not source.live
-                if out.video is not None and last is not None:
-                    owed = _repeat(out.video, last, owed)
+                if video is not None and last is not None:
+                    owed = _repeat(video, last, owed)
                 continue
             if out.masks is not None:
                 out.masks.write(mask, name)
-            if out.video is not None:
+            if video is not None:
                 last = composite(shot.frame, mask)
-                owed = _repeat(out.video, last, owed + 1)
+                owed = _repeat(video, last, owed + 1)
             if out.pictures is not None:
                 out.pictures.write(composite(shot.frame, mask), name)
 
 
-def _repeat(video: VideoFile, frame: Any, times: int) -> int:
+def _repeat(video: VideoFile | Paced, frame: Any, times: int) -> int:
     """Write a frame so many times; returns how many are owed then: none."""
     for _ in range(times):
         video.write(frame)
