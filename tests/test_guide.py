@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import cv2
@@ -140,6 +141,16 @@ def test_a_guide_that_was_not_asked_for_a_while_begins_anew(portrait: Picture) -
         if number < 20:
             smoother.steadied(small)
     assert np.array_equal(smoother.steadied(other), other)
+
+
+@pytest.mark.parametrize("time", [math.nan, math.inf])
+def test_a_frame_whose_time_is_no_time_is_drawn_by_itself(portrait: Picture, time: float) -> None:
+    with EdgeSegmenter.open() as segmenter:
+        for frame, seconds in list(shots(portrait))[:3]:
+            segmenter.segment(frame, seconds)
+        moved = np.roll(portrait, 90, axis=1)
+        mask = segmenter.segment(moved, time)
+        assert np.array_equal(mask, segmenter.segment(moved))
 
 
 def test_a_moved_portrait_has_the_contours_of_the_frame(portrait: Picture) -> None:
