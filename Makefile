@@ -51,14 +51,21 @@ OUT ?= out/network
 PROCESSES ?= 2 # a divisor of the batch, 64
 FOLDER = --data $(DATA) $(if $(SCENES),--scenes $(SCENES))
 RUN = $(OUT)/runs/portrait
+AGAIN = $(OUT)/runs/again
+DECOYS = $(OUT)/runs/decoys
+EXPORT = $(PY) -m edge_seg export
 TRAIN = OMP_NUM_THREADS=1 $(PY) -m torch.distributed.run --nproc-per-node $(PROCESSES) -m edge_seg train \
 	$(FOLDER) --teacher $(OUT)/masks
 CONVERT = $(PY) -m edge_seg convert --int8 --to all --calibration $(RUN)/train.txt --labels $(RUN)/val.txt
 network: $(VENV)/.all ## from pictures to the bundles OUT/portrait and OUT/portrait-lite (hours)
 	$(PY) -m edge_seg teach $(FOLDER) --teachers training/teachers.json --models $(MODELS) -o $(OUT)/masks
 	$(TRAIN) --from training/tuned.safetensors --recipe training/portrait.json -o $(RUN)
-	$(CONVERT) $(RUN) -o $(OUT)/portrait
-	$(PY) -m edge_seg export $(RUN) --side 160 -o $(OUT)/portrait-lite.onnx
+	$(TRAIN) --from training/tuned.safetensors --recipe training/again.json -o $(AGAIN)
+	$(EXPORT) $(RUN) $(AGAIN) training/mixed.safetensors -o $(OUT)/start.safetensors
+	$(TRAIN) --from $(OUT)/start.safetensors --recipe training/decoys.json -o $(DECOYS)
+	$(EXPORT) $(RUN) $(AGAIN) $(DECOYS) -o $(OUT)/portrait.safetensors
+	$(CONVERT) $(OUT)/portrait.safetensors -o $(OUT)/portrait
+	$(EXPORT) $(OUT)/portrait.safetensors --side 160 -o $(OUT)/portrait-lite.onnx
 	$(CONVERT) $(OUT)/portrait-lite.onnx --spec $(OUT)/portrait-lite.toml -o $(OUT)/portrait-lite
 
 install: $(VENV)/.all ## everything the targets above need

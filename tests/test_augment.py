@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_seg.errors import DatasetError
-from edge_seg.training import augment
+from edge_seg.training import augment, outlines
 from edge_seg.training.augment import Mixture, Renderer, mixture_of
 from edge_seg.training.recipe import Recipe
 from edge_seg.training.store import Entry, PictureStore, render_store
@@ -218,6 +218,39 @@ def test_small_people_are_small_and_anywhere_in_the_frame(tmp_path: Path, plain:
             middles.append(float(middle[1, 1]) / 128)
     assert len(heights) > 100 and np.quantile(heights, 0.9) <= 0.6 / 2 * 128 + 3
     assert min(middles) < 0.2 and max(middles) > 0.8 and 0.3 < float(np.median(middles)) < 0.6
+
+
+def test_decoys_stand_out_of_the_room_and_are_nobody(tmp_path: Path, plain: None) -> None:
+    """The room here is of one colour: what is neither that nor in the label is a decoy."""
+    seen = {}
+    for decoys in (0.0, 1.0):
+        folder = tmp_path / f"{decoys}"
+        mixture = Mixture(0.0, 1.0, 0.0, decoys=decoys)
+        samples = renderer(folder, ["labelled", "cutout", "room"], mixture)
+        seen[decoys] = 0
+        for number in range(60):
+            picture, target, weight = samples.sample(number, 64)
+            away = cv2.dilate((target > 5).astype(np.uint8), np.ones((5, 5))) == 0
+            strange = np.abs(picture.astype(int) - (0, 60, 60)).max(axis=2) > 20
+            seen[decoys] += int(np.count_nonzero(strange & away)) > 40
+            assert (weight == 255).all()
+    assert seen[0.0] == 0
+    assert seen[1.0] >= 40, "some are hidden by people, or of nearly the room's own colour"
+
+
+@pytest.mark.parametrize("tall", [0.2, 0.35, 0.5])
+def test_a_post_is_as_tall_as_asked_and_seldom_wider_than_that(tall: float) -> None:
+    heights, slim = [], 0
+    for seed in range(200):
+        shape = outlines.post(np.random.default_rng(seed), 256, tall)
+        assert shape.dtype == np.uint8 and set(np.unique(shape)) <= {0, 255}
+        rows, columns = np.nonzero(shape)
+        whole = len(rows) and 0 < rows.min() and rows.max() < 255
+        if whole and 0 < columns.min() and columns.max() < 255:
+            heights.append(np.ptp(rows) / 256)
+            slim += np.ptp(columns) < np.ptp(rows)
+    assert len(heights) > 20 and slim > 0.9 * len(heights)
+    assert tall - 0.02 <= float(np.median(heights)) < 1.25 * tall
 
 
 def test_cards_come_as_often_as_asked_and_some_people_stand_before_one(

@@ -1,7 +1,7 @@
 """Workshop: our network, its loss, training and export. Never on the board.
 
 collection, store    the pictures of a run, rendered ahead
-augment, cards       samples made of them
+augment              samples made of them; cards, outlines: what is drawn into them
 teachers             other networks' masks as targets
 network              ours; growth, pruning: from a smaller or a wider one
 loss, connectivity   what is trained for (SCL)

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.training import cards
+from edge_seg.training import cards, outlines
+from edge_seg.training.outlines import about
 from edge_seg.training.recipe import Recipe
 from edge_seg.training.store import Picture, PictureStore, Planes
 
@@ -31,6 +32,7 @@ ON_CARD = 0.06
 # Heights of people, in frames: close ones, close ones alone, and small ones.
 NEAR, NEAR_ALONE, SMALL = (0.4, 1.15), (0.55, 1.15), (0.2, 0.6)
 LEANS = 20.0  # degrees, the spread of small people's turns: who jumps, climbs or lies
+DECOYS = 3  # at most so many in a composite that has any
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,13 @@ class Mixture:
     rooms: float
     cards: float = 0.0
     small: float = 0.0  # share of the composites
+    decoys: float = 0.0  # share of the composites
 
 
 def mixture_of(recipe: Recipe) -> Mixture:
     """The mixture a recipe asks for."""
-    return Mixture(recipe.unlabelled, recipe.composites, recipe.rooms, recipe.cards, recipe.small)
+    shares = (recipe.unlabelled, recipe.composites, recipe.rooms, recipe.cards)
+    return Mixture(*shares, recipe.small, recipe.decoys)
 
 
 def _chance(rng: Rng, probability: float) -> bool:
@@ -184,7 +188,7 @@ class Renderer:
         everything between the person and the frame's lower edge for one.
         """
         size = picture.shape[0]
-        shape = front_shape(rng, size)
+        shape = outlines.front(rng, size)
         scene, room = self._store[_pick(rng, self._groups["room"])]
         side = min(scene.shape[:2]) * rng.uniform(0.15, 0.9)  # a small piece is nearly one colour
         box = _box_inside(rng, scene.shape, side, side)
@@ -213,6 +217,10 @@ class Renderer:
         small = self._mixture.small > 0 and _chance(rng, self._mixture.small)
         heights = SMALL if small else NEAR if persons > 1 else NEAR_ALONE
         tallness = np.sort(rng.uniform(*heights, persons))
+        if self._mixture.decoys and _chance(rng, self._mixture.decoys):
+            for tall in rng.uniform(*heights, int(rng.integers(1, DECOYS + 1))):
+                thing, alpha = self._decoy(rng, size, tall=float(tall), aspect=aspect, small=small)
+                canvas += alpha[:, :, None] * (thing - canvas)
         places: list[float | None] = [None] * persons
         if persons > 1 and _chance(rng, 0.5):
             places = [float(place) for place in rng.permutation(persons) + 0.5]
@@ -227,6 +235,32 @@ class Renderer:
         out = _empty(size)
         out[:, :, 0] = np.rint(mask * 255)
         return np.rint(canvas).astype(np.uint8), out
+
+    def _decoy(
+        self, rng: Rng, size: int, *, tall: float, aspect: float, small: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What stands where a person might and is none: a thing, and its alpha 0..1.
+
+        A post's outline, or a person's, filled with a piece of a room, half of the time lit from
+        one side: what is tall and stands out is not a person for that alone.
+        """
+        if _chance(rng, 0.25):  # seldom: a person against the light is a plain outline too
+            _, alpha = self._person(rng, size, tall=tall, aspect=aspect, at=None, small=small)
+        else:
+            alpha = cv2.GaussianBlur(outlines.post(rng, size, tall), (3, 3), 0) / np.float32(255)
+        scene, room = self._store[_pick(rng, self._groups["room"])]
+        side = min(scene.shape[:2]) * rng.uniform(0.05, 0.9)  # a small piece is nearly one colour
+        box = _box_inside(rng, scene.shape, side, side)
+        matrix = _matrix(box, size, turn=rng.uniform(0.0, 2 * math.pi), flip=False)
+        piece, _ = _warp(scene, room, matrix, size)
+        thing = piece.astype(np.float32) * np.exp(rng.normal(0.0, 0.3, 3)).astype(np.float32)
+        if _chance(rng, 0.5):
+            thing = thing + rng.uniform(0.0, 200.0)  # white, painted, metal
+        if _chance(rng, 0.5):
+            dark, bright = rng.uniform(0.4, 1.2, 2)
+            light = np.linspace(dark, bright, size, dtype=np.float32)
+            thing = thing * light[None, :, None]
+        return np.clip(thing, 0, 255).astype(np.float32), alpha.astype(np.float32)
 
     def _person(
         self, rng: Rng, size: int, *, tall: float, aspect: float, at: float | None, small: bool
@@ -255,39 +289,13 @@ class Renderer:
         if small and (whole or not planes[-1, :, 0].any()):
             centre_y = height - box_h / 2 + (1 - rng.uniform(0.9 * tall, 1.1)) * box_h
             turn = math.radians(rng.normal(0.0, LEANS))
-            centre_x, centre_y = _about((centre_x, centre_y), (width / 2, height / 2), turn)
+            centre_x, centre_y = about((centre_x, centre_y), (width / 2, height / 2), turn)
         box = (centre_x, centre_y, box_w, box_h)
         matrix = _matrix(box, size, turn=turn, flip=_chance(rng, 0.5))
         person, warped = _warp(picture, planes, matrix, size)
         alpha = cv2.GaussianBlur(warped[:, :, 0], (3, 3), 0).astype(np.float32) / 255
         gain = np.float32(math.exp(rng.normal(0.0, 0.15)))
         return np.clip(person.astype(np.float32) * gain, 0, 255), alpha
-
-
-def _about(
-    point: tuple[float, float], centre: tuple[float, float], turn: float
-) -> tuple[float, float]:
-    """Turn a point about another, so that a box turned about itself keeps what was at `centre`."""
-    x, y = point[0] - centre[0], point[1] - centre[1]
-    cosine, sine = math.cos(turn), math.sin(turn)
-    return centre[0] + cosine * x - sine * y, centre[1] + sine * x + cosine * y
-
-
-def front_shape(rng: Rng, size: int) -> Plane:
-    """What stands before the person: a table across the frame, or a chair's back at one side.
-
-    uint8 (S, S), 255 inside; touches the lower edge, covers at most half of the frame.
-    """
-    shape = np.zeros((size, size), np.uint8)
-    if _chance(rng, 0.5):
-        left, right = rng.uniform(0.65, 1.0, 2) * size
-        corners = [(0, left), (size, right), (size, size), (0, size)]
-        cv2.fillPoly(shape, [np.rint(corners).astype(np.int32)], 255)
-        return shape
-    centre = (int(rng.uniform(0.0, 1.0) * size), size)
-    axes = (int(rng.uniform(0.1, 0.3) * size), int(rng.uniform(0.15, 0.5) * size))
-    cv2.ellipse(shape, centre, axes, 0, 0, 360, 255, -1)
-    return shape
 
 
 def recolour(rng: Rng, picture: Picture) -> Picture:

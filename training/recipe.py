@@ -28,6 +28,7 @@ LIMITS = {
     "lovasz": (0.0, math.inf),
     "keep": (0.0, 1.0),
     "small": (0.0, 1.0 + 1e-9),
+    "decoys": (0.0, 1.0 + 1e-9),
 }
 
 
@@ -54,6 +55,8 @@ class Recipe:
         A card is what a camera shows when it shows nothing (edge_seg.training.cards).
     small: share of the composites whose people are small, 0.2 to 0.6 of the frame's height, at any
         height in it, and lean.
+    decoys: share of the composites in which things stand behind the people that have a person's
+        outline or a post's, and are none.
     overlap, edge, scl, lovasz: weights of the soft-IoU term, of pixels on contours, of SCL, and of
         the Lovasz hinge.
     """
@@ -77,6 +80,7 @@ class Recipe:
     rooms: float = 0.05
     cards: float = 0.0
     small: float = 0.0
+    decoys: float = 0.0
     bf16: bool = True
     seed: int = 0
     save_every: int = 250
