@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, NodeProto
 
 from edge_seg.backends import Progress
 from edge_seg.backends.openvino import ov  # imported there so that it calls nobody
 from edge_seg.converters import guards
+from edge_seg.converters.graph import Graph
 from edge_seg.converters.words import first_lines, silence
 from edge_seg.errors import ConversionError, OutputError
 from edge_seg.spec import InputSpec
@@ -34,6 +35,8 @@ KEEPING = (
     *("Reshape", "Transpose", "Pad", "MaxPool", "Split", "VariadicSplit", "StridedSlice", "Slice"),
     *("Gather", "Squeeze", "Unsqueeze", "ShuffleChannels"),
 )
+# What keeps a little of the values below zero. (A Mish ends in a Tanh, an old GELU has an Erf.)
+LEAKING = {"LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu", "Erf", "Mish", "Tanh", "HardSwish"}
 
 
 def to_float(model: ModelProto, out: Path, *, bits: int = 16) -> None:
@@ -59,7 +62,8 @@ def to_int8(
     samples = list(tensors)
     guards.check_samples(samples, tuple(int(n) for n in network.input(0).shape))
     try:
-        quantized = _quantized(network, samples, progress)
+        preset = "MIXED" if small_below_zero(model) else "PERFORMANCE"
+        quantized = _quantized(network, samples, progress, preset=preset)
     except Exception as error:  # NNCF raises whatever its parts raise
         raise ConversionError(
             f"wanted NNCF to quantize the network, found: {first_lines(error)}; "
@@ -68,6 +72,29 @@ def to_int8(
     _widen_input(quantized, input)
     _check_ranges(quantized)
     _save(quantized, out, compress=False)
+
+
+def small_below_zero(model: ModelProto) -> bool:
+    """Tell whether a network has activations such as PReLU, SiLU or GELU.
+
+    Symmetric codes behind them would leave half unused, so activations get a zero point there
+    (NNCF's "mixed"). Behind a ReLU there is nothing to gain: V1-Lite lost by it.
+    """
+    graph = Graph(model)
+    return any(node.op_type in LEAKING or _gates_itself(graph, node) for node in graph.nodes)
+
+
+def _gates_itself(graph: Graph, node: NodeProto) -> bool:
+    """Tell whether a node is x * Sigmoid(x), or x * Clip(x + 3) as a hard swish is spelled out."""
+    if node.op_type != "Mul":
+        return False
+    for value, gate in (node.input, reversed(node.input)):
+        maker = graph.producer(gate)
+        if maker is not None and maker.op_type == "Clip":
+            maker = graph.producer(maker.input[0])
+        if maker is not None and maker.op_type in ("Sigmoid", "Add") and value in maker.input:
+            return True
+    return False
 
 
 def float_operators(path: Path) -> list[str]:
@@ -118,7 +145,9 @@ def _read(model: ModelProto) -> Any:
         ) from error
 
 
-def _quantized(network: Any, samples: list[NDArray[Any]], progress: Progress) -> Any:
+def _quantized(
+    network: Any, samples: list[NDArray[Any]], progress: Progress, *, preset: str
+) -> Any:
     with _silence():
         import nncf
 
@@ -133,9 +162,7 @@ def _quantized(network: Any, samples: list[NDArray[Any]], progress: Progress) ->
         return nncf.quantize(
             network,
             nncf.Dataset(samples, counted),
-            # Activations with a zero point: half of the symmetric codes would never be used behind
-            # a PReLU, SiLU or GELU, whose values below zero are small.
-            preset=nncf.QuantizationPreset.MIXED,
+            preset=getattr(nncf.QuantizationPreset, preset),
             subset_size=len(samples),
             fast_bias_correction=True,
         )

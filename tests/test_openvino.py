@@ -392,11 +392,23 @@ def test_nothing_to_calibrate_with_and_wrong_tensors_are_refused(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_activations_that_are_small_below_zero_use_all_their_codes(tmp_path: Path) -> None:
-    """A LeakyReLU's values, from -1 to 20 or so: half of symmetric codes are below -1."""
+def activated(b: Builder, x: str, kind: str) -> str:
+    if kind == "leaky":
+        return str(b.op("LeakyRelu", x, alpha=0.05))
+    if kind == "silu":
+        return str(b.op("Mul", x, b.op("Sigmoid", x)))
+    gate = b.op("Clip", b.op("Add", x, b.constant(3.0)), b.constant(0.0), b.constant(6.0))
+    return str(b.op("Mul", gate, x))
+
+
+@pytest.mark.parametrize("kind", ["leaky", "silu", "hard swish"])
+def test_activations_that_are_small_below_zero_use_all_their_codes(
+    tmp_path: Path, kind: str
+) -> None:
+    """From -1 to 20 or so: half of symmetric codes would lie below -1."""
     b = Builder((1, 3, TINY.height, TINY.width))
-    x = b.op("LeakyRelu", b.conv("picture", 3, 16, 3), alpha=0.05)
-    x = b.op("LeakyRelu", b.conv(x, 16, 16, 3), alpha=0.05)
+    x = activated(b, b.conv("picture", 3, 16, 3), kind)
+    x = activated(b, b.conv(x, 16, 16, 3), kind)
     model = b.model(b.op("Mul", b.conv(x, 16, 1, 1), b.constant(0.1)))
     samples = noise(12)
     openvino.to_float(model, tmp_path / "float.xml", bits=32)
@@ -405,6 +417,13 @@ def test_activations_that_are_small_below_zero_use_all_their_codes(tmp_path: Pat
     off = [int8.infer(s) - plain.infer(s) for s in samples]
     spread = np.std([plain.infer(s) for s in samples])
     assert np.std(off) < 0.04 * spread, np.std(off) / spread
+
+
+def test_a_gate_of_something_else_is_no_such_activation() -> None:
+    b = Builder((1, 3, TINY.height, TINY.width))
+    x = b.op("Relu", b.conv("picture", 3, 4, 3))
+    gate = b.op("Sigmoid", b.conv(b.op("GlobalAveragePool", x), 4, 4, 1))
+    assert not openvino.small_below_zero(b.model(b.conv(b.op("Mul", x, gate), 4, 1)))
 
 
 def test_a_network_with_nothing_to_quantize_says_so(tmp_path: Path) -> None:
