@@ -61,8 +61,7 @@ network: $(VENV)/.all ## from pictures to the bundles OUT/portrait and OUT/portr
 	$(PY) -m edge_seg teach $(FOLDER) --teachers training/teachers.json --models $(MODELS) -o $(OUT)/masks
 	$(TRAIN) --from training/tuned.safetensors --recipe training/portrait.json -o $(RUN)
 	$(TRAIN) --from training/tuned.safetensors --recipe training/again.json -o $(AGAIN)
-	$(EXPORT) $(RUN) $(AGAIN) training/mixed.safetensors -o $(OUT)/start.safetensors
-	$(TRAIN) --from $(OUT)/start.safetensors --recipe training/decoys.json -o $(DECOYS)
+	$(TRAIN) --from $(RUN) $(AGAIN) training/mixed.safetensors --recipe training/decoys.json -o $(DECOYS)
 	$(EXPORT) $(RUN) $(AGAIN) $(DECOYS) -o $(OUT)/portrait.safetensors
 	$(CONVERT) $(OUT)/portrait.safetensors -o $(OUT)/portrait
 	$(EXPORT) $(OUT)/portrait.safetensors --side 160 -o $(OUT)/portrait-lite.onnx
