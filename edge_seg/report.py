@@ -114,18 +114,18 @@ def write_page(
     OutputError where the file cannot be written.
     """
     page = Template(PAGE).substitute(
-        title=escape(title),
-        about=escape(about),
+        title=_text(title),
+        about=_text(about),
         version=escape(__version__),
         figures=_table(
             ["", *(column.name for column in columns)],
             [[key, *(column.figures[key] for column in columns)] for key in columns[0].figures],
         ),
         tables="".join(
-            f"<h2>{escape(table.title)}</h2>{_table(table.head, table.rows)}" for table in tables
+            f"<h2>{_text(table.title)}</h2>{_table(table.head, table.rows)}" for table in tables
         ),
         classes=_table(["wrong pixels", *(column.name for column in columns)], _classes(columns)),
-        held=escape(_held(columns, len(shown))),
+        held=_text(_held(columns, len(shown))),
         pictures="\n".join(_section(n, picture) for n, picture in enumerate(shown, 1)),
     )
     write_whole(path, page)
@@ -158,18 +158,23 @@ def _held(columns: Sequence[Column], count: int) -> str:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     def line(tag: str, cells: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+        return "<tr>" + "".join(f"<{tag}>{_text(cell)}</{tag}>" for cell in cells) + "</tr>"
 
     return "<table>" + "".join([line("th", head), *(line("td", row) for row in rows)]) + "</table>"
 
 
+def _text(words: str) -> str:
+    """Return words as HTML shows them; bytes of a name that are no UTF-8 become question marks."""
+    return escape(words.encode("utf-8", "replace").decode("utf-8"))
+
+
 def _section(number: int, picture: Shown) -> str:
     figures = "".join(_figure(caption, jpeg) for caption, jpeg in picture.figures)
-    return f"<section><h3>{number}. {escape(picture.name)}</h3>{figures}</section>"
+    return f"<section><h3>{number}. {_text(picture.name)}</h3>{figures}</section>"
 
 
 def _figure(caption: str, jpeg: bytes) -> str:
-    words, code = escape(caption), base64.b64encode(jpeg).decode()
+    words, code = _text(caption), base64.b64encode(jpeg).decode()
     return (
         f'<figure><img alt="{words}" src="data:image/jpeg;base64,{code}">'
         f"<figcaption>{words}</figcaption></figure>"
