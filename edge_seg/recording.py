@@ -20,7 +20,7 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from edge_seg.errors import BackendFailure, CameraError, FrameError, OutputError
 from edge_seg.files import is_utf8
 from edge_seg.formats import check_picture
+from edge_seg.webm import stretch
 
 Picture = NDArray[np.uint8]
 
@@ -43,6 +44,9 @@ MIN_FPS, MAX_FPS = 0.1, 240.0  # slower ones OpenCV's writer leaves empty withou
 MIN_SIDE, MAX_SIDE = 16, 16382  # px: one macroblock; VP8's 14-bit size (RFC 6386, 9.1), even
 SPARE_BYTES = 4 << 20  # left free on the disk: the encoder's next second, and the file's index
 LOOK_EVERY = 30  # frames between two looks at the free space
+LEAST_STEPS = 3  # between frames; fewer tell no rate
+PAUSE = 3.0  # seconds; longer is no step from a frame to the next
+NEAR = 0.02  # of the stated rate: a pace this near to it is that rate
 SHOWN = 40  # characters of a video's name in that of its unfinished file
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _process_wide = threading.RLock()  # around what belongs to the process: stderr, the umask
@@ -57,11 +61,16 @@ class VideoFile:
     may not be had again. Any other error removes it, and what lay under the name before stays.
 
     frames: number written so far, then number in the finished file; 0 where there is none.
-    fps: frames per second; may be set until the first frame is written.
+    fps: frames per second; with a clock, once it is finished, the rate that it plays at.
     """
 
-    def __init__(self, path: Path, *, fps: float) -> None:
-        """Open the place. fps: frames per second, 0.1 to 240. Raises OutputError."""
+    def __init__(self, path: Path, *, fps: float, clock: Callable[[], float] | None = None) -> None:
+        """Open the place. fps: frames per second, 0.1 to 240. Raises OutputError.
+
+        clock: seconds, any origin, for frames that are written as they come: a camera may state 30
+        and be segmented at 10. The finished video plays at the mean rate they were written at,
+        pauses of more than 3 s (a camera that was lost) left out.
+        """
         if not MIN_FPS <= fps <= MAX_FPS:
             raise OutputError(
                 f"{path}: wanted a video of {MIN_FPS:g} to {MAX_FPS:g} frames per second, found "
@@ -71,6 +80,8 @@ class VideoFile:
         self.fps = fps
         self.frames = 0
         self.size: tuple[int, int] | None = None  # (width, height)
+        self._clock, self._last = clock, 0.0
+        self._steps, self._span = 0, 0.0  # between frames: how many, and how long together
         self._writer: cv2.VideoWriter | None = None
         self._target, self._part = self._reserve()
 
@@ -115,6 +126,10 @@ class VideoFile:
             self._check_space()
         self._writer.write(letterbox(frame, self.size))
         self.frames += 1
+        if self._clock is not None:
+            before, self._last = self._last, self._clock()
+            if self.frames > 1 and 0 <= self._last - before <= PAUSE:
+                self._steps, self._span = self._steps + 1, self._span + self._last - before
 
     def _open(self, size: tuple[int, int]) -> cv2.VideoWriter:
         if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
@@ -164,6 +179,7 @@ class VideoFile:
                     "(a full disk, a quota or a size limit); free space or choose another -o"
                 )
             if found:
+                self._keep_pace()
                 os.chmod(self._part, 0o666 & ~_umask())  # mkstemp makes files private
                 os.replace(self._part, self._target)
                 self.frames = found
@@ -175,6 +191,21 @@ class VideoFile:
             ) from error
         finally:
             self.discard()
+
+    @property
+    def pace(self) -> float | None:
+        """Frames per second that were written by the clock; None without one, or of too few."""
+        if self._steps < LEAST_STEPS or not self._span:
+            return None
+        return self._steps / self._span
+
+    def _keep_pace(self) -> None:
+        """Have a video of frames that were written as they came play at their rate."""
+        if self.pace is None or abs(self.pace - self.fps) <= NEAR * self.fps:
+            return
+        pace = min(max(self.pace, MIN_FPS), MAX_FPS)
+        if stretch(self._part, self.fps / pace):
+            self.fps = round(pace, 2)
 
     def discard(self) -> None:
         """Remove what is not finished; may be called twice."""

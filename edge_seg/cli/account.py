@@ -125,7 +125,10 @@ def warn_of_pace(
     video = out.video
     if source is None or video is None or not video.frames or not source.moving:
         return
-    pace = video.frames / seconds if source.live else _pace(out, source.fps or video.fps)
+    if source.live:
+        pace = video.pace or video.frames / seconds
+    else:
+        pace = _pace(out, source.fps or video.fps)
     if abs(pace - video.fps) <= (0.1 if source.live else 0.02) * video.fps:
         return
     mend = f"; record with --fps {min(max(pace, MIN_FPS), MAX_FPS):.1f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from edge_seg.camera import Source
-    from edge_seg.cli.pace import Paced
     from edge_seg.recording import MaskFolder, PictureFile, PictureFolder, VideoFile
 
 UNKNOWN_FPS = 30.0  # of a camera that states no rate
@@ -30,12 +30,10 @@ class Output(NamedTuple):
 class Written:
     """What a run writes. frames: read so far; late: of these, without a mask in time.
 
-    paced: what writes the video of a camera whose rate nobody gave.
     began, until: the times of the first and the last frame read, seconds.
     """
 
     video: VideoFile | None = None
-    paced: Paced | None = None
     pictures: PictureFolder | PictureFile | None = None
     masks: MaskFolder | None = None
     frames: int = 0
@@ -124,7 +122,6 @@ def _check_folder(
 
 def open_outputs(out: Written, args: argparse.Namespace, source: Source, stack: ExitStack) -> None:
     """Open what is written; `stack` closes it."""
-    from edge_seg.cli.pace import Paced
     from edge_seg.recording import MaskFolder, PictureFile, PictureFolder, VideoFile
 
     if args.masks is not None:
@@ -134,9 +131,7 @@ def open_outputs(out: Written, args: argparse.Namespace, source: Source, stack: 
     path, kind = args.output
     if kind == VIDEO:
         fps = args.fps or source.fps or UNKNOWN_FPS
-        out.video = stack.enter_context(VideoFile(path, fps=fps))
-        if source.live and args.fps is None:
-            out.paced = Paced(out.video)
-            stack.callback(out.paced.settle)
+        clock = time.monotonic if source.live and args.fps is None else None
+        out.video = stack.enter_context(VideoFile(path, fps=fps, clock=clock))
     else:
         out.pictures = PictureFile(path) if kind == PICTURE else PictureFolder(path)

@@ -19,7 +19,6 @@ from edge_seg.errors import BackendFailure, CameraError, MaskLate, OutputError
 
 if TYPE_CHECKING:
     from edge_seg.camera import Source
-    from edge_seg.cli.pace import Paced
     from edge_seg.recording import VideoFile
     from edge_seg.segmenter import EdgeSegmenter
 
@@ -226,7 +225,7 @@ def _frames(
     A mask that came too late (--deadline) is left out; a file's video repeats the frame before, or
     the first that has a mask, so that it keeps its length.
     """
-    owed, last, video = 0, None, out.paced or out.video
+    owed, last, video = 0, None, out.video
     timed = source.moving or bool(args.smoothing)  # unrelated pictures stand alone
     with frames_bar(Path(source.describe).name, source.count) as advance:
         for shot in source:
@@ -252,7 +251,7 @@ def _frames(
                 out.pictures.write(composite(shot.frame, mask), name)
 
 
-def _repeat(video: VideoFile | Paced, frame: Any, times: int) -> int:
+def _repeat(video: VideoFile, frame: Any, times: int) -> int:
     """Write a frame so many times; returns how many are owed then: none."""
     for _ in range(times):
         video.write(frame)
