@@ -27,7 +27,7 @@ from edge_seg.metrics import IGNORE, binary
 Picture = NDArray[np.uint8]
 MISSED, TAKEN = (40, 40, 230), (235, 120, 20)  # BGR: red, blue
 PAINT = 0.75  # how much of a wrong pixel's colour is paint; the rest lets the picture through
-SIDE = 400  # px, the longer side of a picture on the page
+SIDE = 360  # px, the longer side of a picture on the page
 QUALITY = 85  # of its JPEG
 CLASSES = (0.01, 0.02, 0.05, 0.10)  # shares of wrong pixels between which pictures are counted
 

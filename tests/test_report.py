@@ -107,7 +107,7 @@ def test_names_are_text_and_nothing_is_loaded(tmp_path: Path) -> None:
     said = name.replace("\udcff", "?")
     assert said in "".join(page.texts["h3"]) and said in "".join(page.texts["title"])
     (picture,) = page.pictures
-    assert picture.shape == (400, 267, 3)  # made small, in proportion
+    assert picture.shape == (360, 240, 3)  # made small, in proportion
     cells = page.texts["td"]
     assert cells[cells.index("1 to 2 %") + 1] == "1" and cells[cells.index("0 to 1 %") + 1] == "0"
     assert cells[cells.index("10 % or more") + 1] == "1"
