@@ -92,6 +92,15 @@ def decode_picture(data: bytes, path: Path, *, side: int = 0) -> Picture:
     return frame
 
 
+def at_most(picture: Picture, side: int) -> Picture:
+    """Return a picture, uint8 (H, W) or (H, W, C), reduced to `side` px; itself if no longer."""
+    scale = side / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    size = tuple(max(1, round(scale * n)) for n in picture.shape[1::-1])
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
 def is_animated(data: bytes) -> bool:
     """True where a PNG or WebP holds more than the one picture that is read of it."""
     if data[:4] == b"RIFF":  # the flag of an extended WebP (RFC 9649, 2.7.1)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from edge_seg._version import __version__
 from edge_seg.files import write_whole
 from edge_seg.metrics import IGNORE, binary
+from edge_seg.pictures import at_most
 
 Picture = NDArray[np.uint8]
 MISSED, TAKEN = (40, 40, 230), (235, 120, 20)  # BGR: red, blue
@@ -59,10 +60,8 @@ class Shown:
 
     def add(self, caption: str, picture: Picture) -> None:
         """Put a picture, uint8 (H, W, 3) BGR, behind those there are, at most `SIDE` px large."""
-        scale = min(1.0, SIDE / max(picture.shape[:2]))
-        size = (max(1, round(scale * picture.shape[1])), max(1, round(scale * picture.shape[0])))
-        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        _, code = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+        setting = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+        _, code = cv2.imencode(".jpg", at_most(picture, SIDE), setting)
         self.figures.append((caption, code.tobytes()))
 
 
@@ -72,13 +71,10 @@ def worst(columns: Sequence[Column], count: int) -> list[int]:
     A picture counts as wrong as under the artifact that it is most wrong under; one that ignores
     every pixel is left out.
     """
-    shares = [max((w for w in row if w is not None), default=None) for row in _rows(columns)]
+    rows = zip(*(column.wrong for column in columns), strict=True)
+    shares = [max((w for w in row if w is not None), default=None) for row in rows]
     known = [(share, -number) for number, share in enumerate(shares) if share is not None]
     return [-number for _, number in sorted(known, reverse=True)[:count]]
-
-
-def _rows(columns: Sequence[Column]) -> Iterable[tuple[float | None, ...]]:
-    return zip(*(column.wrong for column in columns), strict=True)
 
 
 def painted(frame: Picture, mask: NDArray[np.floating], label: NDArray[np.uint8]) -> Picture:
@@ -113,18 +109,19 @@ def write_page(
     title, about: one line each. shown: the pictures that `worst` named, in its order. Raises
     OutputError where the file cannot be written.
     """
+    names = [column.name for column in columns]
     page = Template(PAGE).substitute(
         title=_text(title),
         about=_text(about),
         version=escape(__version__),
         figures=_table(
-            ["", *(column.name for column in columns)],
+            ["", *names],
             [[key, *(column.figures[key] for column in columns)] for key in columns[0].figures],
         ),
         tables="".join(
             f"<h2>{_text(table.title)}</h2>{_table(table.head, table.rows)}" for table in tables
         ),
-        classes=_table(["wrong pixels", *(column.name for column in columns)], _classes(columns)),
+        classes=_table(["wrong pixels", *names], _classes(columns)),
         held=_text(_held(columns, len(shown))),
         pictures="\n".join(_section(n, picture) for n, picture in enumerate(shown, 1)),
     )

@@ -83,7 +83,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
         *("errors", "metrics", "segmenter"),
         *("stability", "stability.figures", "stability.motion"),
     ),
-    "report": ("_version", "files", "metrics"),
+    "report": ("_version", "files", "metrics", "pictures"),
     "comparison": ("errors", "spec", "bundle", "backends", "board", "opening", "machine"),
     "preparation": ("errors", "bundle", "backends", "board", "cache", "opening"),
     "installation": ("machine",),

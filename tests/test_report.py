@@ -70,10 +70,8 @@ def test_each_kind_of_pixel_is_painted_as_the_legend_says() -> None:
 
 def test_a_label_of_another_size_than_the_picture_decides_the_size() -> None:
     frame = np.full((40, 60, 3), 200, np.uint8)
-    assert painted(frame, np.ones((10, 15), np.float32), np.ones((80, 120), np.uint8)).shape == (
-        *(80, 120),
-        3,
-    )
+    out = painted(frame, np.ones((10, 15), np.float32), np.ones((80, 120), np.uint8))
+    assert out.shape == (80, 120, 3)
 
 
 def test_the_share_of_wrong_pixels_counts_what_is_not_ignored() -> None:

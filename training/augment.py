@@ -189,15 +189,22 @@ class Renderer:
         """
         size = picture.shape[0]
         shape = outlines.front(rng, size)
-        scene, room = self._store[_pick(rng, self._groups["room"])]
-        side = min(scene.shape[:2]) * rng.uniform(0.15, 0.9)  # a small piece is nearly one colour
-        box = _box_inside(rng, scene.shape, side, side)
-        matrix = _matrix(box, size, turn=rng.uniform(0.0, 2 * math.pi), flip=False)
-        piece, _ = _warp(scene, room, matrix, size)
+        piece = self._piece(rng, size, least=0.15)
         cover = cv2.GaussianBlur(shape, (3, 3), 0).astype(np.float32)[:, :, None] / 255
-        picture[:] = np.rint(picture + cover * (piece.astype(np.float32) - picture))
+        picture[:] = np.rint(picture + cover * (piece - picture))
         planes[:, :, 0] = np.rint(planes[:, :, 0] * (1 - cover[:, :, 0]))
         planes[:, :, 1][shape > 0] = 255
+
+    def _piece(self, rng: Rng, size: int, *, least: float) -> NDArray[np.float32]:
+        """A piece of a room, turned anyhow, on an S x S square.
+
+        least: of the room's shorter side; the most is 0.9. A small piece is nearly one colour.
+        """
+        scene, room = self._store[_pick(rng, self._groups["room"])]
+        side = min(scene.shape[:2]) * rng.uniform(least, 0.9)
+        box = _box_inside(rng, scene.shape, side, side)
+        matrix = _matrix(box, size, turn=rng.uniform(0.0, 2 * math.pi), flip=False)
+        return _warp(scene, room, matrix, size)[0].astype(np.float32)
 
     def _composite(self, rng: Rng, size: int) -> tuple[Picture, Planes]:
         """One to four persons laid over a room, far ones first; half of the groups side by side."""
@@ -248,12 +255,9 @@ class Renderer:
             _, alpha = self._person(rng, size, tall=tall, aspect=aspect, at=None, small=small)
         else:
             alpha = cv2.GaussianBlur(outlines.post(rng, size, tall), (3, 3), 0) / np.float32(255)
-        scene, room = self._store[_pick(rng, self._groups["room"])]
-        side = min(scene.shape[:2]) * rng.uniform(0.05, 0.9)  # a small piece is nearly one colour
-        box = _box_inside(rng, scene.shape, side, side)
-        matrix = _matrix(box, size, turn=rng.uniform(0.0, 2 * math.pi), flip=False)
-        piece, _ = _warp(scene, room, matrix, size)
-        thing = piece.astype(np.float32) * np.exp(rng.normal(0.0, 0.3, 3)).astype(np.float32)
+        thing = self._piece(rng, size, least=0.05) * np.exp(rng.normal(0.0, 0.3, 3)).astype(
+            np.float32
+        )
         if _chance(rng, 0.5):
             thing = thing + rng.uniform(0.0, 200.0)  # white, painted, metal
         if _chance(rng, 0.5):

@@ -38,7 +38,7 @@ from edge_seg.calibration.dataset import (
 )
 from edge_seg.errors import DatasetError
 from edge_seg.files import is_utf8, sha256_of
-from edge_seg.pictures import read_lines
+from edge_seg.pictures import at_most, read_lines
 from edge_seg.training.store import Entry, Picture, PictureStore, Planes, render_store
 
 HELD_OUT_CUTOUT = 10  # every tenth
@@ -287,14 +287,14 @@ def _entries(files: Collection, side: int) -> Iterator[Entry]:
     for path in files.unlabelled:
         soft = _soft(files, path)
         if soft is not None:
-            picture = _fit(load_image(path), side)
+            picture = at_most(load_image(path), side)
             target = cv2.resize(soft, picture.shape[1::-1], interpolation=cv2.INTER_AREA)
             yield Entry(path.name, "unlabelled", picture, _planes(target))
     for path in files.cutouts:
         person, alpha = load_cutout(path)
-        yield Entry(path.name, "cutout", _fit(person, side), _planes(_fit(alpha, side)))
+        yield Entry(path.name, "cutout", at_most(person, side), _planes(at_most(alpha, side)))
     for path in files.rooms:
-        picture = _fit(load_image(path), side)
+        picture = at_most(load_image(path), side)
         yield Entry(path.name, "room", picture, _planes(np.zeros(picture.shape[:2], np.uint8)))
 
 
@@ -319,14 +319,6 @@ def _taught_names(teacher: Path) -> set[str]:
     return {path.stem for path in teacher.glob("*.png")}
 
 
-def _fit(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    scale = side / max(picture.shape[:2])
-    if scale >= 1:
-        return picture
-    size = tuple(max(1, round(scale * n)) for n in picture.shape[1::-1])
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
 def _planes(target: NDArray[np.uint8]) -> Planes:
     return np.dstack([target, np.full_like(target, 255)])
 
@@ -335,7 +327,7 @@ def _labelled(
     picture: Picture, label: NDArray[np.uint8], side: int, soft: NDArray[np.uint8] | None
 ) -> tuple[Picture, Planes]:
     """A labelled picture and its planes: coverage of the cell, and what counts."""
-    picture = _fit(picture, side)
+    picture = at_most(picture, side)
     size = picture.shape[1::-1]
     person = cv2.resize((label == 1).astype(np.float32), size, interpolation=cv2.INTER_AREA)
     counted = cv2.resize((label != 255).astype(np.float32), size, interpolation=cv2.INTER_AREA)
