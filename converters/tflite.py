@@ -175,8 +175,9 @@ def _quantized(
 
     key, name, _ = _signature(source)
     with silence():
-        worker = quantizer.Quantizer(str(source), _recipe(source))
-        ranges = _mean_ranges(source, key, name, samples, progress)
+        asked = _recipe(source)
+        worker = quantizer.Quantizer(str(source), asked)
+        ranges = _mean_ranges(source, key, name, samples, progress, recipe=asked)
         if input is not None:
             shape = np.shape(ranges[name]["min"])
             for end, value in zip(("min", "max"), pixel_range(input), strict=True):
@@ -205,7 +206,13 @@ def _recipe(source: Path) -> list[dict[str, Any]]:
 
 
 def _mean_ranges(
-    source: Path, key: str, name: str, samples: list[NDArray[Any]], progress: Progress
+    source: Path,
+    key: str,
+    name: str,
+    samples: list[NDArray[Any]],
+    progress: Progress,
+    *,
+    recipe: list[dict[str, Any]],
 ) -> dict[str, dict[str, NDArray[np.float32]]]:
     """Return per tensor the mean over the pictures of its least and greatest value.
 
@@ -215,7 +222,7 @@ def _mean_ranges(
     from ai_edge_quantizer import calibrator, recipe_manager
 
     manager = recipe_manager.RecipeManager()
-    manager.load_quantization_recipe(_recipe(source))
+    manager.load_quantization_recipe(recipe)
     worker = calibrator.Calibrator(
         str(source), num_threads=min(4, os.cpu_count() or 1), qsv_update_func=_sum
     )
