@@ -653,16 +653,8 @@ def test_a_video_at_another_rate_than_its_source_is_said(
 def test_a_camera_s_recording_that_plays_too_fast_is_said_at_ctrl_c_too(
     fake_bundle: Path, fake_board: Path, tmp_path: Path
 ) -> None:
-    words = [
-        "run",
-        fake_bundle,
-        "--board",
-        fake_board,
-        "--source",
-        "fake:size=320x240",
-        "--fps",
-        30,
-    ]
+    words = ["run", fake_bundle, "--board", fake_board, "--source", "fake:size=320x240"]
+    words += ["--fps", 30]
     command = [sys.executable, "-m", "edge_seg", *map(str, words), "-o", str(tmp_path / "o.webm")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
         time.sleep(0.1)

@@ -281,7 +281,9 @@ def _counted(shots: Iterator[Shot], path: Path, count: int | None, fps: float) -
     if count is not None and read < CUT_SHORT * count and until < CUT_SHORT * count / fps:
         log.warning(
             "%s: wanted about %d frames as its header says, found %d: the file may be cut short",
-            *(path, count, read),
+            path,
+            count,
+            read,
         )
 
 
@@ -310,5 +312,6 @@ def _video_shots(
         log.warning(
             "%s: wanted every frame, found %d damaged: left out, those behind them were read; copy "
             "the file again to have them",
-            *(path, left_out),
+            path,
+            left_out,
         )

@@ -154,12 +154,12 @@ def run(args: argparse.Namespace) -> int:
 
 def first_choice(bundle: ModelBundle, board: Board) -> str:
     """Say where a board would first run a format that the bundle lacks; "" where it has it."""
-    from edge_seg.backends import readers
+    from edge_seg.backends import entry
 
     formats = list(dict.fromkeys(artifact.format for artifact in bundle.artifacts))
     first = board.runtimes[0]
-    wanted = next((target for target in TARGETS if first.backend in readers(target)), None)
-    if wanted is None or wanted in formats:
+    wanted = entry(first.backend).format
+    if wanted not in TARGETS or wanted in formats:
         return ""
     return (
         f"this machine is of the kind {board.name} ({board.title}), which runs {first} first; "

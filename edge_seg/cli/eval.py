@@ -152,7 +152,8 @@ def _result(bundle: ModelBundle, artifact: Artifact, args: argparse.Namespace) -
             **quality.to_dict(),
         }
     clip = clips.measure(args.labels, args.fps, opened)
-    row = row if clip is None else {**row, "clip": clip}
+    if clip is not None:
+        row["clip"] = clip
     return Result(row, quality.wrong, opened)
 
 

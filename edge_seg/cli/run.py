@@ -225,7 +225,7 @@ def _frames(
     A mask that came too late (--deadline) is left out; a file's video repeats the frame before, or
     the first that has a mask, so that it keeps its length.
     """
-    owed, last, video = 0, None, out.video
+    owed, last = 0, None
     timed = source.moving or bool(args.smoothing)  # unrelated pictures stand alone
     with frames_bar(Path(source.describe).name, source.count) as advance:
         for shot in source:
@@ -239,14 +239,14 @@ def _frames(
             except MaskLate:
                 out.late += 1
                 owed += not source.live
-                if video is not None and last is not None:
-                    owed = _repeat(video, last, owed)
+                if out.video is not None and last is not None:
+                    owed = _repeat(out.video, last, owed)
                 continue
             if out.masks is not None:
                 out.masks.write(mask, name)
-            if video is not None:
+            if out.video is not None:
                 last = composite(shot.frame, mask)
-                owed = _repeat(video, last, owed + 1)
+                owed = _repeat(out.video, last, owed + 1)
             if out.pictures is not None:
                 out.pictures.write(composite(shot.frame, mask), name)
 
