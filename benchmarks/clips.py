@@ -25,11 +25,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.arrays import Label, Picture
 from edge_seg.calibration.dataset import load_cutout, load_image, load_label, load_pair, pairs_of
 from edge_seg.training.collection import HELD_OUT_CUTOUT
 
-Picture = NDArray[np.uint8]
-Label = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Time = float
 

@@ -36,6 +36,7 @@ from smoothing_pictures import draw_curves, write_clip
 from tables import show
 
 from edge_seg import contours
+from edge_seg.arrays import Soft
 from edge_seg.baselines import (
     ExponentialAverage,
     FlowBlend,
@@ -52,7 +53,6 @@ from edge_seg.stability.gain import gain_over_raw
 from edge_seg.stability.truth import Truth
 
 RATES = (30, 15, 10, 5)
-Soft = NDArray[np.float32]
 Make = Callable[[], Smoother]
 BOUNDS = ("truth at rest", "ideal mask")
 # The knob of each method, from little smoothing to much; the published value is among them.

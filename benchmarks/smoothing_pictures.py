@@ -11,8 +11,8 @@ import cv2
 import matplotlib as mpl
 import numpy as np
 from clips import Camera
-from numpy.typing import NDArray
 
+from edge_seg.arrays import Picture, Soft
 from edge_seg.baselines import ExponentialAverage, FlowBlend, OneEuro
 from edge_seg.bundle import ModelBundle
 from edge_seg.recording import VideoFile
@@ -25,8 +25,6 @@ from matplotlib import pyplot as plt  # noqa: E402
 if TYPE_CHECKING:
     from smoothing import Filmed
 
-Picture = NDArray[np.uint8]
-Soft = NDArray[np.float32]
 COLOURS = {
     "steady": "tab:blue",
     "average": "tab:gray",

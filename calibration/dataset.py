@@ -23,11 +23,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge_seg import formats, pictures
+from edge_seg.arrays import Label, Picture
 from edge_seg.errors import CameraError, DatasetError
 from edge_seg.pictures import PICTURE_SUFFIXES
 
-Picture = NDArray[np.uint8]
-Label = NDArray[np.uint8]
 SceneRule = Callable[[Path], str]
 
 IGNORE = 255

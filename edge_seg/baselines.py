@@ -21,8 +21,9 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from edge_seg.arrays import Picture, Soft
 from edge_seg.errors import FrameError, SettingError
-from edge_seg.smoothing import Picture, Smoother, Soft, checked
+from edge_seg.smoothing import Smoother, checked
 from edge_seg.timestamps import checked_time
 
 LEAST_SIDE = 16  # px of a mask: the flow's patches are 8x8, on a pyramid

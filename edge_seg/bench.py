@@ -15,16 +15,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_seg import machine
 from edge_seg._version import __version__
+from edge_seg.arrays import Picture
 from edge_seg.board import Board, detect, resolve
 from edge_seg.bundle import ModelBundle
 from edge_seg.segmenter import EdgeSegmenter
 from edge_seg.smoothing import DEFAULT, Smoother
-
-Picture = NDArray[np.uint8]
 
 GENERATED_SIZE = (720, 1280)
 GENERATED_FRAMES = 8

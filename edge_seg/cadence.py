@@ -18,11 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.arrays import Picture, Soft
 from edge_seg.errors import FrameError, SettingError
 from edge_seg.ranges import within
-
-Soft = NDArray[np.float32]
-Picture = NDArray[np.uint8]
 
 GRID = 64  # cells of the longer side
 LEAST_SIDE = 16  # cells: the flow's patches are 8x8, on a pyramid

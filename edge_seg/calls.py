@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge_seg.arrays import Picture
 from edge_seg.backends import Tensor
 from edge_seg.engine import Engine, Tick
 from edge_seg.errors import BackendFailure
-from edge_seg.pixels import Picture
 
 log = logging.getLogger("edge_seg")
 

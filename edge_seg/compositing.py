@@ -22,10 +22,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.arrays import Picture
 from edge_seg.errors import FrameError, SettingError
 from edge_seg.formats import check_picture
 
-Picture = NDArray[np.uint8]
 Share = NDArray[np.float32] | NDArray[np.uint8]
 Mask = Share | NDArray[np.bool_]
 Pixels = TypeVar("Pixels", bound=Share)

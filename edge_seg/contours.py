@@ -20,11 +20,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.arrays import Picture, Soft
 from edge_seg.errors import FrameError
 from edge_seg.formats import check_picture
-
-Soft = NDArray[np.float32]
-Picture = NDArray[np.uint8]
 
 # Chosen on val.txt and the tuning clips (benchmarks/edges.py; docs/decisions.md has the table).
 REACH = 4  # px of the picture that a window reaches to each side: one cell of a mask at 1/4

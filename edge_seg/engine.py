@@ -13,11 +13,12 @@ from collections.abc import Callable
 import numpy as np
 
 from edge_seg import pixels
+from edge_seg.arrays import Picture
 from edge_seg.backends import Backend, Tensor
 from edge_seg.board import Runtime
 from edge_seg.bundle import Artifact
 from edge_seg.errors import BackendFailure, BundleError, EdgeSegError
-from edge_seg.pixels import Mask, Picture
+from edge_seg.pixels import Mask
 from edge_seg.spec import InputSpec, OutputSpec
 
 Tick = Callable[[str], None]  # told the name of a stage as it ends

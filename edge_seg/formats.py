@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg import yuv
+from edge_seg.arrays import Picture
 from edge_seg.errors import FrameError, SettingError
 from edge_seg.ranges import within
-
-Picture = NDArray[np.uint8]
 
 FORMATS = ("bgr", "rgb", *yuv.PLANAR)
 MAX_PIXELS = 1 << 26  # 64 megapixels: twice an 8K frame

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
-Soft = NDArray[np.float32]
+from edge_seg.arrays import Picture, Soft
+
 GOES = 0.1  # of a cell's motion: above it the picture goes through. At .3 ghosts exceed 0.5 points
 # Share of such cells above which all of the picture goes through: what seems still beside so much
 # motion is often only plain. Of .5, .3, .2 and .12 the first to cost a panning camera nothing, and

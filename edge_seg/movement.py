@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from edge_seg.arrays import Picture, Soft
 from edge_seg.formats import check_picture
 from edge_seg.guide import GOES, share_of
 from edge_seg.pixels import shrink
-
-Soft = NDArray[np.float32]
-Picture = NDArray[np.uint8]
 
 GRID = 64  # most cells a side on which pictures are compared
 # Levels of 255 by which a cell of the small picture must differ from its mean: up to the first it

@@ -12,12 +12,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from edge_seg.arrays import Picture
 from edge_seg.errors import CameraError, DatasetError
 from edge_seg.formats import MAX_PIXELS, MAX_SIDE
-
-Picture = NDArray[np.uint8]
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MAX_FILE_BYTES = 256 << 20  # of one picture: an uncompressed 64-megapixel BMP is 192 MiB

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg import yuv
+from edge_seg.arrays import Picture
 from edge_seg.errors import BundleError, FrameError
 from edge_seg.formats import frame_size
 from edge_seg.spec import InputSpec, OutputSpec, TensorSpec
 
-Picture = NDArray[np.uint8]
 Mask = NDArray[np.float32] | NDArray[np.uint8]
 
 HIGHEST_BIT = np.uint8(0x80)

@@ -26,14 +26,12 @@ from types import TracebackType
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from edge_seg.arrays import Picture
 from edge_seg.errors import BackendFailure, CameraError, FrameError, OutputError
 from edge_seg.files import is_utf8
 from edge_seg.formats import check_picture
 from edge_seg.webm import stretch
-
-Picture = NDArray[np.uint8]
 
 SUFFIX = ".webm"
 PICTURE_ENDS = (".png", ".jpg", ".jpeg")  # of one picture that is written

@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg._version import __version__
+from edge_seg.arrays import Picture
 from edge_seg.files import write_whole
 from edge_seg.metrics import IGNORE, binary
 from edge_seg.pictures import at_most
 
-Picture = NDArray[np.uint8]
 MISSED, TAKEN = (40, 40, 230), (235, 120, 20)  # BGR: red, blue
 PAINT = 0.75  # how much of a wrong pixel's colour is paint; the rest lets the picture through
 SIDE = 360  # px, the longer side of a picture on the page

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from edge_seg import contours, formats, pixels
+from edge_seg.arrays import Picture, Soft
 from edge_seg.backends import MAX_THREADS, Backend
 from edge_seg.board import Board, Runtime
 from edge_seg.board import resolve as resolve_board
@@ -34,7 +35,7 @@ from edge_seg.counters import Counters, Latency
 from edge_seg.engine import Engine, Tick
 from edge_seg.errors import FrameError, MaskLate, SettingError
 from edge_seg.opening import load_bundle, open_engine, supervised
-from edge_seg.pixels import Mask, Picture
+from edge_seg.pixels import Mask
 from edge_seg.ranges import within
 from edge_seg.smoothing import DEFAULT, Guiding, Smoother, checked_answer, resolve
 from edge_seg.supervision import Policy, Supervisor
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edge_seg")
 DTYPES = ("float32", "uint8")
-Soft = NDArray[np.float32]
 
 
 class EdgeSegmenter:

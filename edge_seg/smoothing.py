@@ -23,14 +23,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.arrays import Picture, Soft
 from edge_seg.errors import FrameError, SettingError
 from edge_seg.guide import Guide
 from edge_seg.movement import Movement, reduced
 from edge_seg.timestamps import FrameTimes, number
 
 log = logging.getLogger("edge_seg")
-Soft = NDArray[np.float32]
-Picture = NDArray[np.uint8]
 Where = NDArray[np.bool_]
 
 DEFAULT = "default"  # `smoother=` of the segmenter: a Steady with its own half-life

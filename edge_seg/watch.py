@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+from edge_seg.arrays import Picture
 
 CHANGED = 3.0  # levels of 255, mean over a picture: more than a sensor's noise, less than a person
 STRIDE = 8  # pictures are compared on every eighth pixel: 0.01 ms

@@ -16,9 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.arrays import Picture
 from edge_seg.errors import FrameError
-
-Picture = NDArray[np.uint8]
 
 PLANAR = ("nv12", "yuv420")
 _WHOLE = {

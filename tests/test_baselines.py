@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_seg.arrays import Soft
 from edge_seg.baselines import (
     BASELINES,
     ExponentialAverage,
@@ -21,7 +22,6 @@ from edge_seg.errors import FrameError, SettingError
 from edge_seg.smoothing import Smoother
 
 SIZE = (144, 256)
-Soft = NDArray[np.float32]
 
 
 def flat(value: float) -> Soft:

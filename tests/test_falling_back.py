@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from edge_seg import EdgeSegmenter
+from edge_seg.arrays import Picture
 from edge_seg.backends import Backend, Tensor
 from edge_seg.backends.fake import FakeBackend
 from edge_seg.board import Board, Runtime
@@ -21,7 +22,7 @@ from edge_seg.choices import Choice
 from edge_seg.cli import main
 from edge_seg.engine import Engine
 from edge_seg.errors import BackendFailure, BackendUnavailable, MaskLate
-from edge_seg.pixels import Mask, Picture
+from edge_seg.pixels import Mask
 from edge_seg.recording import VideoFile, frames_in
 from edge_seg.supervision import Policy, Supervisor
 

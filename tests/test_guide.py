@@ -11,9 +11,9 @@ import pytest
 from skimage import data
 
 from edge_seg import EdgeSegmenter
+from edge_seg.arrays import Picture
 from edge_seg.cadence import Cadence
 from edge_seg.guide import GOES, Guide
-from edge_seg.pixels import Picture
 from edge_seg.smoothing import Steady
 
 STILL = np.zeros((16, 16), np.float32)

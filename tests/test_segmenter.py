@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from edge_seg import EdgeSegmenter, ModelBundle
+from edge_seg.arrays import Picture
 from edge_seg.board import Board, Runtime
 from edge_seg.bundle import describe, save_manifest
 from edge_seg.cadence import Cadence
@@ -29,7 +30,6 @@ from edge_seg.errors import (
     SettingError,
     UnknownBoard,
 )
-from edge_seg.pixels import Picture
 from edge_seg.segmenter import open_artifact
 from edge_seg.smoothing import Steady
 from edge_seg.spec import InputSpec

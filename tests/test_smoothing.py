@@ -17,17 +17,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from edge_seg import EdgeSegmenter, movement, smoothing
+from edge_seg.arrays import Picture, Soft
 from edge_seg.camera import open_source
 from edge_seg.errors import FrameError, SettingError
 from edge_seg.smoothing import CONTRADICTION, Steady
 
 MASK, PICTURE = (56, 56), (224, 224, 3)
 RATES = (30.0, 15.0, 10.0, 5.0)
-Soft = NDArray[np.float32]
-Picture = NDArray[np.uint8]
 each_rate = pytest.mark.parametrize("fps", RATES)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_seg.arrays import Label, Soft
 from edge_seg.errors import FrameError
 from edge_seg.stability import Stability
 from edge_seg.stability.dropouts import Dropouts
@@ -19,8 +20,6 @@ from edge_seg.stability.motion import motion_between
 
 SIZE = (40, 60)
 RATES = (30.0, 15.0, 10.0, 5.0)
-Soft = NDArray[np.float32]
-Label = NDArray[np.uint8]
 each_rate = pytest.mark.parametrize("fps", RATES)
 
 

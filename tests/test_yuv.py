@@ -8,13 +8,13 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_seg import camera, pixels, yuv
+from edge_seg.arrays import Picture
 from edge_seg.camera.buffers import Layout, frame_of
 from edge_seg.errors import FrameError
 from edge_seg.segmenter import EdgeSegmenter
 from edge_seg.spec import InputSpec
 
 FORMATS = ("nv12", "yuv420")
-Picture = NDArray[np.uint8]
 
 
 def scene(height: int, width: int, seed: int = 3) -> Picture:

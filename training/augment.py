@@ -17,10 +17,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.arrays import Picture
 from edge_seg.training import cards, outlines
 from edge_seg.training.outlines import about
 from edge_seg.training.recipe import Recipe
-from edge_seg.training.store import Picture, PictureStore, Planes
+from edge_seg.training.store import PictureStore, Planes
 
 Plane = NDArray[np.uint8]
 Sample = tuple[Picture, Plane, Plane]

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]  # (S, S, 3) BGR
+from edge_seg.arrays import Picture
+
 Rng = np.random.Generator
 
 

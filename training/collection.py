@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.arrays import Picture
 from edge_seg.calibration.dataset import (
     PICTURE_SUFFIXES,
     Pair,
@@ -39,7 +40,7 @@ from edge_seg.calibration.dataset import (
 from edge_seg.errors import DatasetError
 from edge_seg.files import is_utf8, sha256_of
 from edge_seg.pictures import at_most, read_lines
-from edge_seg.training.store import Entry, Picture, PictureStore, Planes, render_store
+from edge_seg.training.store import Entry, PictureStore, Planes, render_store
 
 HELD_OUT_CUTOUT = 10  # every tenth
 VAL_SHARE = 0.1

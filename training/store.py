@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.arrays import Picture
 from edge_seg.errors import DatasetError, OutputError
 from edge_seg.files import whole_file, write_whole
 
 BLOBS = ("pictures.bin", "planes.bin")
 GROUPS = ("labelled", "unlabelled", "cutout", "room")
-Picture = NDArray[np.uint8]  # (H, W, 3) BGR
 Planes = NDArray[np.uint8]  # (H, W, 2): target, weight
 
 

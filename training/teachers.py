@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.arrays import Soft
 from edge_seg.calibration.dataset import Pair, load_image, load_pair
 from edge_seg.errors import DatasetError, OutputError
 from edge_seg.files import whole_file, write_whole
@@ -29,7 +30,6 @@ from edge_seg.metrics import Quality
 from edge_seg.spec import InputSpec, OutputSpec
 
 Frame = NDArray[np.uint8]  # (H, W, 3) BGR
-Soft = NDArray[np.float32]  # (H, W) probability of person
 Segment = Callable[[Frame], Soft]
 RECORD = "teachers.json"  # beside the masks: whose they are
 KNOWN = {"model", "weight", "input", "output"}

@@ -16,12 +16,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_seg import yuv
+from edge_seg.arrays import Picture
 from edge_seg.errors import FrameError, SettingError
-
-Picture = NDArray[np.uint8]
 
 BYTES = {"bgr": 3, "rgb": 3, "bgrx": 4, "rgbx": 4, "yuyv": 2, "grey": 1}
 _CONVERSIONS = {

@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from edge_seg.arrays import Picture
 from edge_seg.camera import open_source
 from edge_seg.camera.colors import judge, name_of
 from edge_seg.camera.live import LiveSource
-from edge_seg.camera.shots import Picture, Source
+from edge_seg.camera.shots import Source
 
 SECONDS = 2.0
 

@@ -11,11 +11,9 @@ import colorsys
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_seg import yuv
-
-Picture = NDArray[np.uint8]
+from edge_seg.arrays import Picture
 
 NAMES = ("red", "green", "blue")
 _BGR = ((0, 0, 220), (0, 220, 0), (220, 0, 0))

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from edge_seg import yuv
+from edge_seg.arrays import Picture
 from edge_seg.camera.shots import Shot, Source, known_fps
 from edge_seg.errors import CameraError, DatasetError, SettingError
 from edge_seg.files import is_utf8
@@ -27,7 +26,6 @@ from edge_seg.pictures import (
 )
 
 log = logging.getLogger("edge_seg")
-Picture = NDArray[np.uint8]
 
 LIST_SUFFIXES = (".txt", ".lst", ".list")
 # Pictures whose size is not known before they take memory (`pictures.picture_size`), or that this

@@ -22,16 +22,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_seg import yuv
+from edge_seg.arrays import Picture
 from edge_seg.camera import colors
 from edge_seg.camera.buffers import Layout, buffer_of, frame_of, gives
 from edge_seg.camera.stream import Request, Stream, Taken
 from edge_seg.camera.timing import Clock, RealClock
 from edge_seg.errors import CameraError, CameraLost
-
-Picture = NDArray[np.uint8]
 
 QUEUE = 4  # frames a driver holds for a slow reader
 LOOP = 24  # different pictures, shown in turn

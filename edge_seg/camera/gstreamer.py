@@ -19,16 +19,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_seg import yuv
+from edge_seg.arrays import Picture
 from edge_seg.camera import colors
 from edge_seg.camera.buffers import Layout, frame_of
 from edge_seg.camera.shots import shown
 from edge_seg.camera.stream import Request, Stream, Taken
 from edge_seg.errors import CameraError, CameraLost
-
-Picture = NDArray[np.uint8]
 
 TO_GST = {"bgr": "BGR", "rgb": "RGB", "nv12": "NV12", "yuv420": "I420"}
 FULL_RANGE = 1  # GST_VIDEO_COLOR_RANGE_0_255, a name that is none in Python

@@ -11,9 +11,10 @@ import logging
 import math
 from collections.abc import Callable
 
+from edge_seg.arrays import Picture
 from edge_seg.camera.policy import LiveCounters, LivePolicy
 from edge_seg.camera.reader import GRACE, SLICE, Mailbox, Reader
-from edge_seg.camera.shots import Picture, Shot, Source
+from edge_seg.camera.shots import Shot, Source
 from edge_seg.camera.stream import Stream, Taken
 from edge_seg.camera.timing import Clock, RealClock
 from edge_seg.errors import CameraError, CameraLost

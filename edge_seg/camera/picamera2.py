@@ -20,17 +20,14 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edge_seg import yuv
+from edge_seg.arrays import Picture
 from edge_seg.camera import colors
 from edge_seg.camera.buffers import Layout, buffer_of, frame_of, gives
 from edge_seg.camera.stream import Request, Stream, Taken
 from edge_seg.errors import CameraError
 
 log = logging.getLogger("edge_seg")
-Picture = NDArray[np.uint8]
 
 MAIN_SIZE = (720, 1280)
 LORES_FORMAT = "YUV420"  # the only kind a Pi 4 has there

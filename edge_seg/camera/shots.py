@@ -16,15 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from edge_seg.arrays import Picture
 from edge_seg.camera.orientation import check_turn, orient
 
 if TYPE_CHECKING:
     from edge_seg.camera.policy import LiveCounters
 
-Picture = NDArray[np.uint8]
 MAX_FPS = 240.0  # above that a header or a driver counts ticks, not frames
 
 

@@ -9,10 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-Picture = NDArray[np.uint8]
+from edge_seg.arrays import Picture
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.arrays import Label, Soft
 from edge_seg.errors import FrameError
 from edge_seg.metrics import THRESHOLD, Areas, boundary_f, chance_miou, soft_at
 from edge_seg.stability.dropouts import Dropouts
@@ -53,9 +54,6 @@ from edge_seg.stability.lag import Lag
 from edge_seg.stability.means import Mean
 from edge_seg.stability.motion import Motion
 from edge_seg.stability.truth import CLOSE, Truth
-
-Soft = NDArray[np.float32]
-Label = NDArray[np.uint8]
 
 STEADY = 0.5  # s over which a pixel must be right to be steadily right
 LEAST_PERSON = 0.005  # of the picture: less is no person to lose

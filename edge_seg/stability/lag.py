@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edge_seg.arrays import Soft
 from edge_seg.stability.means import Mean
 from edge_seg.stability.truth import CLOSE, Truth
-
-Soft = NDArray[np.float32]
 
 TRACE = 0.4  # s after a true change in which a delay is looked for, and at least TRACE_FRAMES
 TRACE_FRAMES = 3

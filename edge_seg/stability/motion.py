@@ -6,13 +6,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from edge_seg.arrays import Picture, Soft
 from edge_seg.errors import FrameError
 from edge_seg.metrics import Binary
-
-Soft = NDArray[np.float32]
-Picture = NDArray[np.uint8]
 
 LEAST_SIDE = 32  # px: the flow's patches are 8x8, at a quarter; OpenCV crashes where fewer fit
 FLOW_ERROR = 8.0  # px^2 of |forward + backward|^2: where more, the flow is not believed

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edge_seg.arrays import Label
 from edge_seg.errors import FrameError
 from edge_seg.metrics import IGNORE, Binary
-
-Label = NDArray[np.uint8]
 
 SETTLING = 0.2  # s: a truth that changed so recently is not static; also how far back ghosts come
 CLOSE = 1e-6  # s: times that differ by less are the same

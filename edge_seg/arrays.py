@@ -1,0 +1,17 @@
+"""The arrays that pass between modules, by name; shapes are what their users' docstrings say.
+
+| name | dtype | shape, and what it holds |
+|---|---|---|
+| `Picture` | uint8 | (H, W, 3), BGR where no other order is said |
+| `Soft` | float32 | (H, W), how sure a person is there, 0..1 |
+| `Label` | uint8 | (H, W), the truth: 0 background, 1 person, 255 not counted |
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+Soft = NDArray[np.float32]
+Label = NDArray[np.uint8]
