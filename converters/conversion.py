@@ -14,7 +14,7 @@ from typing import Any
 
 from edge_seg import comparison
 from edge_seg.backends import Progress
-from edge_seg.bundle import Artifact, ModelBundle, save_manifest, staged
+from edge_seg.bundle import Artifact, ModelBundle, save_manifest
 from edge_seg.calibration import manifest
 from edge_seg.calibration.frames import CalibrationSet
 from edge_seg.comparison import Comparison
@@ -24,6 +24,7 @@ from edge_seg.converters.judging import Row
 from edge_seg.converters.targets import OUTPUT, Attempt, Network, Workpiece
 from edge_seg.errors import ConversionError, QualityRefused
 from edge_seg.files import sha256_of
+from edge_seg.staging import staged
 
 
 @dataclass(frozen=True)

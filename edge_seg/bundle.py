@@ -3,26 +3,21 @@
     BUNDLE/manifest.json       format version, input and output spec, one entry per artifact
     BUNDLE/<artifact file>     one file per library and precision (OpenVINO: .xml, and its .bin)
 
-A bundle is written beside its target and renamed, so a half-written one never exists under its
-name. It comes from outside: sizes are checked before memory is taken, no path leaves the
-directory, and an artifact is handed out only if its sha256 is the manifest's.
+A bundle is written whole or not at all (edge_seg/staging.py). It comes from outside: sizes are
+checked before memory is taken, no path leaves the directory, and an artifact is handed out only if
+its sha256 is the manifest's.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import secrets
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edge_seg.errors import BundleError, EdgeSegError, OutputError
-from edge_seg.exchange import exchange
-from edge_seg.files import PART, sha256_of, to_disk, write_whole
+from edge_seg.errors import BundleError
+from edge_seg.files import sha256_of, write_whole
 from edge_seg.spec import InputSpec, OutputSpec, take, take_choice
 
 FORMAT_VERSION = 1
@@ -417,72 +412,3 @@ def describe(
 def save_manifest(bundle: ModelBundle) -> None:
     """Write `bundle.path/manifest.json` through a temporary name."""
     write_whole(bundle.path / MANIFEST, json.dumps(bundle.to_dict(), indent=2) + "\n")
-
-
-@contextlib.contextmanager
-def staged(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `target`; on success it replaces `target`, else it goes.
-
-    An existing bundle at `target` is replaced; any other non-empty folder is refused with
-    OutputError, as is a place that cannot be written.
-    """
-    target = Path(os.path.abspath(target))
-    check_target(target)
-    # Named before it is made, so that Ctrl-C at any moment finds it in `finally`.
-    folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PART}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700)
-        yield folder
-        folder.chmod(0o755)
-        for path in folder.rglob("*"):
-            if path.is_file():
-                to_disk(path)
-        _swap(folder, target)
-    except OSError as error:
-        if isinstance(error, EdgeSegError):  # some of ours are OSErrors too
-            raise
-        raise OutputError(
-            f"{target}: wanted to write a bundle there, found: {error.strerror or error}; "
-            "free space or choose another -o"
-        ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def check_target(target: Path) -> None:
-    """Raise OutputError unless `target` is free, an empty folder, or an old bundle."""
-    if target.is_symlink():
-        raise OutputError(
-            f"{target}: wanted the name of a folder, found a link to one; write beside it and "
-            "change the link (docs/operations.md), or name the folder itself"
-        )
-    try:
-        if not target.exists():
-            return
-        if target.is_dir() and ((target / MANIFEST).is_file() or not any(target.iterdir())):
-            return
-    except OSError as error:
-        raise OutputError(
-            f"{target}: wanted to write a bundle there, found: {error.strerror or error}; "
-            "choose another -o"
-        ) from error
-    raise OutputError(
-        f"{target}: wanted a new folder or an old bundle to replace, found something else; "
-        "choose another -o"
-    )
-
-
-def _swap(folder: Path, target: Path) -> None:
-    """Give `folder` the name `target`; what was there goes, in one step where the system can."""
-    if target.exists() and exchange(folder, target):
-        return  # the old one now has the temporary name, under which it is removed
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    try:
-        if target.exists():
-            os.replace(target, old)
-        os.replace(folder, target)
-    finally:  # also on Ctrl-C, between the two or after them
-        if old.exists() and not target.exists():
-            os.replace(old, target)
-        shutil.rmtree(old, ignore_errors=True)

@@ -34,7 +34,8 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "spec": ("errors",),
     "exchange": (),
     "files": ("errors",),
-    "bundle": ("errors", "spec", "exchange", "files"),
+    "bundle": ("errors", "spec", "files"),
+    "staging": ("bundle", "errors", "exchange", "files"),
     "yuv": ("errors",),
     "formats": ("errors", "ranges", "yuv"),
     "pixels": ("errors", "formats", "spec", "yuv"),
@@ -104,7 +105,7 @@ WORKSHOP: dict[str, tuple[str, ...]] = {
         *("errors", "spec", "files", "formats", "pixels", "pictures", "camera", "camera.disk"),
     ),
     "converters": (
-        *("_version", "errors", "spec", "bundle", "files", "pixels", "metrics"),
+        *("_version", "errors", "spec", "bundle", "staging", "files", "pixels", "metrics"),
         *("evaluation", "segmenter", "backends", "backends.*", "calibration.*", "comparison"),
         "cache",
     ),

@@ -21,10 +21,11 @@ import pytest
 from edge_seg import EdgeSegmenter
 from edge_seg.arrays import Picture
 from edge_seg.board import Board, Runtime
-from edge_seg.bundle import DEFAULT_BUNDLE, MANIFEST, ModelBundle, staged
+from edge_seg.bundle import DEFAULT_BUNDLE, MANIFEST, ModelBundle
 from edge_seg.cli import main
 from edge_seg.recording import VideoFile, frames_in
 from edge_seg.spec import InputSpec
+from edge_seg.staging import staged
 from edge_seg.supervision import Policy
 from tests.conftest import make_fake_bundle
 

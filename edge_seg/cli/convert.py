@@ -265,8 +265,8 @@ def _check(args: argparse.Namespace) -> None:
 
 def _check_target(args: argparse.Namespace) -> None:
     """Refuse a place that is taken before the network is converted, not after."""
-    from edge_seg.bundle import check_target
     from edge_seg.calibration import contact_sheet
+    from edge_seg.staging import check_target
 
     target = _target(args)
     try:

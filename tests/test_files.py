@@ -1,0 +1,40 @@
+"""A file is written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from edge_seg import files
+from edge_seg.errors import OutputError
+from edge_seg.files import whole_file, write_whole
+
+
+def test_write_whole_keeps_the_old_text_when_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "manifest.json"
+    write_whole(path, "old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "replace", full)
+    with pytest.raises(OutputError, match="No space left"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_a_file_interrupted_while_written_leaves_the_old_one_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), whole_file(path) as beside:
+        beside.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.json"]
