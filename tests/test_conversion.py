@@ -386,3 +386,17 @@ def test_a_network_of_another_family_converts_by_its_spec(
     fp32, int8 = convert_job(job, tmp_path / "made").bundle.artifacts
     assert fp32.quality["miou"] > 0.8 and fp32.made["max_difference_from_onnx"] < 1e-3
     assert int8.quality["miou"] > 0.8
+
+
+def test_a_network_fed_on_another_scale_says_so_where_libraries_disagree(
+    models_dir: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    # SINet wants numbers of about +-0.01. Fed 0..1, its logits reach 1e9: rounding decides.
+    spec = InputSpec(320, 320, mean=(0.0,) * 3, std=(1.0,) * 3, color="rgb", fit="stretch")
+    calibration = gather(data_dir / "train.txt", spec, count=40)
+    network = Network(models_dir / "sinet_320x320.onnx", spec, OutputSpec("probability", 1))
+    with pytest.raises(
+        ConversionError, match=r"logits reach \de\+09.*check the spec's mean and std"
+    ):
+        convert_job(Job(network, calibration), tmp_path / "made")
+    assert list(tmp_path.iterdir()) == []
