@@ -12,6 +12,7 @@ Whatever is wrong raises `DatasetError`, naming the file and, in a list, the lin
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -136,19 +137,37 @@ def split_scenes(
 ) -> tuple[list[Pair], list[Pair]]:
     """Split into (rest, held back) so that no scene is in both; about `share` of the scenes.
 
-    At least one scene is held back, and at least one stays. The same pairs and seed give the same
-    split on every machine. Raises DatasetError when there are fewer than two scenes.
+    At least one scene is held back, and at least one stays. The same pictures and seed give the
+    same split on every machine, wherever they lie and however the way to them is written. Raises
+    DatasetError when there are fewer than two scenes.
     """
-    names = sorted({pair.scene for pair in pairs})
+    names = _names_in_place(pairs)
     if len(names) < 2:
         raise DatasetError(
             f"wanted at least two scenes to split, found {len(names)}; add pictures of another "
             "scene, or give a list for each part"
         )
-    order = sorted(names, key=lambda name: zlib.crc32(f"{seed} {name}".encode()))
+    order = sorted(names, key=lambda scene: zlib.crc32(f"{seed} {names[scene]}".encode()))
     held = set(order[: min(len(names) - 1, max(1, round(share * len(names))))])
     rest = [pair for pair in pairs if pair.scene not in held]
     return rest, [pair for pair in pairs if pair.scene in held]
+
+
+def _names_in_place(pairs: list[Pair]) -> dict[str, str]:
+    """Every scene, sorted; of one that is a picture's path, that path from where all of them lie.
+
+    A fine-tuning that is trained on must not be judged on pictures it was trained on before only
+    because the folder has moved, or was called ../data instead of data.
+    """
+    places = [os.path.abspath(pair.image) for pair in pairs]
+    root = os.path.commonpath([os.path.dirname(place) for place in places]) if places else ""
+    names = {
+        pair.scene: os.path.relpath(place, root)
+        if pair.scene == own_scene(pair.image)
+        else pair.scene
+        for pair, place in zip(pairs, places, strict=True)
+    }
+    return dict(sorted(names.items()))
 
 
 # -- lists and folders --------------------------------------------------------------------------

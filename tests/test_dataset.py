@@ -278,6 +278,22 @@ def test_splits_keep_scenes_apart_and_do_not_move() -> None:
         dataset.split_scenes(pairs[:5], share=0.5)
 
 
+def test_a_split_does_not_depend_on_where_the_pictures_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def held(folder: Path) -> list[str]:
+        images = [folder / "images" / f"{i}.png" for i in range(40)]
+        pairs = [dataset.Pair(image, None, dataset.own_scene(image)) for image in images]
+        return [pair.image.name for pair in dataset.split_scenes(pairs, share=0.25)[1]]
+
+    first = held(Path("/camera/site"))
+    assert len(first) == 10
+    for folder in (Path("/mnt/disk/elsewhere"), Path("site"), Path("../site"), tmp_path / "site"):
+        assert held(folder) == first, folder
+
+
 def test_the_training_and_validation_lists_read_whole(data_dir: Path) -> None:
     assert len(dataset.read_list(data_dir / "train.txt")) == 3300
     labels = [label for _, label in dataset.labelled_pairs(data_dir / "val.txt")]
