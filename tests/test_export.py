@@ -131,7 +131,7 @@ def test_of_several_runs_the_mean_of_their_weights_is_written(
         assert torch.allclose(
             2 * before, after, rtol=2e-3, atol=1e-4
         )  # they are kept in half precision
-    assert checkpoint.load_network(mean)[1]["mean_of"] == [fit.BEST, two.name]
+    assert checkpoint.load_network(mean)[1]["mean_of"] == [one.name, two.name]
     assert main(["export", str(mean), "-o", str(tmp_path / "mean.onnx")]) == 0
     assert main(["export", str(one), "--side", "64", "-o", str(mean)]) == 2
     assert "leave --side out" in capsys.readouterr().err

@@ -111,7 +111,7 @@ def export_weights(source: Path | Sequence[Path], path: Path) -> None:
     """
     network, facts = _read(source)
     if not isinstance(source, Path):
-        facts = facts | {"mean_of": [checkpoint_of(one).name for one in source]}
+        facts = facts | {"mean_of": [one.resolve().name for one in source]}
     save_warm(path, network, facts)
 
 
