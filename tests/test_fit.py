@@ -21,14 +21,14 @@ pytest.importorskip("safetensors")
 pytest.importorskip("matplotlib")
 pytest.importorskip("tensorboard")
 
-from edge_seg.calibration.dataset import read_list  # noqa: E402
+from edge_seg.calibration.dataset import read_list, scene_rule  # noqa: E402
 from edge_seg.cli import main  # noqa: E402
 from edge_seg.cli.train import _store  # noqa: E402
 from edge_seg.errors import DatasetError, OutputError  # noqa: E402
-from edge_seg.training import checkpoint, fit  # noqa: E402
+from edge_seg.training import checkpoint, curves, fit  # noqa: E402
 from edge_seg.training.augment import Renderer, mixture_of  # noqa: E402
 from edge_seg.training.batches import sample_numbers  # noqa: E402
-from edge_seg.training.collection import find, open_store  # noqa: E402
+from edge_seg.training.collection import find, open_store, to_teach  # noqa: E402
 from edge_seg.training.judge import Judge  # noqa: E402
 from edge_seg.training.network import SHAPES, PortraitNet, Shape  # noqa: E402
 from edge_seg.training.processes import Place  # noqa: E402
@@ -424,6 +424,20 @@ def test_what_a_kill_left_half_written_goes_and_the_curve_goes_on(
         )
     ]
     assert rows[0] == rows[1]
+
+
+def test_tensorboards_curve_has_every_step_of_a_run_that_was_stopped(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for begun, steps in ((0, (50, 100, 150)), (100, (150, 200))):  # saved at 100, killed behind 150
+        board = curves.Board(tmp_path, step=begun)
+        for step in steps:
+            board.add({"step": float(step), "miou": begun + step / 1000})
+        board.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    found = [(event.step, round(event.value, 3)) for event in events.Scalars("miou")]
+    assert found == [(50, 0.05), (100, 0.1), (150, 100.15), (200, 100.2)]
 
 
 @pytest.mark.slow
@@ -842,6 +856,35 @@ def test_a_scene_or_a_copy_in_both_lists_is_refused(tmp_path: Path) -> None:
     (data / "val/1001.png").write_bytes((data / "train/1.png").read_bytes())
     with pytest.raises(DatasetError, match=r"1 copies, first: .*1001\.png = .*train/1\.png"):
         find(data)
+
+
+def test_what_is_judged_on_is_not_trained_on_without_a_label_either(tmp_path: Path) -> None:
+    import cv2
+
+    data, teacher = toy_pictures.write(tmp_path / "data", rooms=4), tmp_path / "teacher"
+    teacher.mkdir()
+    (data / "backgrounds/hard_negatives.txt").write_text("0.png")
+    (data / "backgrounds/again.png").write_bytes((data / "backgrounds/0.png").read_bytes())
+    (data / "unlabeled").mkdir()
+    for name, source in {"a": "val/1001", "b": "val/1002", "c_1": "backgrounds/1"}.items():
+        picture, label = toy_pictures.picture(ord(name[0]))
+        (data / f"unlabeled/{name}.png").write_bytes((data / f"{source}.png").read_bytes())
+        cv2.imwrite(str(teacher / f"{name}.png"), 255 * label)
+    cv2.imwrite(str(data / "unlabeled/x_1000.png"), picture)
+    with (data / "val.txt").open("a") as listing:
+        listing.write("unlabeled/x_1000.png val/1000_label.png\n")
+
+    def unlabelled(**options: object) -> set[str]:
+        found = {path.name for path in find(data, teacher=teacher, **options).unlabelled}
+        taught = {path.name for path in to_teach(data, **options) if path.parent.name != "train"}
+        assert found == taught, "teach makes masks of what train uses"
+        return found
+
+    assert [path.name for path in find(data).rooms] == ["1.png", "2.png", "3.png"]
+    assert unlabelled() == {"c_1.png"}
+    cv2.imwrite(str(data / "unlabeled/x_2000.png"), toy_pictures.picture(7)[0])
+    assert unlabelled() == {"c_1.png", "x_2000.png"}
+    assert unlabelled(scene=scene_rule(r"^([a-z]+|[0-9]+)")) == {"c_1.png"}
 
 
 def test_a_name_that_no_list_can_hold_is_refused(tmp_path: Path) -> None:

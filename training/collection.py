@@ -7,6 +7,9 @@
     DIR/cutouts/                          people with alpha; every tenth, in name order, stays out
     DIR/unlabeled/                        people without labels: used where a teacher's masks are
 
+A picture that is judged on is left out of `backgrounds/` and `unlabeled/`, by whatever name it lies
+there, and so is what `unlabeled/` holds of a scene that is judged on.
+
 A teacher is a folder of 8-bit probability PNGs named after the pictures, as `edge-seg run --masks`
 writes them. It labels `unlabeled/`, softens the labels, and takes out of the loss those persons
 that a label forgot.
@@ -36,6 +39,7 @@ from edge_seg.calibration.dataset import (
     read_folder,
     read_list,
     split_scenes,
+    where_it_fits,
 )
 from edge_seg.errors import DatasetError
 from edge_seg.files import is_utf8, sha256_of
@@ -103,6 +107,7 @@ def find(folder: Path, *, teacher: Path | None = None, scene: SceneRule = own_sc
         train, val = split_scenes(train, share=VAL_SHARE)
     _check_apart(folder, train, val)
     rooms, hard = _rooms(folder / "backgrounds")
+    copies = _copies(rooms, [*(pair.image for pair in val), *hard])
     cutouts = _files(folder / "cutouts", (".png",))
     bare = next((pair for pair in [*train, *val] if pair.label is None), None)
     if bare is not None:
@@ -110,13 +115,13 @@ def find(folder: Path, *, teacher: Path | None = None, scene: SceneRule = own_sc
             f"{folder}: wanted a label for every picture of train.txt and val.txt, found none for "
             f"{bare.image.name}; add it to that line, or take the line out"
         )
-    unlabelled = _files(folder / "unlabeled", PICTURE_SUFFIXES) if teacher else []
+    unlabelled = _unlabelled(folder, val, scene) if teacher else []
     if teacher is not None:
         _check_teacher(teacher, [*(pair.image for pair in train), *unlabelled])
     return Collection(
         train=train,
         val=val,
-        rooms=rooms,
+        rooms=[path for path in rooms if path not in copies],
         hard_rooms=hard,
         cutouts=[p for i, p in enumerate(cutouts, 1) if i % HELD_OUT_CUTOUT],
         unlabelled=unlabelled,
@@ -138,23 +143,30 @@ def _check_apart(folder: Path, train: list[Pair], val: list[Pair]) -> None:
             f"{folder}: wanted val.txt apart from train.txt, found {len(scenes)} scenes in both, "
             f"first: {min(scenes)}; keep each in one of them, or leave --scenes out"
         )
-    copies = _copies(train, val)
+    copies = _copies([pair.image for pair in train], [pair.image for pair in val])
     if copies:
+        trained, judged = next(iter(copies.items()))
         raise DatasetError(
             f"{folder}: wanted other pictures to judge on than to train on, found {len(copies)} "
-            f"copies, first: {copies[0][0]} = {copies[0][1]}; remove one of each two"
+            f"copies, first: {judged} = {trained}; remove one of each two"
         )
 
 
-def _copies(train: list[Pair], val: list[Pair]) -> list[tuple[Path, Path]]:
-    """Pictures of val and train that are byte for byte the same; reads those of equal size."""
-    sizes = [{pair.image: _stamp(pair.image)[0] for pair in pairs} for pairs in (train, val)]
+def _copies(pictures: list[Path], judged: list[Path]) -> dict[Path, Path]:
+    """The pictures that are byte for byte one judged on, and which; reads those of equal size."""
+    sizes = [{path: _stamp(path)[0] for path in paths} for paths in (pictures, judged)]
     both = set(sizes[0].values()) & set(sizes[1].values())
-    digests, judged = (
-        {sha256_of(image): image for image, size in images.items() if size in both}
-        for images in sizes
-    )
-    return [(path, digests[digest]) for digest, path in judged.items() if digest in digests]
+    known = {sha256_of(path): path for path, size in sizes[1].items() if size in both}
+    digests = {path: sha256_of(path) for path, size in sizes[0].items() if size in both}
+    return {path: known[digest] for path, digest in digests.items() if digest in known}
+
+
+def _unlabelled(folder: Path, val: list[Pair], scene: SceneRule) -> list[Path]:
+    """The pictures of `unlabeled/` that are none judged on, and of no scene that is."""
+    found = _files(folder / "unlabeled", PICTURE_SUFFIXES)
+    copies, scenes = _copies(found, [pair.image for pair in val]), {pair.scene for pair in val}
+    rule = where_it_fits(scene)
+    return [path for path in found if path not in copies and rule(path) not in scenes]
 
 
 def _check_encoding(pairs: list[Pair]) -> None:
@@ -172,8 +184,8 @@ def to_teach(folder: Path, *, scene: SceneRule = own_scene) -> list[Path]:
     scene: the rule that training will be given: by another one it splits otherwise, and some of
     its pictures have no mask. Raises DatasetError as `find` does, and where two share a name.
     """
-    pictures = [pair.image for pair in find(folder, scene=scene).train]
-    pictures += _files(folder / "unlabeled", PICTURE_SUFFIXES)
+    files = find(folder, scene=scene)
+    pictures = [pair.image for pair in files.train] + _unlabelled(folder, files.val, scene)
     _check_names(pictures)
     return pictures
 

@@ -46,10 +46,10 @@ def draw(history: list[Row], path: Path) -> None:
 
 
 class Board:
-    """Writes rows to TensorBoard; rows after `step` of an earlier try disappear."""
+    """Writes rows to TensorBoard; rows after `step` of an earlier try disappear, its own stays."""
 
     def __init__(self, folder: Path, *, step: int) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=step)
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1)
 
     def add(self, row: Row) -> None:
         """Write every figure of a row at its step."""
