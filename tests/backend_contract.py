@@ -198,8 +198,10 @@ class BackendContract:
         assert library.split()[0] and library.split()[1][0].isdigit()
         assert entry(self.name).install
 
-    def test_two_in_two_threads_do_not_disturb_each_other(self, artifact: Path) -> None:
-        backends = [open_backend(self.name, artifact) for _ in range(2)]
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_two_threads_do_not_disturb_each_other(self, artifact: Path, count: int) -> None:
+        """Whether each has a backend of its own, or both have one."""
+        backends = [open_backend(self.name, artifact) for _ in range(count)] * (3 - count)
         tensors = [random_tensor(b, i) for i, b in enumerate(backends)]
         wanted = [b.infer(t) for b, t in zip(backends, tensors, strict=True)]
         wrong: list[int] = []

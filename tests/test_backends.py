@@ -18,7 +18,7 @@ from edge_seg.engine import Engine
 from edge_seg.errors import BackendFailure, BackendUnavailable, BundleError
 from edge_seg.spec import InputSpec, OutputSpec
 from tests import tiny_networks
-from tests.backend_contract import BackendContract
+from tests.backend_contract import BackendContract, random_tensor
 
 
 class TestFakeFloat(BackendContract):
@@ -267,6 +267,29 @@ def test_neither_tflite_library_is_a_sentence_with_both_names(
     with pytest.raises(BackendUnavailable) as caught:
         open_backend("tflite", tmp_path / "any.tflite")
     assert "ai-edge-litert" in str(caught.value) and "tflite-runtime" in str(caught.value)
+
+
+@pytest.mark.parametrize("threads", [True, 257, -1, 2.0])
+def test_a_number_of_threads_that_is_none_starts_none(fake_bundle: Path, threads: object) -> None:
+    with pytest.raises(BackendUnavailable, match=rf"threads as a number of 1\.\.256, .*{threads}"):
+        open_backend("fake", fake_bundle / "fake-int8.json", {"threads": threads})
+
+
+@pytest.mark.parametrize("kind", [TestTFLiteFloat, TestOnnxRuntime])
+def test_the_library_computes_in_as_many_threads_as_were_asked_for(
+    tmp_path: Path, kind: type[BackendContract]
+) -> None:
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        pytest.skip("threads are counted in Linux's /proc")
+    path, helpers = kind().write_artifact(tmp_path), []
+    for threads in (1, 3):
+        before = set(tasks.iterdir())
+        backend = open_backend(kind.name, path, {"threads": threads})
+        backend.infer(random_tensor(backend))
+        helpers.append(len(set(tasks.iterdir()) - before))
+        backend.close()
+    assert helpers == [0, 2], "beside the one that calls"
 
 
 def test_an_artifact_that_does_not_fit_the_bundle_is_closed_again(fake_bundle: Path) -> None:
