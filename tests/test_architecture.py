@@ -97,7 +97,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "bench": ("_version", "board", "bundle", "machine", "segmenter", "smoothing"),
     "__init__": ("_version", "errors", "spec", "bundle", "board", "segmenter", "supervision"),
     "__main__": ("cli",),
-    "cli": ("_version", "errors"),
+    "cli": ("_version", "errors", "cli.streams"),
     "cli.*": ("*",),
 }
 WORKSHOP: dict[str, tuple[str, ...]] = {

@@ -58,7 +58,7 @@ def open_path(path: Path, *, format: str, fps: float | None) -> Source:
             "ask for bgr or rgb"
         )
     try:
-        is_folder, is_there = path.is_dir(), path.is_file()
+        is_folder, is_file, is_there = path.is_dir(), path.is_file(), path.exists()
     except OSError as error:  # a folder above it one may not enter, a name too long for the disk
         raise CameraError(
             f"{path}: wanted a camera, {ON_DISK}, found: {error.strerror or error}; check the path "
@@ -69,6 +69,11 @@ def open_path(path: Path, *, format: str, fps: float | None) -> Source:
     if not is_there:
         raise CameraError(
             f"{path}: wanted a camera, {ON_DISK}, found no such file or folder; check the path"
+        )
+    if not is_file:
+        raise CameraError(
+            f"{path}: wanted a camera, {ON_DISK}, found a pipe or a device; write what comes from "
+            "it to a file first"
         )
     suffix = path.suffix.lower()
     if suffix in LIST_SUFFIXES:

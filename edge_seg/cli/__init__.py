@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import logging
 import os
 import shutil
@@ -24,6 +23,7 @@ from importlib import import_module
 from types import FrameType
 
 from edge_seg._version import __version__
+from edge_seg.cli import streams
 from edge_seg.errors import (
     BackendFailure,
     BackendUnavailable,
@@ -104,11 +104,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; return its exit code. Never a traceback for a mistake of the user's."""
+    streams.settle()
     try:
         args = build_parser().parse_args(argv)
     except KeyboardInterrupt as interrupt:  # a slow disk: the verbs' files take a second to load
         return _say("interrupted; nothing was begun", interrupted(interrupt))
-    _settle_stdout()
     _settle_opencv(quiet=not args.debug)
     logging.basicConfig(level=logging.WARNING, format="edge-seg: %(message)s", stream=sys.stderr)
     # Ours only: the libraries' debug lines would bury them.
@@ -125,10 +125,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         said = str(interrupt) or "interrupted; nothing half-written is left"
         return _say(said, interrupted(interrupt))
-    except BrokenPipeError:
-        # The reader went away (`| head`). Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     except ImportError as error:
         if args.debug:
             raise
@@ -181,12 +177,6 @@ def _sigterm_unwinds() -> Iterator[None]:
     finally:
         for number, handler in zip(heard, old, strict=True):
             signal.signal(number, handler)
-
-
-def _settle_stdout() -> None:
-    """Let stdout show the name of any file, as stderr does: not every one is UTF-8."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _settle_opencv(*, quiet: bool) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_seg.cli import arguments, clips
 from edge_seg.cli.figures import FIGURES, draws, print_times, say_collapse, with_what
+from edge_seg.cli.figures_file import add_json, json_file
 from edge_seg.cli.progress import frames_bar
 
 if TYPE_CHECKING:
@@ -43,20 +43,24 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     clips.add_fps(parser)
     arguments.add_smoothing(parser, "800, as run does for video")
     arguments.add_edges(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
+    add_json(parser, "the report")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write."""
+    with json_file(args.json) as write:
+        write(_measured(args))
+    return 0
+
+
+def _measured(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure and print; return the figures."""
     from edge_seg.bench import measure
     from edge_seg.board import resolve
     from edge_seg.bundle import ModelBundle
     from edge_seg.comparison import compare
-    from edge_seg.files import check_place, write_whole
 
-    if args.json:
-        check_place(args.json)
     bundle = ModelBundle.load(args.bundle)
     if args.labels:
         clips.check(args.labels, args.fps)
@@ -78,10 +82,7 @@ def run(args: argparse.Namespace) -> int:
     compared = compare(bundle, runtimes)
     _print(report)
     print_times(compared)
-    if args.json:
-        found = {**report.to_dict(), "precisions": compared.to_dict()}
-        write_whole(args.json, json.dumps(found, indent=2) + "\n")
-    return 0
+    return {**report.to_dict(), "precisions": compared.to_dict()}
 
 
 def _frames(name: str) -> tuple[str, list[Any]]:

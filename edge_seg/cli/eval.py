@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_seg.cli import arguments, clips, mistakes
 from edge_seg.cli.figures import FIGURES, draws, say_collapse, with_what
+from edge_seg.cli.figures_file import add_json, json_file
 from edge_seg.cli.mistakes import Result
 from edge_seg.cli.progress import frames_bar
 from edge_seg.errors import BackendUnavailable, ConversionError
@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     arguments.add_edges(parser)
     clips.add_fps(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
+    add_json(parser, "the rows")
     parser.add_argument(
         "--report",
         type=Path,
@@ -59,12 +59,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write the JSON."""
+    with json_file(args.json) as write:
+        write(_measured(args))
+    return 0
+
+
+def _measured(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure, print and write the report; return the rows."""
     from edge_seg.calibration.dataset import labelled_pairs, pairs_of
     from edge_seg.calibration.manifest import seen_among
-    from edge_seg.files import check_place, write_whole
+    from edge_seg.files import check_place
 
-    for place in filter(None, (args.json, args.report)):
-        check_place(place)
+    if args.report is not None:
+        check_place(args.report)
     labelled_pairs(args.labels)  # a wrong list is said before anything is opened
     clips.check(args.labels, args.fps)
     with tempfile.TemporaryDirectory() as scratch:
@@ -85,9 +92,7 @@ def run(args: argparse.Namespace) -> int:
             "the figures flatter: measure on others",
             file=sys.stderr,
         )
-    if args.json:
-        write_whole(args.json, json.dumps(rows, indent=2) + "\n")
-    return 0
+    return rows
 
 
 def _load(args: argparse.Namespace) -> ModelBundle:
