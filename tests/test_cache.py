@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_seg.cache import MAX_HEAD_BYTES, cache_folder, read_entry, write_entry
+from edge_seg.cache import MAX_ENTRY_BYTES, MAX_HEAD_BYTES, cache_folder, read_entry, write_entry
 from edge_seg.errors import OutputError
 
 FACTS = {"model": "a" * 64, "gpu": "Orin sm_87"}
+NESTED = b"edge-seg cache 1 " + b"[" * (MAX_HEAD_BYTES - 100) + b"\n"  # deeper than json reads
 
 
 @pytest.fixture
@@ -55,6 +56,33 @@ def test_a_folder_that_others_can_write_to_is_used_and_said_once(
     assert said.startswith(f"{folder}: wanted") and "everybody" in said and "chmod" in said
 
 
+@pytest.mark.parametrize(("level", "said"), [(0, True), (1, False)])
+def test_a_folder_like_tmp_may_be_above_it_and_not_in_its_place(
+    entry: Path, level: int, said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the sticky bit is set others can add files, and not rename or remove ours."""
+    entry.parents[level].chmod(0o1777)
+    assert read_entry(entry, FACTS) is not None
+    assert ("everybody" in caplog.text) is said
+
+
+@pytest.mark.parametrize(("group", "said"), [(1000, False), (12345, True)])
+def test_a_group_that_is_not_the_user_s_own_is_said(
+    entry: Path,
+    group: int,
+    said: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("root alone can give a folder away")
+    os.chown(entry.parent, 1000, group)
+    entry.parent.chmod(0o770)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert read_entry(entry, FACTS) is not None
+    assert (f"group {group}" in caplog.text) is said
+
+
 def test_a_folder_of_another_user_is_used_and_said(
     entry: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -82,6 +110,16 @@ def test_facts_that_could_not_be_read_again_are_not_written(entry: Path) -> None
     assert [p.name for p in entry.parent.iterdir()] == ["a.engine"]
 
 
+def test_as_many_facts_as_can_be_read_again_are_written(entry: Path) -> None:
+    write_entry(entry, b"x", {"able": ""})
+    room = MAX_HEAD_BYTES - len(entry.read_bytes().split(b"\n")[0] + b"\n")
+    facts = {"able": "x" * room}
+    write_entry(entry, b"x", facts)
+    assert read_entry(entry, facts) == b"x"
+    with pytest.raises(OutputError, match=f"found {MAX_HEAD_BYTES + 1};"):
+        write_entry(entry, b"x", {"able": "x" * (room + 1)})
+
+
 def test_of_other_versions_the_newest_is_kept_for_a_way_back(entry: Path) -> None:
     folder, facts = entry.parent, FACTS | {"model": "b" * 64}
     for number in range(5):
@@ -90,18 +128,36 @@ def test_of_other_versions_the_newest_is_kept_for_a_way_back(entry: Path) -> Non
         os.utime(name, (number, number))
     write_entry(folder / "other-gpu", b"x", facts | {"version": 1, "gpu": "Thor"})
     (folder / "notes.txt").write_text("somebody else's\n")
+    (folder / "nested").write_bytes(NESTED)
     write_entry(folder / "new.engine", b"x", facts | {"version": 9}, versions=("version",))
     left = {path.name for path in folder.iterdir()}
-    assert left == {"a.engine", "new.engine", "v4.engine", "other-gpu", "notes.txt"}
+    mine = {"a.engine", "new.engine", "v4.engine", "other-gpu"}
+    assert left == mine | {"notes.txt", "nested"}
 
 
 def test_what_a_writer_left_when_the_power_went_is_removed(entry: Path) -> None:
     old, young = entry.parent / ".a.engine.x.part", entry.parent / ".a.engine.y.part"
-    for path in (old, young):
+    other = entry.parent / ".keep"
+    for path in (old, young, other):
         path.write_bytes(b"half")
-    os.utime(old, (0, 0))
+    for path in (old, other):
+        os.utime(path, (0, 0))
     write_entry(entry, b"x", FACTS)
-    assert {path.name for path in entry.parent.iterdir()} == {"a.engine", young.name}
+    assert {path.name for path in entry.parent.iterdir()} == {"a.engine", young.name, other.name}
+
+
+def test_what_cannot_be_tidied_does_not_spoil_what_was_written(entry: Path) -> None:
+    (entry.parent / "broken").symlink_to("nowhere")
+    write_entry(entry, b"x", FACTS)
+    assert read_entry(entry, FACTS) == b"x"
+
+
+def test_an_entry_that_cannot_take_its_place_leaves_nothing_beside_it(entry: Path) -> None:
+    place = entry.parent / "taken"
+    (place / "by a folder").mkdir(parents=True)
+    with pytest.raises(OutputError, match="wanted to keep taken there, found: Is a directory"):
+        write_entry(place, b"x", FACTS)
+    assert {path.name for path in entry.parent.iterdir()} == {"a.engine", "taken"}
 
 
 def test_an_entry_that_is_not_there_is_none_without_a_word(
@@ -121,7 +177,7 @@ def test_an_entry_that_is_not_there_is_none_without_a_word(
         lambda whole: b"",
         lambda whole: b"\x80\x04." + whole,
         lambda whole: b"edge-seg cache 1 [1]\n",
-        lambda whole: b"edge-seg cache 1 " + b"[" * MAX_HEAD_BYTES,
+        lambda whole: NESTED,
         lambda whole: b"edge-seg cache 2 " + whole[17:],
     ],
 )
@@ -137,9 +193,20 @@ def test_an_entry_of_another_gpu_is_not_handed_out(entry: Path) -> None:
     assert read_entry(entry, FACTS | {"gpu": "Thor sm_110"}) is None
 
 
-def test_a_folder_in_its_place_is_left_aside(tmp_path: Path) -> None:
+def test_a_folder_in_its_place_is_left_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "entry").mkdir()
     assert read_entry(tmp_path / "entry", FACTS) is None
+    assert "left aside (Is a directory)" in caplog.text
+
+
+def test_a_giant_in_its_place_is_left_aside_unread(
+    entry: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.truncate(entry, MAX_ENTRY_BYTES + 1)  # sparse: takes no room on disk
+    assert read_entry(entry, FACTS) is None
+    assert "larger than any entry" in caplog.text
 
 
 def test_two_who_write_at_once_leave_one_whole_entry(entry: Path) -> None:

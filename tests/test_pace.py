@@ -58,6 +58,18 @@ def test_a_pace_for_which_the_file_has_no_room_leaves_it_as_it_was(tmp_path: Pat
     )
 
 
+@pytest.mark.parametrize(("factor", "fits"), [(16.777, True), (16.777216, False), (0.0, False)])
+def test_the_largest_time_is_what_the_file_has_room_for(
+    tmp_path: Path, factor: float, fits: bool
+) -> None:
+    """FFmpeg gives three bytes to the 1,000,000 ns of a millisecond."""
+    path = tmp_path / "a.webm"
+    written(path, 4, seconds=1 / 30, fps=30)
+    before = path.read_bytes()
+    assert stretch(path, factor) is fits
+    assert (path.read_bytes() == before) is not fits
+
+
 def test_a_camera_that_was_away_for_a_while_makes_no_slow_motion(tmp_path: Path) -> None:
     now = iter([0.0, 0.1, 0.2, 0.3, 60.3, 60.4, 60.5, 60.6])
     with VideoFile(tmp_path / "a.webm", fps=30, clock=lambda: next(now)) as video:

@@ -81,7 +81,7 @@ def test_what_is_prepared_is_used_and_opening_then_writes_nothing(
     npu, cpu = prepare(
         ModelBundle.load(bundle), load(str(board)), cache=cache, progress=lambda *s: told.append(s)
     )
-    assert not npu.opens and "wanted device NPU" in npu.refusal
+    assert not npu.opens and npu.refusal.startswith("openvino: wanted device NPU")
     assert cpu.opens and cpu.built and not cpu.lost and len(cpu.kept) == 1
     assert [message for message, _, _ in told] == [f"{cpu.runtime}: compiling for CPU"]
     before = files(cache)
@@ -113,10 +113,21 @@ def test_preparing_twice_builds_once(
 ) -> None:
     words = ["prepare", str(bundle), "--board", str(board), "--cache", str(tmp_path / "cache")]
     assert main(words) == 0
-    first = capsys.readouterr().out
-    assert "built in" in first and ".compiled" in first and "EDGE_SEG_CACHE=" in first
+    first, (entry,) = capsys.readouterr().out, files(tmp_path / "cache")
+    told = f"{entry.name} ({entry.stat().st_size / 1e6:.1f} MB)"
+    assert "built in" in first and told in first.replace("\n", " ") and "EDGE_SEG_CACHE=" in first
     assert main(words) == 0
     assert "nothing is left to build" in capsys.readouterr().out
+
+
+def test_a_damaged_entry_is_built_again_and_kept(bundle: Path, board: Path, tmp_path: Path) -> None:
+    for turn in range(2):
+        _, cpu = prepare(
+            ModelBundle.load(bundle), load(str(board)), cache=tmp_path / "cache", progress=print
+        )
+        (entry,) = files(tmp_path / "cache")
+        assert cpu.built and cpu.kept == (entry,), turn
+        entry.write_bytes(entry.read_bytes()[:-1])
 
 
 def test_a_cache_that_cannot_be_written_is_said_and_is_not_a_success(
