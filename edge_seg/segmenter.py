@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Literal, NoReturn, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -464,13 +464,9 @@ class EdgeSegmenter:
         timed: whether consecutive shots belong together; None: what the source says (`moving`).
         Where the shot has a small twin (`lores`), the network sees that one, unless it is squeezed
         and the network wants proportions kept ("letterbox"). Raises FrameError for None (no frame
-        came in time), else what `segment` raises.
+        came in time) and for what is no shot or no source, else what `segment` raises.
         """
-        if shot is None:
-            raise FrameError(
-                "wanted a shot that the source handed out, found None: no frame came in time; "
-                "read again, until source.ended"
-            )
+        _check_shot(shot, source)
         when = shot.timestamp if (source.moving if timed is None else timed) else None
         size = formats.frame_size(shot.frame, source.format)
         if shot.lores is None or not self._accepts(shot.lores, size, source.lores_format):
@@ -490,6 +486,14 @@ class EdgeSegmenter:
         Waits two seconds at most for another thread's call.
         """
         self._engines.close()
+
+    def __reduce__(self) -> NoReturn:
+        """Raise TypeError, as Python does for what cannot be pickled or copied."""
+        raise TypeError(
+            "wanted a segmenter where it was opened, found it pickled or copied: it holds a "
+            "device; pass on what EdgeSegmenter.open takes, and open one in each process, one per "
+            "camera"
+        )
 
     def __enter__(self) -> EdgeSegmenter:
         return self
@@ -528,6 +532,26 @@ def _dtype_name(dtype: DTypeLike) -> str:
             "compare one of these: mask >= 0.5, or > 127"
         )
     return name
+
+
+def _check_shot(shot: object, source: object) -> None:
+    from edge_seg.camera import Shot, Source
+
+    if shot is None:
+        raise FrameError(
+            "wanted a shot that the source handed out, found None: no frame came in time; "
+            "read again, until source.ended"
+        )
+    if not isinstance(shot, Shot):
+        raise FrameError(
+            f"wanted a shot that the source handed out, found {type(shot).__name__}; for a frame "
+            "of your own call segment()"
+        )
+    if not isinstance(source, Source):
+        raise FrameError(
+            f"wanted the Source that handed the shot out, found {type(source).__name__}; pass what "
+            "open_source returned"
+        )
 
 
 def _checked_edges(edges: object) -> bool:

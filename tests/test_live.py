@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import multiprocessing
 import os
 import threading
 import time
@@ -586,6 +587,39 @@ def test_the_same_in_real_time_for_a_short_while() -> None:
     assert source.counters.reconnects >= 1 and len(stamps) > 30
     assert source.read() is None and source.ended
     until(lambda: threading.active_count() <= before)  # fewer: another test's has ended since
+
+
+def test_a_camera_that_is_dropped_without_being_closed_is_let_go() -> None:
+    """As a notebook's second `source = open_source(0)` does: the first must not keep the device."""
+    before = threading.active_count()
+    source = open_source("fake:size=64x48,fps=60")
+    assert source.read(5.0) is not None
+    assert threading.active_count() > before
+    del source
+    until(lambda: threading.active_count() <= before)
+
+
+def test_a_forked_process_is_told_to_open_a_camera_of_its_own() -> None:
+    """Nothing reads the parent's camera there: it would look like a driver that hangs."""
+    with open_source("fake:size=64x48,fps=60") as source:
+        assert source.read(5.0) is not None
+        ours, theirs = multiprocessing.get_context("fork").Pipe(duplex=False)
+
+        def child() -> None:
+            try:
+                while True:  # a frame may have been waiting
+                    source.read()
+            except CameraLost as error:
+                theirs.send(str(error))
+            source.close()
+
+        forked = multiprocessing.get_context("fork").Process(target=child)
+        forked.start()
+        assert ours.poll(20)
+        assert "open the camera in the process that reads it" in ours.recv()
+        forked.join(20)
+        assert forked.exitcode == 0
+        assert source.read(5.0) is not None, "the parent's goes on"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import pickle
 import sys
 import threading
 from collections.abc import Callable
@@ -391,6 +393,27 @@ def tried(segmenter: EdgeSegmenter) -> list[str]:
     thread.start()
     thread.join(30)
     return said
+
+
+@pytest.mark.parametrize("act", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_segmenter_is_neither_pickled_nor_copied(
+    segmenter: EdgeSegmenter, act: Callable[[EdgeSegmenter], object]
+) -> None:
+    """A copy would share the device and the masks of one camera: closing one would end both."""
+    with pytest.raises(TypeError, match="open one in each process"):
+        act(segmenter)
+    assert segmenter.segment(half_bright()).shape == (48, 64)
+
+
+@pytest.mark.parametrize("wrong", [None, half_bright(), "frame.png"])
+def test_what_is_no_shot_of_a_source_is_refused(segmenter: EdgeSegmenter, wrong: Any) -> None:
+    with open_source("fake:size=64x48") as source:
+        with pytest.raises(FrameError, match="wanted a shot"):
+            segmenter.segment_shot(wrong, source)
+        shot = source.read(5.0)
+        assert shot is not None
+        with pytest.raises(FrameError, match="wanted the Source"):
+            segmenter.segment_shot(shot, wrong)
 
 
 def test_a_second_thread_is_refused_and_waits_for_nobody(segmenter: EdgeSegmenter) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import weakref
 from collections.abc import Callable
 
 from edge_seg.camera.policy import LiveCounters, LivePolicy
@@ -45,7 +47,7 @@ class Mailbox:
             self.stream = stream
             self._times.forget()
 
-    def put(self, taken: Taken, reader: Reader) -> bool:
+    def put(self, taken: Taken, reader: _Loop) -> bool:
         """Take a frame from the thread; False where it is too old to be of use."""
         with self.changed:
             if reader.is_stopped():  # left behind, and back: its camera is another's by now
@@ -125,7 +127,36 @@ class Mailbox:
 
 
 class Reader:
-    """The thread that reads one camera and opens it again when it stops."""
+    """The thread that reads one camera, for who started it; ends, too, once nobody has this."""
+
+    def __init__(
+        self, connect: Callable[[], Stream], *, name: str, mail: Mailbox, clock: Clock
+    ) -> None:
+        self._name, self._process = name, os.getpid()
+        self._loop = _Loop(connect, name=name, mail=mail, clock=clock)
+        # Who drops a camera without closing it must not keep the device and a thread. At exit it
+        # ends with the process.
+        weakref.finalize(self, self._loop.drop).atexit = False
+        self.thread: Thread = clock.start(self._loop.work, "edge_seg-camera")
+
+    def hangs(self, now: float) -> bool:
+        """True where the present call is over its time. Raises CameraLost where it cannot end: in
+        a process that was forked, which has no thread of its parent's.
+        """
+        if os.getpid() != self._process:
+            raise CameraLost(
+                f"{self._name}: wanted the process that opened the camera, found one forked from "
+                "it; open the camera in the process that reads it"
+            )
+        return self._loop.hangs(now)
+
+    def stop(self) -> None:
+        """End the thread as soon as it comes back from the driver."""
+        self._loop.stop()
+
+
+class _Loop:
+    """What the thread does: opens the camera, reads it, opens it again when it stops."""
 
     def __init__(
         self, connect: Callable[[], Stream], *, name: str, mail: Mailbox, clock: Clock
@@ -137,7 +168,6 @@ class Reader:
         self._lost_at: float | None = None
         self._due = math.inf
         self.expect(self._policy.start)
-        self.thread: Thread = clock.start(self._work, "edge_seg-camera")
 
     def expect(self, seconds: float) -> None:
         """Say how long the call that follows may take."""
@@ -152,12 +182,17 @@ class Reader:
         return self._stopped
 
     def stop(self) -> None:
-        """End the thread as soon as it comes back from the driver."""
+        """End as soon as the driver comes back."""
         with self._mail.changed:
             self._stopped = True
             self._mail.changed.notify_all()
 
-    def _work(self) -> None:
+    def drop(self) -> None:
+        """The same, taking no lock: the garbage collector may call this anywhere."""
+        self._stopped = True
+
+    def work(self) -> None:
+        """Read until stopped, whatever the camera does."""
         while not self.is_stopped():
             try:
                 self._session()
