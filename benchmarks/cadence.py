@@ -18,7 +18,7 @@ import clips
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tables import show
+from tables import show, told
 
 from edge_seg.bundle import ModelBundle
 from edge_seg.cadence import Cadence
@@ -63,10 +63,11 @@ def opened(
 def quality(bundle: ModelBundle, args: argparse.Namespace) -> None:
     """Print a table per frame rate."""
     made = clips.clips(args.data, "report")
-    rendered = [list(clip.render()) for clip in (made[::4] if args.quick else made)]
+    made = made[:: 4 if args.quick else 1]
+    rendered = [list(clip.render()) for clip in told(made, "rendering clips")]
     for fps in RATES:
         found: dict[str, list[Figures]] = {}
-        for shots in rendered:
+        for shots in told(rendered, f"clips at {fps:g} frames/s"):
             segmenters = {name: opened(bundle, args, c) for name, c in ways()}
             for name, figures in evaluate_clip(segmenters, clips.sampled(shots, fps)).items():
                 found.setdefault(name, []).append(figures)

@@ -6,7 +6,8 @@ Frames: `segment` from a BGR frame to a soft mask of its size, the network that 
 smoother and contours off.
 Width: bare calls of untrained networks of the shipped one's shape, every width times 0.5 to 2,
 converted as `edge-seg convert` does: weights do not change what a call costs. Threads: bare calls.
-Medians; all sides of one curve in turn, so that what else the machine does hits all of them.
+Medians; all widths in turn, and all numbers of threads, so that what else the machine does hits
+all of them; sizes of frames one after the other.
 """
 
 from __future__ import annotations

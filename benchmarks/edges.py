@@ -19,14 +19,14 @@ import clips
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tables import show
+from tables import show, told
 
-from edge_seg import compositing
+from edge_seg import compositing, metrics
 from edge_seg.bundle import ModelBundle
-from edge_seg.calibration.dataset import labelled_pairs
+from edge_seg.calibration.dataset import load_pair, pairs_of
 from edge_seg.comparison import ROUNDS, bare_call, side_by_side
 from edge_seg.evaluation import evaluate_clip
-from edge_seg.metrics import Quality, boundary_f
+from edge_seg.metrics import Quality
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
 
 Floats = NDArray[np.float32]
@@ -42,12 +42,11 @@ def enlargement(open_one: Callable[[bool], EdgeSegmenter], data: Path, quick: bo
     for name, edges in WAYS.items():
         quality, fine = Quality(), []
         with open_one(edges) as segmenter:
-            for i, (frame, label) in enumerate(labelled_pairs(data / "val.txt")):
-                if quick and i % 5:
-                    continue
-                mask = segmenter.segment(frame, size=label.shape)
+            pairs = pairs_of(data / "val.txt")[:: 5 if quick else 1]
+            for frame, label in map(load_pair, told(pairs, f"val.txt, {name}")):
+                mask = np.asarray(segmenter.segment(frame, size=label.shape))
                 quality.add(mask, label)
-                fine.append(boundary_f(mask >= 0.5, label, radius=1))
+                fine.append(contour_f(mask, label, radius=1))
         found = quality.to_dict()
         shares = [found[k] for k in ("miou", "boundary_f")] + [float(np.mean(fine)), found["sc"]]
         rows.append([name, *(f"{100 * share:.2f}" for share in shares)])
@@ -55,11 +54,20 @@ def enlargement(open_one: Callable[[bool], EdgeSegmenter], data: Path, quick: bo
     show(f"val.txt, {quality.n} pictures, percent", columns, rows)
 
 
+def contour_f(mask: Floats, label: NDArray[np.uint8], *, radius: int) -> float:
+    """Return `metrics.boundary_f` of a soft mask at another tolerance than its 3 px."""
+    usual, metrics.BOUNDARY_RADIUS = metrics.BOUNDARY_RADIUS, radius
+    try:
+        return metrics.boundary_f(metrics.binary(mask, label.shape), label)
+    finally:
+        metrics.BOUNDARY_RADIUS = usual
+
+
 def in_time(open_one: Callable[[bool], EdgeSegmenter], data: Path, quick: bool) -> None:
     """Quality and stillness on clips, without smoothing."""
     gathered: dict[str, list[list[float]]] = {name: [] for name in WAYS}
-    made = clips.clips(data, "report")
-    for clip in made[::5] if quick else made:
+    made = clips.clips(data, "report")[:: 5 if quick else 1]
+    for clip in told(made, "clips"):
         shots = clips.sampled(list(clip.render()), 10)
         with open_one(False) as plain, open_one(True) as guided:
             found = evaluate_clip({"bilinear": plain, "guided": guided}, shots)
@@ -147,7 +155,7 @@ def composites(open_one: Callable[[bool], EdgeSegmenter], data: Path, quick: boo
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * BAND + 1, 2 * BAND + 1))
     everyone = cases(data, quick)
     with open_one(False) as plain, open_one(True) as guided:
-        for case in everyone:
+        for case in told(everyone, "composites"):
             coarse, mask = plain.segment(case.frame), guided.segment(case.frame)
             person = case.alpha >= 0.5
             if ((mask >= 0.5) & person).sum() < FOUND * ((mask >= 0.5) | person).sum():

@@ -39,7 +39,10 @@ def main() -> None:
         print(json.dumps(_measure(args.bundle, (int(height), int(width)), mode, args.seconds)))
         return
     from edge_seg import machine
+    from edge_seg.files import check_place, write_whole
 
+    if args.json:
+        check_place(args.json)
     report: dict[str, Any] = {"measured_on": machine.measured_on(), "fps_asked": FPS, "rows": []}
     print(f"Measured on {report['measured_on']}: not a figure of any board.")
     for size in SIZES:
@@ -53,7 +56,7 @@ def main() -> None:
                 f"MiB, frame to picture p50 {row['ms']['p50']:.1f} p99 {row['ms']['p99']:.1f} ms"
             )
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
+        write_whole(args.json, json.dumps(report, indent=1) + "\n")
 
 
 def _in_a_process(args: argparse.Namespace, size: tuple[int, int], mode: str) -> dict[str, Any]:

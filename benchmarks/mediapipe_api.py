@@ -28,6 +28,7 @@ import numpy as np
 
 from edge_seg import machine
 from edge_seg.converters.environment import Tool, python
+from edge_seg.files import check_place, write_whole
 
 # All that `pip install mediapipe==0.10.21` brings on Python 3.11, written down.
 MEDIAPIPE = Tool(
@@ -134,6 +135,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if args.json:
+        check_place(args.json)
     pythons = interpreters()
     every_core = os.sched_getaffinity(0)
     both = frame_to_mask(pythons)
@@ -166,7 +169,7 @@ def main() -> int:
             "frame_ms_every_core": both,
             "cold_seconds_and_mb": cold,
         }
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+        write_whole(args.json, json.dumps(found, indent=1) + "\n")
     good = ratio <= FRAME_BUDGET and start <= COLD_BUDGET and memory <= MEMORY_BUDGET
     print("within budget" if good else "OVER BUDGET")
     return 0 if good else 1

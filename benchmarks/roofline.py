@@ -28,6 +28,7 @@ from tables import show
 from edge_seg import machine
 from edge_seg.bundle import DEFAULT_BUNDLE, ModelBundle
 from edge_seg.comparison import side_by_side
+from edge_seg.files import check_place, write_whole
 
 ROUNDS, COPIES = 20, 60
 KINDS = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
@@ -204,6 +205,8 @@ def main() -> int:
     parser.add_argument("bundle", nargs="?", type=Path, default=DEFAULT_BUNDLE)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if args.json:
+        check_place(args.json)
     bundle = ModelBundle.load(args.bundle)
     content = bundle.file(bundle.find("tflite", "int8")).read_bytes()
     steps = steps_of(schema.ModelT.InitFromPackedBuf(bytearray(content), 0))
@@ -226,7 +229,7 @@ def main() -> int:
     if args.json:
         found = {"measured_on": machine.measured_on(), "roofs": roof, "ms": whole}
         found["operators"] = [asdict(step) for step in steps]
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+        write_whole(args.json, json.dumps(found, indent=1) + "\n")
     return 0
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from edge_seg.training.connectivity import connectivity_loss
-from edge_seg.training.network import STRIDE, PortraitNet
+from edge_seg.training.network import PortraitNet
 
 BATCH, SIDE, ROUNDS = 32, 192, 9
 
@@ -79,7 +79,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     network = PortraitNet(args.shape).to(memory_format=torch.channels_last)
-    whole, grid, full = median_ms([step(network), scl(SIDE // STRIDE), scl(SIDE)])
+    whole, grid, full = median_ms([step(network), scl(SIDE // network.shape.stride), scl(SIDE)])
     print(
         f"step {whole:.1f} ms; SCL on the grid {grid:.1f} ms = {100 * grid / whole:.0f} %; ", end=""
     )

@@ -170,6 +170,8 @@ def over_pictures(pairs: list[tuple[dict[str, Any], dict[str, Any]]], figure: st
 
 def report(args: argparse.Namespace, seeds: list[int]) -> None:
     """Print every run, then the paired differences; write summary.json."""
+    from edge_seg.files import write_whole
+
     results = {
         (loss, seed): json.loads((args.out / name_of(loss, seed) / "result.json").read_text())
         for loss in LOSSES
@@ -193,7 +195,7 @@ def report(args: argparse.Namespace, seeds: list[int]) -> None:
             print(f"{FIGURES[name]:12}{mean:+7.2f}  {interval:18}{between:18}{half:.2f}")
             key = f"{loss} - ce: {name}"
             summary[key] = {"mean": mean, "half": half, "pictures": [low, high]}
-    (args.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_whole(args.out / "summary.json", json.dumps(summary, indent=1) + "\n")
 
 
 # -- the experiment --------------------------------------------------------------------------------

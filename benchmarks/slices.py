@@ -20,9 +20,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from peer import PEER, open_peer
+from tables import told
 
 from edge_seg.bundle import ModelBundle
 from edge_seg.calibration.dataset import labelled_pairs, load_cutout, load_image, load_pair
+from edge_seg.files import check_place, write_whole
 from edge_seg.metrics import Quality, binary, empty_rooms
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
 from edge_seg.training import cards
@@ -113,7 +115,8 @@ def slices(files: Collection, cutouts: list[Path]) -> dict[str, Callable[[], Ite
     """The samples of every slice, made as they are needed."""
     pairs = {pair: load_pair(pair) for pair in files.val}
     found: dict[str, Callable[[], Iterator[Sample]]] = {"all": lambda: iter(pairs.values())}
-    for source in sorted({pair.image.name.split("_")[0] for pair in pairs}):
+    names = [pair.image.name for pair in pairs]
+    for source in sorted({name.split("_")[0] for name in names if "_" in name}):
         found[source] = lambda source=source: (
             sample for pair, sample in pairs.items() if pair.image.name.startswith(f"{source}_")
         )
@@ -149,7 +152,8 @@ def measured(segmenter: EdgeSegmenter, samples: Iterator[Sample]) -> dict[str, f
 def rows_of(segmenter: EdgeSegmenter, files: Collection, cutouts: list[Path], data: Path) -> Rows:
     """All figures of one network."""
     samples = {**slices(files, cutouts), **clips_of(data)}
-    rows: Rows = {name: measured(segmenter, made()) for name, made in samples.items()}
+    rows: Rows = {name: measured(segmenter, samples[name]()) for name in told([*samples], "slices")}
+    rows = {name: row for name, row in rows.items() if row["n"]}  # no picture is no figure
     if files.hard_rooms:
         rows["empty rooms"] = nobody(segmenter, [load_image(room) for room in files.hard_rooms])
     shown = [cards.draw(np.random.default_rng([7, n]), 480) for n in range(CARDS)]
@@ -173,6 +177,8 @@ def main() -> None:
     parser.add_argument("--mediapipe", type=Path, help="its .tflite file, to stand beside")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if args.json:
+        check_place(args.json)
     files = find(args.data)
     every = sorted((args.data / "cutouts").rglob("*.png"))
     cutouts = [path for n, path in enumerate(every, 1) if n % HELD_OUT_CUTOUT == 0]
@@ -192,7 +198,7 @@ def main() -> None:
             figures = "  ".join(f"{k} {100 * v:.2f}" for k, v in shown.items())
             print(f"  {figures}  {path}")
     if args.json:
-        args.json.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        write_whole(args.json, json.dumps(table, indent=1) + "\n")
 
 
 if __name__ == "__main__":

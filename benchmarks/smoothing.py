@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from smoothing_cost import METHODS, costs, print_costs
 from smoothing_pictures import draw_curves, write_clip
-from tables import show
+from tables import show, told
 
 from edge_seg import contours
 from edge_seg.arrays import Soft
@@ -357,12 +357,15 @@ def main() -> int:
         "clips": table,
     }
     write_whole(args.output / "smoothing.json", json.dumps(found, indent=1) + "\n")
+    written = ["smoothing.json"]
     if curves:
         draw_curves(drawn_curves, args.output / "curves.png")
+        written.append("curves.png")
     if not args.no_clips:
-        for clip in _clips:
+        for clip in told(_clips, "writing clips"):
             write_clip(film(clip, bundle, args.artifact, args.edges == "on"), args.output)
-    print(f"{args.output}: smoothing.json, curves.png, side-by-side clips")
+        written.append("clips side by side")
+    print(f"{args.output}: {', '.join(written)}")
     return 0
 
 

@@ -85,6 +85,9 @@ def main() -> int:
             good &= ratios[1] <= WORTH
             cells = [f"{ratio:.3f}x" for ratio in ratios]
             rows.append([bundle.name, str(runtime), f"{times['bare']:.3f}", *cells])
+    if not rows:
+        print("NOTHING MEASURED: no runtime opened")
+        return 1
     title = "a call on one picture, ms, and over the bare call; medians of one run"
     show(title, ("network", "runtime", "bare", *POLICIES), rows)
     print("within 3 %" if good else "OVER 3 %: what is on by default costs too much")

@@ -1,11 +1,16 @@
-"""How the benchmarks print a table."""
+"""How the benchmarks print a table, and how far they are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from rich.console import Console
 from rich.table import Table
+
+from edge_seg.cli.progress import steps_bar
+
+T = TypeVar("T")
 
 
 def show(
@@ -22,3 +27,11 @@ def show(
     for row in rows:
         table.add_row(*row)
     Console(width=width).print(table)
+
+
+def told(items: Sequence[T], what: str) -> Iterator[T]:
+    """Yield the items, saying on stderr how many are done."""
+    with steps_bar() as progress:
+        for done, item in enumerate(items):
+            progress(what, done, len(items))
+            yield item

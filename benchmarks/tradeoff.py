@@ -17,7 +17,7 @@ from typing import Any
 from budgets import library_call
 from curves import macs
 from peer import PEER, open_peer
-from tables import show
+from tables import show, told
 
 from edge_seg import machine
 from edge_seg.backends import Backend, open_backend
@@ -32,6 +32,12 @@ from edge_seg.segmenter import EdgeSegmenter, open_artifact
 ARTIFACT = "tflite-int8"
 FIGURES = ("miou", "person_iou", "boundary_f", "sc")
 Row = dict[str, Any]
+
+
+def named(bundles: list[ModelBundle]) -> dict[str, ModelBundle]:
+    """The bundles by name; two of one name by their folders."""
+    names = [bundle.name for bundle in bundles]
+    return {b.name if names.count(b.name) == 1 else str(b.path): b for b in bundles}
 
 
 def judged(segmenter: EdgeSegmenter, labels: Path) -> dict[str, float]:
@@ -59,11 +65,11 @@ def main() -> None:
     parser.add_argument("--mediapipe", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    bundles = [ModelBundle.load(path) for path in args.bundles]
-    rows = {bundle.name: ours(bundle, args.labels) for bundle in bundles}
+    bundles = named([ModelBundle.load(path) for path in args.bundles])
+    rows = {name: ours(bundles[name], args.labels) for name in told([*bundles], "judging")}
     with open_peer(args.mediapipe) as segmenter:
         rows[PEER] = {"side": 256, "alone": judged(segmenter, args.labels)}
-    files = {bundle.name: bundle.file(bundle.named(ARTIFACT)) for bundle in bundles}
+    files = {name: bundle.file(bundle.named(ARTIFACT)) for name, bundle in bundles.items()}
     files[PEER] = args.mediapipe
     opened: dict[str, Backend] = {
         name: open_backend("tflite", path, {"threads": 1}) for name, path in files.items()
