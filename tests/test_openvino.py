@@ -85,6 +85,8 @@ class Machine:
     uses: what EXECUTION_DEVICES says. fails: the call that raises as a driver's does.
     """
 
+    settings: dict[str, object]  # what the last network was compiled with
+
     def __init__(self, *devices: str, uses: str = "", fails: str = "") -> None:
         self.devices, self.uses, self.fails = list(devices), uses, fails
         self.core = openvino_backend.ov.Core()
@@ -106,6 +108,7 @@ class Machine:
         return self.core.read_model(path)
 
     def compile_model(self, model: object, device: str, settings: dict[str, object]) -> object:
+        self.settings = settings
         return Compiled(self, self.core.compile_model(model, "CPU"), self.uses or device)
 
 
@@ -171,6 +174,20 @@ def test_a_driver_that_fails_at_any_call_is_a_refusal_in_its_words(
     assert str(fp16) in str(refused.value) and "NPU driver" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("device", "more"),
+    [("CPU", {"INFERENCE_NUM_THREADS": 3, "INFERENCE_PRECISION_HINT": "f32"}), ("NPU", {})],
+)
+def test_a_device_is_told_nothing_that_it_does_not_know(
+    fp16: Path, monkeypatch: pytest.MonkeyPatch, device: str, more: dict[str, object]
+) -> None:
+    """A plugin refuses a setting of another's; the CPU's are its threads and its precision."""
+    machine = Machine("CPU", "NPU")
+    monkeypatch.setattr(openvino_backend, "_CORE", machine)
+    open_backend("openvino", fp16, {"device": device, "threads": 3}).close()
+    assert machine.settings == {"PERFORMANCE_HINT": "LATENCY", **more}
+
+
 def test_it_computes_in_float32_on_the_cpu(fp16: Path) -> None:
     # bfloat16 keeps 8 bits: errors of 1e-2 here, where float32 with 16-bit weights has 1e-3.
     backend = open_backend("openvino", fp16)
@@ -194,6 +211,17 @@ def test_what_compiling_made_is_kept_where_a_folder_is_named(fp16: Path, tmp_pat
     assert len(kept_in(cache)) == 1
     plain = open_backend("openvino", fp16)
     assert np.array_equal(opened.infer(noise(1)[0]), plain.infer(noise(1)[0]))
+
+
+def test_a_folder_in_the_options_is_the_one_and_without_any_nothing_is_written(
+    fp16: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    open_backend("openvino", fp16).close()
+    assert list(tmp_path.iterdir()) == []
+    named = {"cache": str(tmp_path / "named")}
+    open_backend("openvino", fp16, named, cache=tmp_path / "other").close()
+    assert [path.name for path in tmp_path.iterdir()] == ["named"]
 
 
 def test_a_kept_network_is_found_by_its_content_wherever_the_bundle_lies(

@@ -134,6 +134,7 @@ def test_a_device_that_is_lost_is_a_failure_and_closing_does_not_raise(
         ("build_serialized_network", "Could not find any implementation"),
         ("deserialize_cuda_engine", "cannot open what it built"),
         ("create_execution_context", "out of memory"),
+        ("set_tensor_address", "takes no memory for tensor 'x'"),
     ],
 )
 def test_what_tensorrt_refuses_is_said_in_its_own_words(
@@ -282,7 +283,11 @@ def test_a_cache_that_cannot_be_written_is_said(
 
 
 def test_prepare_builds_the_engine_that_opening_loads(
-    onnx_file: Path, vendor: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    onnx_file: Path,
+    vendor: Any,
+    cuda_library: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     bundle, board = tmp_path / "bundle", tmp_path / "orin" / "board.toml"
     for folder in (bundle, board.parent):
@@ -298,6 +303,7 @@ def test_prepare_builds_the_engine_that_opening_loads(
     words = [str(bundle), "--board", str(board), "--cache", str(tmp_path / "cache")]
     assert main(["prepare", *words]) == 0
     assert ".engine (" in capsys.readouterr().out
+    assert cuda_library.standin_held() == 0, "what the next runtime may need is given back"
     with EdgeSegmenter.open(bundle, board=str(board), cache=tmp_path / "cache") as segmenter:
         assert segmenter.segment(np.full((48, 64, 3), 255, np.uint8)).shape == (48, 64)
         assert not segmenter.degraded

@@ -315,10 +315,10 @@ class IExecutionContext:
         self._waiting = 0
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
-        _called("set_tensor_address")
+        taken = _called("set_tensor_address")
         engine = self._engine()
         _rule(engine is not None, "a context that outlives its engine")
-        if engine is None or name not in engine._ends:
+        if engine is None or name not in engine._ends or not taken:
             return False
         needed = 4 * int(np.prod(engine.get_tensor_shape(name)))
         _rule(_cuda().standin_room(memory) >= needed, f"no room on the GPU for {name}")
