@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import inspect
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -158,6 +159,29 @@ def test_an_inference_that_is_not_taken_is_a_failure_and_closing_waits_for_the_r
     assert cuda_library.standin_held() == 0
 
 
+def test_what_tensorrt_said_before_is_not_said_again(onnx_file: Path, vendor: Any) -> None:
+    told = []
+    for call in ("build_serialized_network", "create_execution_context"):
+        vendor.standin_fail = {call}
+        with pytest.raises(BackendUnavailable) as refused:
+            open_backend("tensorrt", onnx_file)
+        told.append(str(refused.value))
+    assert "Could not find any implementation" in told[0]
+    assert "Could not find any implementation" not in told[1] and "out of memory" in told[1]
+
+
+def test_a_file_of_unsound_form_is_refused_before_tensorrt_reads_it(
+    onnx_file: Path, vendor: Any
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(onnx_file)
+    model.graph.initializer.append(model.graph.initializer[0])
+    onnx_file.write_bytes(model.SerializeToString())
+    with pytest.raises(BackendUnavailable, match=r"tiny\.onnx: wanted every constant once"):
+        open_backend("tensorrt", onnx_file)
+    assert "Builder" not in vendor.standin_calls
+
+
 @pytest.mark.parametrize("version", ["8.6.1", "10.2.0", "10.0.1"])
 def test_an_older_tensorrt_is_refused(onnx_file: Path, vendor: Any, version: str) -> None:
     vendor.__version__ = version
@@ -211,6 +235,16 @@ def test_another_tensorrt_another_model_are_other_engines(
     assert built(vendor) == len(list((cache / "tensorrt").iterdir())) == 3
 
 
+def test_of_older_versions_one_engine_is_kept_for_a_way_back(
+    onnx_file: Path, vendor: Any, tmp_path: Path
+) -> None:
+    for version in ("10.3.0", "10.7.0", "11.4.0"):
+        vendor.__version__ = version
+        open_backend("tensorrt", onnx_file, cache=tmp_path).close()
+    names = sorted(entry.name for entry in (tmp_path / "tensorrt").iterdir())
+    assert len(names) == 2 and "trt10.7.0" in names[0] and "trt11.4.0" in names[1]
+
+
 def test_a_module_with_other_multiprocessors_has_an_engine_of_its_own(
     onnx_file: Path, vendor: Any, cuda_library: Any, tmp_path: Path
 ) -> None:
@@ -233,6 +267,9 @@ def test_what_tensorrt_warns_of_when_it_loads_an_engine_is_said(
     assert "models of devices" not in caplog.text, "what is built here fits"
     open_backend("tensorrt", onnx_file, cache=cache).close()
     assert built(vendor) == 1 and "models of devices" in caplog.text
+    caplog.clear()
+    open_backend("tensorrt", onnx_file, progress=lambda *step: None).close()
+    assert "models of devices" not in caplog.text
 
 
 def test_an_int8_network_carries_its_precision_itself(tmp_path: Path, vendor: Any) -> None:
@@ -323,13 +360,14 @@ def test_building_tells_its_phases(onnx_file: Path) -> None:
 
 
 def test_ctrl_c_while_building_stops_it_without_ending_the_process(
-    onnx_file: Path, cuda_library: Any
+    onnx_file: Path, cuda_library: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     def interrupt(message: str, done: int, total: int) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with caplog.at_level(logging.DEBUG), pytest.raises(KeyboardInterrupt):
         open_backend("tensorrt", onnx_file, progress=interrupt)
+    assert "The build was cancelled" in caplog.text, "and not first gone through for minutes"
     assert cuda_library.standin_held() == 0
 
 

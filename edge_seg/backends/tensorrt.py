@@ -119,7 +119,7 @@ class TensorRTBackend:
             return np.array(self._returns.array)
 
     def close(self) -> None:
-        """Free the context, the engine, the stream and the memory, in that order."""
+        """Free the context and the engine, then the memory and the stream."""
         with self._lock:
             # Work that a failed inference left behind still uses what is freed below.
             steps = [] if self._stream is None else [self._stream.wait]
