@@ -31,6 +31,7 @@ from edge_seg.arrays import Picture
 from edge_seg.errors import BackendFailure, CameraError, FrameError, OutputError
 from edge_seg.files import is_utf8
 from edge_seg.formats import check_picture
+from edge_seg.ranges import within
 from edge_seg.webm import stretch
 
 SUFFIX = ".webm"
@@ -69,18 +70,22 @@ class VideoFile:
         and be segmented at 10. The finished video plays at the mean rate they were written at,
         pauses of more than 3 s (a camera that was lost) left out.
         """
-        if not MIN_FPS <= fps <= MAX_FPS:
+        if not within(fps, MIN_FPS, MAX_FPS):
+            found = f"{fps!r}; choose another rate (--fps)"
+            if fps is None:
+                found = "None, a source that states no rate: name one, such as 30"
             raise OutputError(
                 f"{path}: wanted a video of {MIN_FPS:g} to {MAX_FPS:g} frames per second, found "
-                f"{fps:g}; choose another rate (--fps)"
+                f"{found}"
             )
         self.path = Path(path)
-        self.fps = fps
+        self.fps = float(fps)
         self.frames = 0
         self.size: tuple[int, int] | None = None  # (width, height)
         self._clock, self._last = clock, 0.0
         self._steps, self._span = 0, 0.0  # between frames: how many, and how long together
         self._writer: cv2.VideoWriter | None = None
+        self._over = False
         self._target, self._part = self._reserve()
 
     def _reserve(self) -> tuple[Path, Path]:
@@ -112,9 +117,14 @@ class VideoFile:
     def write(self, frame: Picture) -> None:
         """Append a frame, uint8 (H, W, 3) BGR; of another size than the first it gets bars.
 
-        Raises OutputError where the disk is nearly full or no encoder is here, FrameError for what
-        is no frame.
+        Raises OutputError where the disk is nearly full, no encoder is here or the video is
+        finished, FrameError for what is no frame.
         """
+        if self._over:
+            raise OutputError(
+                f"{self.path}: wanted a video that is still being written, found it finished; "
+                "open another VideoFile"
+            )
         check_picture(frame)
         if self._writer is None or self.size is None:
             # VP8 stores colour for every second pixel: an odd side is filled up to an even one.
@@ -155,14 +165,15 @@ class VideoFile:
             )
 
     def finish(self, *, interrupted: bool = False) -> None:
-        """Close the file, count its frames, and give it its name.
+        """Close the file, count its frames, and give it its name; may be called twice.
 
         Ctrl-C, SIGTERM and SIGHUP wait until it is done. interrupted: any number of whole frames is
         right (they fall between a write and its count). Raises OutputError, leaving nothing, where
         frames are missing on the disk.
         """
         with _signals_later():
-            self._finish(interrupted)
+            if not self._over:
+                self._finish(interrupted)
 
     def _finish(self, interrupted: bool) -> None:
         written, self.frames = self.frames, 0
@@ -207,6 +218,7 @@ class VideoFile:
 
     def discard(self) -> None:
         """Remove what is not finished; may be called twice."""
+        self._over = True
         if self._writer is not None:
             self._writer.release()
             self._writer = None
@@ -290,9 +302,14 @@ class PictureFolder:
         """Write a picture, uint8 (H, W) or (H, W, 3) BGR, as `name`.png; all of it or nothing.
 
         Not forced onto the disk, which would cost more than a frame has: a power cut may take the
-        last ones. Raises OutputError with the system's reason (a full disk), FrameError for a
-        float or bool one, which a PNG would hold as black.
+        last ones. Raises OutputError with the system's reason (a full disk) or for a name with a
+        folder in it, FrameError for a float or bool one, which a PNG would hold as black.
         """
+        if not str(name) or "/" in str(name):
+            raise OutputError(
+                f"{self.folder}: wanted a {self.what}'s name without a folder in it, found "
+                f"{name!r:.60}; make a {type(self).__name__} for each folder"
+            )
         path = self.folder / f"{name}.png"
         _write_picture(path, picture, what=self.what, option=self.option)
         self.written += 1

@@ -67,7 +67,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "camera.*": ("errors", "files", "formats", "ranges", "pictures", "yuv"),
     "machine": (),
     "webm": (),
-    "recording": ("errors", "files", "formats", "webm"),
+    "recording": ("errors", "files", "formats", "ranges", "webm"),
     "compositing": ("errors", "formats"),
     "contours": ("errors", "formats"),
     "cadence": ("errors", "ranges"),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -234,6 +235,25 @@ def test_a_disk_that_fills_up_ends_the_run_early_and_keeps_what_was_recorded(
         subprocess.run(["umount", str(disk)], check=True)
 
 
+def test_a_finished_video_takes_no_frame_and_keeps_its_count(tmp_path: Path) -> None:
+    path = tmp_path / "out.webm"
+    with VideoFile(path, fps=30) as video:
+        for level in LEVELS:
+            video.write(_frame(level))
+        video.finish()
+    assert video.frames == frames_in(path) == len(LEVELS)
+    with pytest.raises(OutputError, match="found it finished"):
+        video.write(_frame(0))
+    assert _alone(tmp_path) == ["out.webm"] and frames_in(path) == len(LEVELS)
+
+
+@pytest.mark.parametrize("name", ["camera/0001", "../0001", ""])
+def test_a_picture_s_name_leads_nowhere_else(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match="without a folder"):
+        MaskFolder(tmp_path / "masks").write(np.zeros((4, 4), np.uint8), name)
+    assert _alone(tmp_path) == ["masks"] and not _alone(tmp_path / "masks")
+
+
 def test_masks_are_png_named_after_their_frames(tmp_path: Path) -> None:
     mask = np.arange(256, dtype=np.uint8).reshape(16, 16)
     path = MaskFolder(tmp_path / "new" / "masks").write(mask, "frame_07")
@@ -274,10 +294,9 @@ def test_what_is_no_frame_is_not_called_a_full_disk(tmp_path: Path, frame: objec
     assert _alone(tmp_path) == []
 
 
-@pytest.mark.parametrize("fps", [0.0, 0.05, 241.0, float("nan")])
-def test_a_rate_no_video_can_have_is_refused_before_anything_runs(
-    tmp_path: Path, fps: float
-) -> None:
+@pytest.mark.parametrize("fps", [0.0, 0.05, 241.0, float("nan"), None, "30", True])
+def test_a_rate_no_video_can_have_is_refused_before_anything_runs(tmp_path: Path, fps: Any) -> None:
+    """None is what a source says that knows no rate."""
     with pytest.raises(OutputError, match="0.1 to 240 frames per second, found"):
         VideoFile(tmp_path / "out.webm", fps=fps)
     assert _alone(tmp_path) == []
