@@ -30,6 +30,7 @@ from edge_seg.backends import open_backend
 from edge_seg.bench import StageClock, percentiles
 from edge_seg.bundle import DEFAULT_BUNDLE, ModelBundle
 from edge_seg.comparison import bare_call, side_by_side
+from edge_seg.converters.flatbuffer import unpacked
 from edge_seg.files import write_whole
 from edge_seg.segmenter import EdgeSegmenter
 
@@ -141,10 +142,7 @@ def network(width: float, folder: Path) -> dict[str, Path]:
 
 def macs(path: Path) -> int:
     """Return a TFLite's multiply-adds."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0)
-    return sum(step.macs for step in steps_of(model))
+    return sum(step.macs for step in steps_of(unpacked(path.read_bytes())))
 
 
 def draw(found: dict[str, Any], path: Path) -> None:

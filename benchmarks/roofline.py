@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
@@ -28,10 +27,10 @@ from tables import show
 from edge_seg import machine
 from edge_seg.bundle import DEFAULT_BUNDLE, ModelBundle
 from edge_seg.comparison import side_by_side
+from edge_seg.converters.flatbuffer import code_of, operator_names, packed, unpacked
 from edge_seg.files import check_place, write_whole
 
 ROUNDS, COPIES = 20, 60
-KINDS = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
 CACHED, LARGE = 256 << 10, 256 << 20  # bytes copied: within a second-level cache, and beyond any
 
 
@@ -48,11 +47,10 @@ class Step:
 
 def steps_of(model: Any) -> list[Step]:
     """Return the operators of a network's only graph, in order."""
-    graph = model.subgraphs[0]
-    codes = [KINDS[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in model.operatorCodes]
+    graph, kinds = model.subgraphs[0], operator_names()
     steps = []
     for operator in graph.operators:
-        kind = codes[operator.opcodeIndex]
+        kind = kinds[code_of(model, operator)]
         shapes = [tuple(graph.tensors[i].shape) for i in operator.inputs if i >= 0]
         out = tuple(graph.tensors[operator.outputs[0]].shape)
         macs = 0
@@ -79,25 +77,14 @@ def with_padding(steps: list[Step]) -> list[Step]:
 
 def cut(content: bytes, count: int) -> bytes:
     """Return the network's first `count` operators; what others would read becomes an output."""
-    model = schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
+    model = unpacked(content)
     graph = model.subgraphs[0]
     graph.operators = graph.operators[:count]
     made = [i for operator in graph.operators for i in operator.outputs]
     read = {i for operator in graph.operators for i in operator.inputs}
     graph.outputs = [i for i in made if i not in read]
     model.signatureDefs, model.metadata = None, None
-    for buffer in model.buffers:
-        if buffer.offset > 1:  # data behind the flatbuffer: packing keeps only what is inside
-            inside = content[buffer.offset : buffer.offset + buffer.size]
-            buffer.data, buffer.offset, buffer.size = np.frombuffer(inside, np.uint8), 0, 0
-    return packed(model)
-
-
-def packed(model: Any) -> bytes:
-    """Return a network as a file's content."""
-    builder = flatbuffers.Builder(1 << 20)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    return packed(model, content)
 
 
 def interpreter(content: bytes) -> Any:
@@ -209,7 +196,7 @@ def main() -> int:
         check_place(args.json)
     bundle = ModelBundle.load(args.bundle)
     content = bundle.file(bundle.find("tflite", "int8")).read_bytes()
-    steps = steps_of(schema.ModelT.InitFromPackedBuf(bytearray(content), 0))
+    steps = steps_of(unpacked(content))
     ends = times([interpreter(cut(content, i + 1)) for i in range(len(steps))])
     for step, before, end in zip(steps, [0.0, *ends], ends, strict=False):
         step.ms = end - before

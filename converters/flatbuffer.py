@@ -1,4 +1,4 @@
-"""A TFLite file taken apart with LiteRT's own schema: operators, tensors, constants.
+"""A TFLite file taken apart with LiteRT's own schema, and put together again.
 
 Only files that a converter of ours wrote; what comes from outside is read by backends/tflite_file.
 """
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 # Operators with weights (their second input): which input is the bias.
 BIAS_AT = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3}
+IDENTIFIER = b"TFL3"
 INLINE = 1  # a buffer's offset above this means that its data lies behind the flatbuffer
 
 
@@ -71,6 +72,19 @@ def unpacked(content: bytes) -> Any:
     from ai_edge_litert import schema_py_generated as schema
 
     return schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
+
+
+def packed(model: Any, content: bytes = b"") -> bytes:
+    """Return a ModelT as a file; content: the file it was unpacked from, if from one."""
+    import flatbuffers
+
+    for buffer in model.buffers:
+        if buffer.offset > INLINE:  # packing keeps only what is inside
+            inside = content[buffer.offset : buffer.offset + buffer.size]
+            buffer.data, buffer.offset, buffer.size = np.frombuffer(inside, np.uint8), 0, 0
+    builder = flatbuffers.Builder(max(1024, len(content)))
+    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    return bytes(builder.Output())
 
 
 def code_of(model: Any, operator: Any) -> int:

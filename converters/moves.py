@@ -12,13 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from edge_seg.converters.flatbuffer import INLINE, code_of, operator_names, unpacked
+from edge_seg.converters.flatbuffer import code_of, operator_names, packed, unpacked
 
 MOVES = {"DEPTH_TO_SPACE"}
 TURNS = {"TRANSPOSE", "RESHAPE"}
-IDENTIFIER = b"TFL3"
 
 
 def in_integers(content: bytes) -> bytes:
@@ -39,7 +36,7 @@ def in_integers(content: bytes) -> bytes:
         return content
     for move in found:
         move.apply(graph)
-    return _packed(model, content)
+    return packed(model, content)
 
 
 def with_channels_last(content: bytes) -> bytes:
@@ -60,20 +57,7 @@ def with_channels_last(content: bytes) -> bytes:
         signature.outputs[0].tensorIndex = before
     names = [graph.tensors[i].name for i in (answer, before)]
     graph.tensors[before].name, graph.tensors[answer].name = names
-    return _packed(model, content)
-
-
-def _packed(model: Any, content: bytes) -> bytes:
-    """Return an unpacked model as a file again; content: the file it was."""
-    import flatbuffers
-
-    for buffer in model.buffers:
-        if buffer.offset > INLINE:  # packing keeps only what is inside
-            inside = content[buffer.offset : buffer.offset + buffer.size]
-            buffer.data, buffer.offset, buffer.size = np.frombuffer(inside, np.uint8), 0, 0
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
-    return bytes(builder.Output())
+    return packed(model, content)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-IGNORE = 255
+from edge_seg.metrics import IGNORE
+
 CAP = 10  # the official code's limit on predicted components (PaddleSeg)
 
 Indices = NDArray[np.signedinteger]

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edge_seg.training.connectivity import IGNORE, connectivity_loss
+from edge_seg.metrics import IGNORE
+from edge_seg.training.connectivity import connectivity_loss
 from edge_seg.training.recipe import Recipe
 
 EDGE_REACH = 2  # cells around a contour that count as edge
