@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import astuple
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edge_seg")
 DTYPES = ("float32", "uint8")
+# All there are, and what is held while one is added or they are looked through.
+_segmenters: weakref.WeakSet[EdgeSegmenter] = weakref.WeakSet()
+_census = threading.RLock()
 
 
 class EdgeSegmenter:
@@ -72,9 +76,9 @@ class EdgeSegmenter:
     ) -> None:
         formats.check_format(format)
         self.format = format
+        self._cadence: Cadence | None = None
         self.smoother = smoother
         self.edges = edges
-        self._cadence: Cadence | None = None
         self._shape: tuple[int, ...] = ()  # of the last frame
         # Reentrant: a Ctrl-C between taking it and `try` must not shut its own thread out for good.
         self._turn = threading.RLock()
@@ -84,6 +88,8 @@ class EdgeSegmenter:
         self._engines = engines
         self._engine = engines.engine
         self.spec = self._engine.spec
+        with _census:
+            _segmenters.add(self)
 
     @classmethod
     def open(
@@ -120,7 +126,7 @@ class EdgeSegmenter:
         >>> segmenter = EdgeSegmenter.open("my-bundle", board="rpi5")     # doctest: +SKIP
         """
         formats.check_format(format)
-        smoother = resolve(smoother)  # refused before a device is taken
+        _check_own(smoother := resolve(smoother))  # refused before a device is taken
         edges, threads = _checked_edges(edges), _checked_threads(threads)
         _check_policy(policy)
         loaded = bundle if isinstance(bundle, ModelBundle) else load_bundle(bundle)
@@ -145,6 +151,7 @@ class EdgeSegmenter:
 
         Raises BackendUnavailable where the engine fails its first call.
         """
+        _check_own(smoother := resolve(smoother))
         alone = Policy(retries=0, stuck=0)
         only = Choice(str(engine.runtime or "engine"), lambda: engine)
         return cls(Supervisor([only], alone), format=format, smoother=smoother)
@@ -153,13 +160,15 @@ class EdgeSegmenter:
     def smoother(self) -> Smoother | None:
         """What smooths the masks of frames with a timestamp, or None.
 
-        Set it to what `open` takes. Raises SettingError for anything else.
+        Set it to what `open` takes. Raises SettingError for anything else, and for a smoother that
+        another open segmenter has.
         """
         return self._smoother
 
     @smoother.setter
     def smoother(self, smoother: Smoother | str | None) -> None:
-        found = self._smoother = resolve(smoother)
+        _check_own(found := resolve(smoother), self)
+        self._smoother = found
         self._guiding = found if isinstance(found, Guiding) else None
 
     @property
@@ -178,7 +187,7 @@ class EdgeSegmenter:
     def cadence(self) -> Cadence | None:
         """The Cadence or Budget by which the network skips frames with a timestamp, or None (off).
 
-        Raises SettingError when set to anything else.
+        One of this segmenter's own, as the smoother. Raises SettingError when set to anything else.
         """
         return self._cadence
 
@@ -192,6 +201,7 @@ class EdgeSegmenter:
                     f"wanted cadence as None or a Cadence or Budget of edge_seg.cadence, found "
                     f"{cadence!r:.60}; Cadence(2) runs the network on every second frame"
                 )
+        _check_own(cadence, self)
         self._cadence = cadence
 
     @property
@@ -480,6 +490,10 @@ class EdgeSegmenter:
         kept = abs(height * size[1] - width * size[0]) <= 2 * max(size)
         return self.spec.squeezed is not None or kept
 
+    @property
+    def _closed(self) -> bool:
+        return self._engines.closed
+
     def close(self) -> None:
         """Free the backend; may be called twice, from any thread and from a signal's handler.
 
@@ -532,6 +546,19 @@ def _dtype_name(dtype: DTypeLike) -> str:
             "compare one of these: mask >= 0.5, or > 127"
         )
     return name
+
+
+def _check_own(memory: Smoother | Cadence | None, segmenter: EdgeSegmenter | None = None) -> None:
+    """Raise SettingError where another open segmenter has what remembers one camera's masks."""
+    with _census:
+        others = [other for other in _segmenters if other is not segmenter and not other._closed]
+    if memory is not None and any(
+        memory is kept for o in others for kept in (o._smoother, o._cadence)
+    ):
+        raise SettingError(
+            f"wanted a {type(memory).__name__} of this segmenter's own, found one that another "
+            "open segmenter has: it remembers one camera's masks; make one for each"
+        )
 
 
 def _check_shot(shot: object, source: object) -> None:

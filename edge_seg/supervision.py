@@ -135,6 +135,11 @@ class Supervisor:
         """True where the present runtime is not the first choice, or there is none."""
         return self._index > 0 or (self._seat is None and not self._closed)
 
+    @property
+    def closed(self) -> bool:
+        """True after `close`."""
+        return self._closed
+
     def run(self, picture: Picture, tick: Tick | None = None) -> tuple[Engine, Tensor]:
         """Return the engine that answered and its answer.
 

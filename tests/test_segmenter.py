@@ -395,6 +395,26 @@ def tried(segmenter: EdgeSegmenter) -> list[str]:
     return said
 
 
+def test_what_remembers_one_camera_s_masks_serves_one_segmenter(
+    segmenter: EdgeSegmenter, fake_bundle: Path, fake_board: Path
+) -> None:
+    """With one cadence for two cameras, a mask of the one was carried onto the other's frames."""
+    smoother, cadence = Steady(), Cadence(2)
+    segmenter.smoother, segmenter.cadence = smoother, cadence
+    segmenter.smoother = smoother  # its own
+    with pytest.raises(SettingError, match="make one for each"):
+        EdgeSegmenter.open(fake_bundle, board=str(fake_board), smoother=smoother)
+    with EdgeSegmenter.open(fake_bundle, board=str(fake_board)) as other:
+        with pytest.raises(SettingError, match="make one for each"):
+            other.smoother = smoother
+        with pytest.raises(SettingError, match="make one for each"):
+            other.cadence = cadence
+        segmenter.cadence = None  # given away
+        other.cadence = cadence
+        segmenter.close()
+        other.smoother = smoother
+
+
 @pytest.mark.parametrize("act", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_a_segmenter_is_neither_pickled_nor_copied(
     segmenter: EdgeSegmenter, act: Callable[[EdgeSegmenter], object]
