@@ -146,7 +146,7 @@ def to_bt601(frame: Picture, format: str, *, matrix: str, full: bool) -> Picture
 def _scaled(plane: Picture, scale: float, *, zero: int, becomes: int) -> Picture:
     """Return becomes + scale * (plane - zero), rounded."""
     levels = (np.arange(256) - zero) * scale + becomes
-    return cv2.LUT(plane, np.clip(levels + 0.5, 0, 255).astype(np.uint8))
+    return cv2.LUT(plane, (levels + 0.5).astype(np.uint8))
 
 
 def _about_128(rows: NDArray[np.floating[Any]], becomes: int = 0) -> NDArray[np.floating[Any]]:

@@ -7,11 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from edge_seg import comparison
+from edge_seg.backends.fake import FakeBackend
 from edge_seg.board import Runtime
 from edge_seg.bundle import Artifact, ModelBundle
-from edge_seg.comparison import Comparison, Timing, compare, runtimes_of, side_by_side
+from edge_seg.comparison import Comparison, Timing, compare, noise, runtimes_of, side_by_side
+from edge_seg.spec import TensorSpec
 
 ON = {"on": "val.txt", "kind": "labels"}
 
@@ -98,13 +102,80 @@ def test_medians_are_of_the_calls_themselves() -> None:
     assert 4.0 <= found["slow"] and 1.0 <= found["quick"] < found["slow"]
 
 
-def test_a_bundle_is_measured_and_what_cannot_open_is_named(fake_bundle: Path) -> None:
+def test_a_slow_moment_hits_every_side_and_is_no_median() -> None:
+    order: list[str] = []
+
+    def call(name: str) -> None:
+        order.append(name)
+        time.sleep(0.3 if len(order) == 30 else 0.001)
+
+    found = side_by_side({"a": lambda: call("a"), "b": lambda: call("b")}, rounds=2)
+    warm_up = len(order) - 4 * 6
+    assert warm_up > 0 and "".join(order[warm_up:]) == "aaaaaabbbbbb" * 2, "5, and one not counted"
+    assert max(found.values()) < 20
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "float32"])
+def test_calls_are_timed_on_numbers_of_the_whole_range(dtype: str) -> None:
+    tensor = noise(TensorSpec((1, 64, 64, 3), dtype, "nhwc", scale=0.1))
+    low, high = (-1, 1) if dtype == "float32" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    assert tensor.dtype == dtype and tensor.shape == (1, 64, 64, 3)
+    assert float(tensor.min()) == pytest.approx(low, abs=0.01)
+    assert float(tensor.max()) == pytest.approx(high, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ({"miou": 0.94}, {"miou": 0.941}, "0.10 points of mIoU more"),
+        ({"miou": 0.94}, {"miou": 0.93999}, "the same mIoU"),
+        ({"agreement": 0.99}, {"agreement": 0.98}, "1.00 points of agreement less"),
+    ],
+)
+def test_what_int8_gains_or_loses_is_said(
+    before: dict[str, float], after: dict[str, float], told: str
+) -> None:
+    (said,) = advice(timing("fp32", 10.0, **before), timing("int8", 5.0, **after))
+    assert f", {told};" in said
+
+
+def test_int8_is_the_quickest_there_is() -> None:
+    some = [timing("int8", 6.0), timing("int8-other", 5.0), timing("fp32", 10.0)]
+    (said,) = advice(*some)
+    assert "run tflite-int8-other" in said and "0.50x" in said
+
+
+def test_a_bundle_is_measured_and_what_cannot_open_is_named(
+    fake_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[FakeBackend] = []
+    monkeypatch.setattr(FakeBackend, "close", lambda backend: closed.append(backend))
     bundle = ModelBundle.load(fake_bundle)
     absent = Runtime("fake", "fp16", {"threads": 1})
-    found = compare(bundle, [*runtimes_of(bundle), absent])
+    wrong = Runtime("fake", "int8", {"threads": 0})
+    found = compare(bundle, [*runtimes_of(bundle), *runtimes_of(bundle), absent, wrong])
+    assert len(closed) == 2, "what was opened, each once"
     assert [t.artifact.name for t in found.timings] == ["fake-fp32", "fake-int8"]
     assert all(t.milliseconds > 0 and len(t.rounds) >= 3 for t in found.timings)
-    assert len(found.refusals) == 1 and "fp16" in found.refusals[0]
+    assert len(found.refusals) == 2 and "fp16" in found.refusals[0]
+    assert "wanted threads as a number" in found.refusals[1]
     written = found.to_dict()
+    assert written["not_measured"] == list(found.refusals)
     assert {"artifact", "bare_call_ms", "measured_on", "runtime"} <= written["timings"][0].keys()
     assert "threads 1" in written["timings"][0]["runtime"]
+
+
+def test_slow_networks_get_fewer_rounds_and_never_none(
+    fake_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "SECONDS", 1e-9)
+    bundle = ModelBundle.load(fake_bundle)
+    assert [len(t.rounds) for t in compare(bundle, runtimes_of(bundle)).timings] == [3, 3]
+
+
+def test_an_artifact_is_timed_in_the_first_library_that_reads_it(fake_bundle: Path) -> None:
+    """TensorRT reads ONNX as well, and is on hardly any machine that converts."""
+    bundle = ModelBundle.load(fake_bundle)
+    artifact = replace(bundle.artifacts[0], format="onnx")
+    (runtime,) = runtimes_of(replace(bundle, artifacts=(artifact,)), threads=2)
+    assert str(runtime) == str(Runtime("onnxruntime", artifact.precision, {"threads": 2}))

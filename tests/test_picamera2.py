@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,7 +45,10 @@ def similar(frame: np.ndarray, picture: np.ndarray) -> bool:
 
 @pytest.mark.parametrize("format", ["bgr", "rgb", "nv12", "yuv420"])
 def test_both_streams_arrive_without_padding_and_with_the_sensor_s_time(format: str) -> None:
-    stream, library = opened(Request(format=format, size=(482, 642), lores=(224, 224), fps=25.0))
+    stream, library = opened(Request(format=format, size=(481, 641), lores=(191, 224), fps=25.0))
+    # In memory the first letter comes last ("RGB888 ... stored as [B, G, R]", picamera2's manual).
+    names = {"bgr": "RGB888", "rgb": "BGR888", "nv12": "NV12", "yuv420": "YUV420"}
+    assert library.asked["main"]["format"] == names[format]
     assert library.asked["controls"] == {"FrameDurationLimits": (40000, 40000)}
     assert library.camera_configuration()["main"]["stride"] % 64 == 0
     times = []
@@ -59,9 +63,9 @@ def test_both_streams_arrive_without_padding_and_with_the_sensor_s_time(format: 
         assert frame.shape == (723, 642)
         frame = yuv.whole_to_color(frame, format, "bgr")
     assert similar(frame[..., ::-1] if format == "rgb" else frame, picture)
-    assert taken.lores.shape == (336, 224) and taken.lores_format == "yuv420"
+    assert taken.lores.shape == (288, 224) and taken.lores_format == "yuv420"
     small = yuv.whole_to_color(taken.lores, "yuv420", "bgr")
-    assert similar(small, fake.scene(224, 224, number % fake.LOOP / fake.LOOP))
+    assert similar(small, fake.scene(192, 224, number % fake.LOOP / fake.LOOP))
     np.testing.assert_allclose(np.diff(times), 1 / 30, atol=1e-6)
     assert library.lent == 0, "every request was given back"
     stream.close()
@@ -84,25 +88,52 @@ def test_what_the_camera_adjusted_is_read_back() -> None:
     assert "640x480 rgbx, lores 256x192" in stream.describe
 
 
-@pytest.mark.parametrize("format", ["nv12", "yuv420"])
-def test_planes_in_a_colour_space_that_was_not_asked_for_are_brought_to_ours(format: str) -> None:
-    """libcamera's ColorSpace.Sycc, of JPEG: its levels are 0..255."""
+def _stating(encoding: str, levels: str) -> Adjust:
+    """A camera whose main stream has another of libcamera's colour spaces."""
 
-    def jpeg(name: str, stream: dict[str, Any]) -> None:
+    def state(name: str, stream: dict[str, Any]) -> None:
         if name == "main":
             stream["colour_space"] = SimpleNamespace(
-                ycbcrEncoding=SimpleNamespace(name="Rec601"), range=SimpleNamespace(name="Full")
+                ycbcrEncoding=SimpleNamespace(name=encoding), range=SimpleNamespace(name=levels)
             )
 
+    return state
+
+
+def test_the_colour_space_of_colours_says_nothing_of_planes() -> None:
+    """Colours have levels of 0..255 whatever the second stream's planes have."""
+    request = Request(size=(480, 640), lores=(224, 224))
+    ours, theirs = (
+        opened(request, adjust)[0].read(1.0) for adjust in (None, _stating("Null", "Full"))
+    )
+    assert ours is not None and theirs is not None and ours.lores is not None
+    np.testing.assert_array_equal(theirs.lores, ours.lores)
+    np.testing.assert_array_equal(theirs.frame, ours.frame)
+
+
+@pytest.mark.parametrize("format", ["nv12", "yuv420"])
+@pytest.mark.parametrize(
+    ("encoding", "levels", "matrix", "full"),
+    [
+        ("Rec601", "Full", "bt601", True),  # ColorSpace.Sycc, of JPEG
+        ("Rec709", "Limited", "bt709", False),
+        ("Rec2020", "Limited", "bt2020", False),
+    ],
+)
+def test_planes_in_a_colour_space_that_was_not_asked_for_are_brought_to_ours(
+    format: str, encoding: str, levels: str, matrix: str, full: bool
+) -> None:
     request = Request(format=format, size=(480, 640), lores=(224, 224))
-    ours, theirs = (opened(request, adjust)[0].read(1.0) for adjust in (None, jpeg))
+    ours, theirs = (
+        opened(request, adjust)[0].read(1.0) for adjust in (None, _stating(encoding, levels))
+    )
     assert ours is not None and theirs is not None
     for plain, read, native in (
         (ours.frame, theirs.frame, format),
         (ours.lores, theirs.lores, "yuv420"),
     ):
         assert plain is not None and read is not None
-        wanted = yuv.to_bt601(plain, native, matrix="bt601", full=True)
+        wanted = yuv.to_bt601(plain, native, matrix=matrix, full=full)
         np.testing.assert_array_equal(read, wanted)
         assert (read != plain).any()
 
@@ -125,17 +156,31 @@ def test_a_second_stream_as_large_as_the_first_is_left_alone() -> None:
     stream, _ = opened(Request(lores=(224, 224)), same)
     taken = stream.read(1.0)
     assert taken is not None and taken.lores is None
-    larger, _ = opened(Request(size=(120, 160), lores=(224, 224)))
+    larger, library = opened(Request(size=(120, 160), lores=(224, 224)))
     taken = larger.read(1.0)
     assert taken is not None and taken.lores is None
+    assert library.asked["lores"] is None, "there is nothing to save"
+
+
+def test_a_second_stream_that_is_no_planes_is_left_alone() -> None:
+    def colours(name: str, stream: dict[str, Any]) -> None:
+        stream["format"] = "XRGB8888"
+
+    stream, _ = opened(Request(lores=(224, 224)), colours)
+    taken = stream.read(1.0)
+    assert taken is not None and taken.lores is None and taken.frame.shape == (720, 1280, 3)
 
 
 def test_a_format_nobody_can_read_is_named() -> None:
     def motion(name: str, stream: dict[str, Any]) -> None:
         stream["format"] = "XBGR8888"
 
+    world = FakeCamera(Hardware(), clock=SimulatedClock())
     with pytest.raises(CameraError, match="XBGR8888"):
-        opened(Request(format="nv12"), motion)
+        Picamera2Stream(
+            lambda n: FakePicamera2(world, n, motion), 0, request=Request(format="nv12")
+        )
+    assert world.closed == world.opened == 1, "or no other program could use it"
 
 
 @pytest.mark.parametrize("format", ["bgr", "rgb", "nv12", "yuv420"])
@@ -232,6 +277,26 @@ def test_a_camera_that_is_not_there_says_where_to_look() -> None:
         open_source("picamera2:back")
 
 
+@pytest.mark.parametrize(
+    ("text", "number"), [("picamera2", 0), ("picamera2:1", 1), ("picamera2://2", 2)]
+)
+def test_the_camera_named_is_the_one_opened_and_asked_for_bt_601(
+    text: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers: list[int] = []
+    made: list[FakePicamera2] = []
+    smpte170m = object()
+
+    def library(number: int) -> FakePicamera2:
+        numbers.append(number)
+        made.append(FakePicamera2(FakeCamera(Hardware(), clock=SimulatedClock())))
+        return made[0]
+
+    monkeypatch.setattr(picamera2, "_library", lambda: (library, smpte170m))
+    picamera2.driver(text, Request(format="nv12"))().close()
+    assert numbers == [number] and made[0].asked["colour_space"] is smpte170m
+
+
 def test_without_the_library_the_command_to_install_it_is_named() -> None:
     try:
         import picamera2 as library  # noqa: F401
@@ -242,6 +307,17 @@ def test_without_the_library_the_command_to_install_it_is_named() -> None:
     with pytest.raises(CameraError, match="python3-picamera2.*system-site-packages"):
         open_source("picamera2")
     assert picamera2.driver("picamera2:1", Request()) is not None
+
+
+def test_a_library_built_for_another_numpy_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "numpy.dtype size changed, may indicate binary incompatibility"
+    (tmp_path / "libcamera.py").write_text(f"raise ValueError({said!r})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "libcamera", raising=False)
+    with pytest.raises(CameraError, match=f"one that does not load: {said}.*numpy as apt has it"):
+        open_source("picamera2")
 
 
 # --- picamera2 itself, on libcamera's virtual camera ---------------------------------------------
