@@ -71,12 +71,9 @@ class VideoFile:
         pauses of more than 3 s (a camera that was lost) left out.
         """
         if not within(fps, MIN_FPS, MAX_FPS):
-            found = f"{fps!r}; choose another rate (--fps)"
-            if fps is None:
-                found = "None, a source that states no rate: name one, such as 30"
             raise OutputError(
                 f"{path}: wanted a video of {MIN_FPS:g} to {MAX_FPS:g} frames per second, found "
-                f"{found}"
+                f"{fps!r:.40}; choose another rate (--fps)"
             )
         self.path = Path(path)
         self.fps = float(fps)

@@ -44,5 +44,5 @@ try:
                 changed.notify_all()
 except KeyboardInterrupt:
     sys.exit(print("mjpeg: interrupted", file=sys.stderr) or 130)
-except (EdgeSegError, OSError) as error:  # no camera; the port is another program's
+except (EdgeSegError, OSError, ValueError, OverflowError) as error:  # no camera, no such port
     sys.exit(f"mjpeg: {error}")
