@@ -78,6 +78,58 @@ def test_constants_are_understood_however_they_are_written(whole: Path, kind: st
     check_file(changed(whole, change))
 
 
+def field(number: int, content: bytes) -> bytes:
+    """Return protobuf's bytes of a message, a string or packed numbers."""
+    size, length = len(content), b""
+    while size >= 0x80:
+        length, size = length + bytes([size & 0x7F | 0x80]), size >> 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+
+def with_more(path: Path, graph: bytes) -> Path:
+    """Write the file again with more bytes at the end of its graph."""
+    model = onnx.load_model(str(path))
+    content = field(7, model.graph.SerializeToString() + graph)
+    model.ClearField("graph")
+    bad = path.with_name("bad.onnx")
+    bad.write_bytes(model.SerializeToString() + content)
+    return bad
+
+
+def test_numbers_one_by_one_and_of_four_bits_are_let_through(whole: Path) -> None:
+    single = TensorProto(name="single", data_type=TensorProto.INT64, dims=[3]).SerializeToString()
+    check_file(with_more(whole, field(5, single + b"\x38\x01\x38\x02\x38\x03")))
+    four = TensorProto(name="four", data_type=TensorProto.INT4, dims=[7], raw_data=b"1234")
+    check_file(with_more(whole, field(5, four.SerializeToString())))
+
+
+def test_of_what_is_said_twice_the_last_counts_as_in_protobuf(whole: Path) -> None:
+    sizes = np.array([SIDE, SIDE]).tobytes()
+    value = TensorProto(data_type=TensorProto.INT64, dims=[2], raw_data=np.array([1, 1]).tobytes())
+    twice = value.SerializeToString() + field(9, sizes)
+    attribute = helper.make_attribute("value", 1)
+    attribute.ClearField("i")
+    attribute.type = onnx.AttributeProto.TENSOR
+    constant = helper.make_node("Constant", [], ["sizes"]).SerializeToString()
+    constant += field(5, attribute.SerializeToString() + field(5, twice))
+    node = helper.make_node("Relu", ["sizes"], ["z"]).SerializeToString()
+    node += field(4, b"ConstantOfShape")
+    told = "wanted constants to ask for up to .*with ConstantOfShape"
+    refused(with_more(whole, field(1, constant) + field(1, node)), told)
+
+
+def test_two_graphs_are_not_one_that_is_checked_and_one_that_is_not(whole: Path) -> None:
+    bad = whole.with_name("bad.onnx")
+    bad.write_bytes(whole.read_bytes() * 2)
+    refused(bad, "wanted field 7 once, found it 2 times")
+
+
+def test_fields_are_counted_in_all_messages_together(whole: Path) -> None:
+    node = field(1, b"\x08\x07" * 90_000)
+    check_file(with_more(whole, node * 2))
+    refused(with_more(whole, node * 3), "wanted an ONNX file of up to 200000 fields")
+
+
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.6, 0.9])
 def test_a_truncated_file_is_refused(whole: Path, share: float) -> None:
     content = whole.read_bytes()
@@ -144,7 +196,10 @@ def test_weights_elsewhere_in_a_branch_are_not_used(whole: Path) -> None:
 
 
 def _claim(model: ModelProto) -> None:
-    model.graph.initializer[0].dims[:] = [100_000, 100_000]
+    """Numbers of 4 bits, two in a byte, of which the type of 2 bits takes four."""
+    tensor = TensorProto(name="more", data_type=TensorProto.INT4, raw_data=b"1234")
+    tensor.dims[:] = [4 * len(tensor.raw_data) + 1]
+    model.graph.initializer.append(tensor)
 
 
 def _negative(model: ModelProto) -> None:
@@ -172,6 +227,19 @@ def _sparse(model: ModelProto) -> None:
     model.graph.sparse_initializer.append(sparse)
 
 
+def _sparse_constant(model: ModelProto) -> None:
+    values = numpy_helper.from_array(np.ones(1, np.float32), "giant")
+    places = numpy_helper.from_array(np.zeros(1, np.int64), "places")
+    sparse = helper.make_sparse_tensor(values, places, [SIDE * SIDE])
+    model.graph.node.append(helper.make_node("Constant", [], ["z"], sparse_value=sparse))
+
+
+def _graphs(model: ModelProto) -> None:
+    end = helper.make_tensor_value_info("z", TensorProto.FLOAT, [1])
+    node = helper.make_node("Own", ["x"], ["z"], graphs=[helper.make_graph([], "g", [], [end])])
+    model.graph.node.append(node)
+
+
 def _compiled(model: ModelProto) -> None:
     node = helper.make_node("EPContext", ["x"], ["z"], domain="com.microsoft", embed_mode=0)
     model.graph.node.append(node)
@@ -186,6 +254,8 @@ def _compiled(model: ModelProto) -> None:
         (_attribute_twice, "wanted every attribute once"),
         (_function, "wanted plain operators, found functions"),
         (_sparse, "wanted dense weights, found sparse ones"),
+        (_sparse_constant, "wanted dense weights, found sparse ones"),
+        (_graphs, "wanted plain operators, found Own 'z' with a graph of its own"),
         (_compiled, "wanted operators, found EPContext"),
     ],
 )
@@ -277,8 +347,91 @@ def _random(build: Builder) -> str:
     return str(build.op("RandomNormal", shape=[SIDE, SIDE]))
 
 
+def _range_int32(build: Builder) -> str:
+    ends = (build.constant(v, np.int32) for v in (0, SIDE * SIDE, 1))
+    return str(build.op("Range", *ends))
+
+
+def _range_double(build: Builder) -> str:
+    ends = (build.constant(v, np.float64) for v in (0, 1, 1 / SIDE**2))
+    return str(build.op("Range", *ends))
+
+
+def _range_from_below(build: Builder) -> str:
+    ends = (build.constant(v, int) for v in (-SIDE * SIDE, 0, 1))
+    return str(build.op("Range", *ends))
+
+
+def _range_to_no_number(build: Builder) -> str:
+    ends = (build.constant(v) for v in (0, np.nan, 1))
+    return str(build.op("Range", *ends))
+
+
+def _range_of_constants(build: Builder) -> str:
+    ends = (build.op("Constant", value_int=v) for v in (0, SIDE * SIDE, 1))
+    return str(build.op("Range", *ends))
+
+
+def _range_of_floats(build: Builder) -> str:
+    ends = (build.op("Constant", value_float=v) for v in (0.0, float(SIDE * SIDE), 1.0))
+    return str(build.op("Range", *ends))
+
+
+def _scales_of_floats(build: Builder) -> str:
+    scales = build.op("Constant", value_floats=[1.0, 1.0, float(SIDE), float(SIDE)])
+    return str(build.op("Resize", "picture", "", scales))
+
+
+def _upsample(build: Builder) -> str:
+    return str(build.op("Upsample", "picture", build.constant([1, 1, SIDE, SIDE])))
+
+
+def _upsample_of_old(build: Builder) -> str:
+    return str(build.op("Upsample", "picture", scales=[1.0, 1.0, float(SIDE), float(SIDE)]))
+
+
+def _transposed(build: Builder) -> str:
+    weight = build.constant(np.ones((3, 1, 1, 1)))
+    return str(build.op("ConvTranspose", "picture", weight, output_shape=[SIDE, SIDE]))
+
+
+def _pad_of_old(build: Builder) -> str:
+    return str(build.op("Pad", "picture", paddings=[0, 0, 0, 0, 0, 0, SIDE, SIDE]))
+
+
+def _said_by(kind: str, place: int) -> Callable[[Builder], str]:
+    """An operator whose input at `place` says how large its result becomes."""
+
+    def giant(build: Builder) -> str:
+        inputs = ["picture"] * place + [build.constant([SIDE, SIDE], int)]
+        return str(build.op(kind, *inputs))
+
+    giant.__name__ = f"_{kind}"
+    return giant
+
+
+def _written_as(field: str) -> Callable[[Builder], str]:
+    """A size in one of the fields that hold numbers one by one."""
+
+    def giant(build: Builder) -> str:
+        kind = TensorProto.INT64 if field == "int64_data" else TensorProto.INT32
+        value = TensorProto(data_type=kind, dims=[2])
+        getattr(value, field).extend([SIDE, SIDE])
+        return str(build.op("ConstantOfShape", build.op("Constant", value=value)))
+
+    giant.__name__ = f"_{field}"
+    return giant
+
+
 GIANTS = [_expand, _expand_floats, _of_shape, _of_shape_constant, _tile, _resize]
 GIANTS += [_resize_scales, _pad, _pads, _range, _random]
+GIANTS += [_range_int32, _range_double, _range_from_below, _range_to_no_number]
+GIANTS += [_range_of_constants, _range_of_floats, _scales_of_floats]
+GIANTS += [_upsample, _upsample_of_old, _transposed, _pad_of_old]
+GIANTS += [_said_by(kind, 0) for kind in ("BlackmanWindow", "HammingWindow", "HannWindow")]
+GIANTS += [_said_by(kind, 1) for kind in ("CenterCropPad", "Col2Im", "OneHot")]
+OLD = {_upsample_of_old: 7, _pad_of_old: 1}  # the opset that has them so
+GIANTS += [_said_by("MaxUnpool", 2), _written_as("int64_data"), _written_as("int32_data")]
 
 
 @pytest.mark.parametrize("giant", GIANTS)
@@ -286,7 +439,7 @@ def test_a_few_bytes_do_not_become_a_giant(tmp_path: Path, giant: Callable[[Buil
     build = Builder()
     last = build.op("Add", "picture", build.op("ReduceMax", giant(build), keepdims=0))
     path = tmp_path / "bad.onnx"
-    path.write_bytes(build.model(last).SerializeToString())
+    path.write_bytes(build.model(last, opset=OLD.get(giant, 17)).SerializeToString())
     refused(path, "wanted constants to ask for up to")
 
 
