@@ -20,7 +20,7 @@ import onnx  # noqa: E402
 from edge_seg.backends import open_backend  # noqa: E402
 from edge_seg.backends import openvino as openvino_backend  # noqa: E402
 from edge_seg.converters import openvino  # noqa: E402
-from edge_seg.errors import BackendUnavailable, ConversionError  # noqa: E402
+from edge_seg.errors import BackendFailure, BackendUnavailable, ConversionError  # noqa: E402
 from edge_seg.pixels import Codec  # noqa: E402
 from edge_seg.spec import InputSpec, OutputSpec  # noqa: E402
 from tests import bright_network, tiny_networks  # noqa: E402
@@ -127,10 +127,24 @@ class Compiled:
 
     def create_infer_request(self) -> object:
         self.machine.fail("create_infer_request")
-        return self.compiled.create_infer_request()  # type: ignore[attr-defined]
+        return Asked(self.machine, self.compiled.create_infer_request())  # type: ignore[attr-defined]
 
     def export_model(self) -> bytes:
         return b"nothing"
+
+
+class Asked:
+    """A request to it."""
+
+    def __init__(self, machine: Machine, request: object) -> None:
+        self.machine, self.request = machine, request
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.request, name)
+
+    def infer(self) -> None:
+        self.machine.fail("infer")
+        self.request.infer()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +176,21 @@ def test_a_network_that_would_run_elsewhere_is_refused(
     )
     with pytest.raises(BackendUnavailable, match=f"wanted device {asked}, found that it would run"):
         open_backend("openvino", fp16, {"device": asked})
+
+
+def test_the_only_gpu_is_not_the_second(fp16: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_backend, "_CORE", Machine("CPU", "GPU"))
+    with pytest.raises(BackendUnavailable, match=r"wanted device GPU\.1, found CPU, GPU"):
+        open_backend("openvino", fp16, {"device": "GPU.1"})
+
+
+def test_a_driver_that_fails_while_running_is_a_failure_in_its_words(
+    fp16: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_backend, "_CORE", Machine("CPU", "NPU", fails="infer"))
+    backend = open_backend("openvino", fp16, {"device": "NPU"})
+    with pytest.raises(BackendFailure, match="inference failed: L0 error: device lost"):
+        backend.infer(noise(1)[0])
 
 
 @pytest.mark.parametrize("call", ["available_devices", "get_property", "create_infer_request"])
@@ -233,6 +262,23 @@ def test_a_kept_network_is_found_by_its_content_wherever_the_bundle_lies(
         shutil.copy(path, tmp_path / f"moved{path.suffix}")
     open_backend("openvino", tmp_path / "moved.xml", cache=cache, progress=told.append).close()
     assert not told
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".bin"])
+def test_a_kept_network_of_other_content_is_not_taken(
+    fp16: Path, tmp_path: Path, suffix: str
+) -> None:
+    """Two trainings of one network differ in their weights alone."""
+    cache = tmp_path / "cache"
+    open_backend("openvino", fp16, cache=cache).close()
+    path = tmp_path / "other.xml"
+    for name in (".xml", ".bin"):
+        content = fp16.with_suffix(name).read_bytes()
+        if name == suffix:  # an empty line behind the XML, one bit of the last weight
+            content = content + b"\n" if name == ".xml" else content[:-1] + bytes([content[-1] ^ 1])
+        path.with_suffix(name).write_bytes(content)
+    open_backend("openvino", path, cache=cache).close()
+    assert len(kept_in(cache)) == 2
 
 
 IMAGENET = InputSpec(TINY.height, TINY.width, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
