@@ -1,11 +1,17 @@
-"""What SCL is worth: CE, CE+Lovasz and CE+SCL from one warm start, three seeds, paired.
+"""What a part of the training is worth: runs with and without it from one warm start, paired.
 
-    python benchmarks/scl_worth.py --data DIR --teacher MASKS -o out/scl [--jobs 2]
-    python benchmarks/scl_worth.py ... --sweep 0.02,0.05,0.1,0.2     lambda first, on a seed apart
+    python benchmarks/worth.py scl --data DIR --teacher MASKS -o out/scl [--jobs 2]
+    python benchmarks/worth.py scl ... --sweep 0.02,0.05,0.1,0.2     lambda first, on a seed apart
+    python benchmarks/worth.py recipe --data DIR --teacher MASKS -o out/recipe [--jobs 2]
 
-Every run of a seed sees the same samples in the same order and begins from the same weights: the
-network that ships, trained on with CE alone at the experiment's side. Differences are taken per
-seed against CE. Two intervals of 95 % are printed, because they answer two questions:
+    scl       cross-entropy alone (ce), with the Lovasz hinge, with SCL; begins with `base`, trained
+              on with cross-entropy alone
+    recipe    the recipe as it is (whole), and without one part at a time; begins with a network
+              that learned from labels alone, so that each part can still show what it brings
+
+Every run of a seed sees the same samples in the same order, as far as the part allows, and begins
+from the same weights. Differences are taken per seed against the first arm. Two intervals of 95 %
+are printed, because they answer two questions:
 
     over seeds      t with (seeds - 1) degrees of freedom: would another run say the same?
     over pictures   bootstrap of val.txt's pictures, seeds averaged: would another val.txt?
@@ -22,17 +28,55 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 SIDE, BATCH = 160, 32
-STEPS, WARM_STEPS = 800, 400  # of 32: 25,600 and 12,800 pictures
 FIRST_SEED, SWEEP_SEED = 101, 100
-BEGIN = Path(__file__).parent.parent / "training/base.safetensors"  # what is trained on
-LOSSES = ("ce", "lovasz", "scl")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """begin: what the warm start begins with, None: random weights. warm, common: settings of the
+    warm start and of every run after it, steps of `BATCH` included. arms: what each changes; the
+    first is what the others are held against. untaught: arms without the teachers' masks.
+    """
+
+    begin: Path | None
+    warm: dict[str, Any]
+    common: dict[str, Any]
+    arms: dict[str, dict[str, Any]]
+    untaught: tuple[str, ...] = ()
+
+
+WARM = "warm"  # the folder of the warm start, and its name as an arm
+LABELS = {"unlabelled": 0.0, "composites": 0.0, "rooms": 0.0, "edge": 0.0, "overlap": 0.0}
+PORTRAIT = {"unlabelled": 0.2, "composites": 0.22, "rooms": 0.2, "cards": 0.04, "edge": 3.0}
+PORTRAIT |= {"overlap": 0.5, "scl": 0.1, "lovasz": 0.3}  # training/portrait.json
+EXPERIMENTS = {
+    "scl": Experiment(
+        begin=Path(__file__).parent.parent / "training/base.safetensors",
+        warm={"steps": 400, "lr": 5e-4, "overlap": 0.0},
+        common={"steps": 800, "lr": 5e-4, "overlap": 0.0},  # CE alone is CE alone
+        arms={"ce": {}, "lovasz": {"lovasz": 0.5}, "scl": {"scl": 0.1}},
+    ),
+    "recipe": Experiment(
+        begin=None,
+        warm={"steps": 1600, "lr": 2e-3, "sizes": [[0, 96], [1200, SIDE]], **LABELS},
+        common={"steps": 400, "lr": 1e-3, **PORTRAIT},
+        arms={
+            "whole": {},
+            "no-teacher": {"unlabelled": 0.0},  # pictures without labels need one
+            "no-unlabelled": {"unlabelled": 0.0},
+            "no-composites": {"composites": 0.0},
+            "no-edge": {"edge": 0.0},
+        },
+        untaught=("warm", "no-teacher"),
+    ),
+}
 FIGURES = {"miou": "mIoU", "person_iou": "person IoU", "boundary_f": "boundary F", "sc": "SC"}
 FIGURES |= {"specks": "specks", "room_share": "rooms", "room_alarms": "room alarms"}
 # Student's t at 97.5 %, by degrees of freedom
@@ -40,30 +84,33 @@ T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 
 DRAWS = 2000
 
 
-def settings(args: argparse.Namespace, loss: str, seed: int) -> dict[str, Any]:
-    """The recipe of a run: nothing but the named term differs between losses."""
-    terms = {"ce": {}, "lovasz": {"lovasz": args.lovasz}, "scl": {"scl": args.scl}}[loss]
-    steps = args.warm_steps if seed < SWEEP_SEED else args.steps
+def settings(args: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
+    """The recipe of a run: nothing but what the arm names differs within an experiment."""
+    experiment = EXPERIMENTS[args.experiment]
+    changes = experiment.warm if arm == WARM else experiment.common | experiment.arms[arm]
+    steps = (args.warm_steps if arm == WARM else args.steps) or changes["steps"]
+    sizes = changes.get("sizes", [[0, SIDE]])
     return {
         "shape": "base",
-        "sizes": [[0, SIDE]],
         "batch": BATCH,
-        "steps": steps,
-        "lr": 5e-4,
         "warmup": min(50, steps // 4),
         "decay_from": steps // 4,
         "ema": 0.99,
-        "overlap": 0.0,  # CE alone is CE alone
         "seed": seed,
         "save_every": 100,
         "judge_every": steps + 1,  # judged once, by `judged`
-        **terms,
+        **changes,
+        "sizes": [pair for pair in sizes if pair[0] < steps],
+        "steps": steps,
+        **({"scl": args.weight} if args.weight is not None else {}),
     }
 
 
-def name_of(loss: str, seed: int, weight: float | None = None) -> str:
+def name_of(arm: str, seed: int, weight: float | None = None) -> str:
     """The folder of a run."""
-    return f"{loss}{'' if weight is None else f'-{weight:g}'}-{seed}"
+    if arm == WARM:
+        return WARM
+    return f"{arm}{'' if weight is None else f'-{weight:g}'}-{seed}"
 
 
 # -- one run, in a process of its own --------------------------------------------------------------
@@ -76,21 +123,26 @@ def one(args: argparse.Namespace) -> None:
     from edge_seg.files import write_whole
     from edge_seg.training.augment import Renderer, mixture_of
     from edge_seg.training.collection import find, open_store
-    from edge_seg.training.fit import WARM, Run
+    from edge_seg.training.fit import WARM as WEIGHTS
+    from edge_seg.training.fit import Run
     from edge_seg.training.processes import Place
     from edge_seg.training.recipe import Recipe
 
     torch.set_num_threads(1)
-    loss, seed, folder = args.one[0], int(args.one[1]), Path(args.one[2])
+    arm, seed = args.one[0], int(args.one[1])
+    experiment = EXPERIMENTS[args.experiment]
+    folder = args.out / name_of(arm, seed, args.weight)
     folder.mkdir(parents=True, exist_ok=True)
-    recipe = Recipe.from_dict(settings(args, loss, seed))
+    recipe = Recipe.from_dict(settings(args, arm, seed))
     run = Run(folder, recipe, place=Place(0, 1, torch.device("cpu")))
-    if not run.resume():
-        warm = args.out / "warm" / WARM
-        run.start_from(BEGIN if seed < SWEEP_SEED else warm)
+    begin = experiment.begin if arm == WARM else args.out / WARM / WEIGHTS
+    if not run.resume() and begin is not None:
+        run.start_from(begin)
         run.tuning = False  # the start is judged by its own run
-    files = find(args.data, teacher=args.teacher)
-    store = open_store(files, args.out / "pictures", side=SIDE * 10 // 7)
+    untaught = arm in experiment.untaught
+    files = find(args.data, teacher=None if untaught else args.teacher)
+    pictures = args.out / ("pictures-labels" if untaught else "pictures")
+    store = open_store(files, pictures, side=SIDE * 10 // 7)
     renderer = Renderer(store, seed=seed, mixture=mixture_of(recipe))
     if run.step < recipe.steps:
         run.fit(renderer, lambda network, side: {"miou": 0.0})  # judged below
@@ -172,85 +224,95 @@ def report(args: argparse.Namespace, seeds: list[int]) -> None:
     """Print every run, then the paired differences; write summary.json."""
     from edge_seg.files import write_whole
 
+    first, *others = EXPERIMENTS[args.experiment].arms
     results = {
-        (loss, seed): json.loads((args.out / name_of(loss, seed) / "result.json").read_text())
-        for loss in LOSSES
+        (arm, seed): json.loads((args.out / name_of(arm, seed) / "result.json").read_text())
+        for arm in (first, *others)
         for seed in seeds
     }
-    rows = {f"{loss} {seed}": figures(result) for (loss, seed), result in results.items()}
-    present = [name for name in FIGURES if name in rows[f"ce {seeds[0]}"]]
-    print("run".ljust(12), *(FIGURES[n].rjust(11) for n in present))
+    rows = {f"{arm} {seed}": figures(result) for (arm, seed), result in results.items()}
+    present = [name for name in FIGURES if name in rows[f"{first} {seeds[0]}"]]
+    print("run".ljust(18), *(FIGURES[n].rjust(11) for n in present))
     for name, row in rows.items():
-        print(name.ljust(12), *(f"{row[n]:11.2f}" for n in present))
-    summary: dict[str, Any] = {"settings": settings(args, "scl", seeds[0]), "runs": rows}
-    for loss in LOSSES[1:]:
-        print(f"\n{loss} against ce, {len(seeds)} seeds: mean, seeds' interval, pictures', seen")
+        print(name.ljust(18), *(f"{row[n]:11.2f}" for n in present))
+    summary: dict[str, Any] = {"settings": settings(args, first, seeds[0]), "runs": rows}
+    for arm in others:
+        print(f"\n{arm} - {first}, {len(seeds)} seed(s): mean, seeds' interval, pictures', seen")
         for name in present:
-            pairs = [(results[loss, seed], results["ce", seed]) for seed in seeds]
+            pairs = [(results[arm, seed], results[first, seed]) for seed in seeds]
             mean, half = over_seeds([figures(a)[name] - figures(b)[name] for a, b in pairs])
             rooms = name.startswith("room")
             low, high = (mean, mean) if rooms else over_pictures(pairs, name)
             between = "" if rooms else f"[{low:+.2f}, {high:+.2f}]"
             interval = f"[{mean - half:+.2f}, {mean + half:+.2f}]"
             print(f"{FIGURES[name]:12}{mean:+7.2f}  {interval:18}{between:18}{half:.2f}")
-            key = f"{loss} - ce: {name}"
-            summary[key] = {"mean": mean, "half": half, "pictures": [low, high]}
+            key = f"{arm} - {first}: {name}"
+            seen = half if np.isfinite(half) else None  # JSON has no infinity
+            summary[key] = {"mean": mean, "half": seen, "pictures": [low, high]}
     write_whole(args.out / "summary.json", json.dumps(summary, indent=1) + "\n")
 
 
 # -- the experiment --------------------------------------------------------------------------------
 
 
-def launch(args: argparse.Namespace, loss: str, seed: int, *, weight: float | None = None) -> None:
+def launch(args: argparse.Namespace, arm: str, seed: int, weight: float | None = None) -> None:
     """Run one, unless its result is there; a failure ends the experiment."""
-    folder = args.out / ("warm" if seed < SWEEP_SEED else name_of(loss, seed, weight))
-    if (folder / "result.json").is_file():
+    name = name_of(arm, seed, weight)
+    if (args.out / name / "result.json").is_file():
         return
-    scl = args.scl if weight is None else weight
-    words = [sys.executable, __file__, "--data", args.data, "-o", args.out]
+    words = [sys.executable, __file__, args.experiment, "--data", args.data, "-o", args.out]
     words += ["--teacher", args.teacher] if args.teacher else []
-    words += ["--steps", args.steps, "--warm-steps", args.warm_steps]
-    words += ["--scl", scl, "--lovasz", args.lovasz, "--one", loss, seed, folder]
-    subprocess.run([str(word) for word in words], check=True)
-    print(f"done: {folder.name}", flush=True)
+    words += ["--steps", args.steps] if args.steps else []
+    words += ["--warm-steps", args.warm_steps] if args.warm_steps else []
+    words += ["--weight", weight] if weight is not None else []
+    subprocess.run([str(word) for word in (*words, "--one", arm, seed)], check=True)
+    print(f"done: {name}", flush=True)
 
 
-def together(args: argparse.Namespace, calls: list[dict[str, Any]]) -> None:
+def together(args: argparse.Namespace, calls: list[tuple[Any, ...]]) -> None:
     """Launch runs, --jobs at a time."""
     with ThreadPoolExecutor(args.jobs) as pool:
-        for future in [pool.submit(launch, args, **call) for call in calls]:
+        for future in [pool.submit(launch, args, *call) for call in calls]:
             future.result()
 
 
+def sweep(args: argparse.Namespace) -> None:
+    """Try lambdas of SCL, on a seed of their own."""
+    weights = [0.0, *(float(text) for text in args.sweep.split(","))]
+    together(args, [("scl", SWEEP_SEED, weight) for weight in weights])
+    for weight in weights:
+        folder = args.out / name_of("scl", SWEEP_SEED, weight)
+        found = figures(json.loads((folder / "result.json").read_text()))
+        print(f"lambda {weight:g}:", *(f"{FIGURES[n]} {v:.2f}" for n, v in found.items()))
+
+
 def main() -> None:
-    """Warm start, then the sweep or the nine runs."""
+    """Warm start, then the sweep or every arm with every seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--teacher", type=Path)
     parser.add_argument("-o", dest="out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3, choices=range(1, len(T_975) + 2))
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--warm-steps", type=int, default=WARM_STEPS)
+    parser.add_argument("--steps", type=int, help="of a run, instead of the experiment's own")
+    parser.add_argument("--warm-steps", type=int)
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each")
-    parser.add_argument("--scl", type=float, default=0.1, help="lambda")
-    parser.add_argument("--lovasz", type=float, default=0.5)
-    parser.add_argument("--sweep", help="lambdas of SCL to try, on a seed of their own")
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--sweep", help="scl: lambdas to try, on a seed of their own")
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--weight", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.sweep and args.experiment != "scl":
+        parser.error("--sweep: wanted the experiment scl, whose lambdas they are")
     if args.one:
         one(args)
         return
-    launch(args, "ce", SWEEP_SEED - 1)
+    launch(args, WARM, SWEEP_SEED - 1)
     if args.sweep:
-        weights = [0.0, *(float(text) for text in args.sweep.split(","))]
-        together(args, [{"loss": "scl", "seed": SWEEP_SEED, "weight": w} for w in weights])
-        for weight in weights:
-            folder = args.out / name_of("scl", SWEEP_SEED, weight)
-            found = figures(json.loads((folder / "result.json").read_text()))
-            print(f"lambda {weight:g}:", *(f"{FIGURES[n]} {v:.2f}" for n, v in found.items()))
+        sweep(args)
         return
     seeds = list(range(FIRST_SEED, FIRST_SEED + args.seeds))
-    together(args, [{"loss": loss, "seed": seed} for seed in seeds for loss in LOSSES])
+    arms = EXPERIMENTS[args.experiment].arms
+    together(args, [(arm, seed) for seed in seeds for arm in arms])
     report(args, seeds)
 
 
