@@ -178,22 +178,37 @@ def judged(network: Any, files: Any) -> dict[str, Any]:
 # -- what came of it -------------------------------------------------------------------------------
 
 
-def figures(result: dict[str, Any], picked: np.ndarray | None = None) -> dict[str, float]:
+COLUMNS = ("both", "only_predicted", "only_true", "neither", "boundary_f", "sc", "specks")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A run's result. pictures: float64 (n, len(COLUMNS)). rooms: share of person in each, 0..1."""
+
+    pictures: np.ndarray
+    rooms: list[float]
+
+    @classmethod
+    def of(cls, result: dict[str, Any]) -> Judged:
+        """Read what `judged` returned."""
+        rows = [[row[name] for name in COLUMNS] for row in result["pictures"]]
+        return cls(np.array(rows, np.float64), result["rooms"])
+
+
+def figures(run: Judged, picked: np.ndarray | None = None) -> dict[str, float]:
     """Figures over the pictures (or those picked, with repetition), in percent; specks are a count.
 
     Empty rooms are never resampled.
     """
     from edge_seg.metrics import Areas, empty_rooms
 
-    names = ("both", "only_predicted", "only_true", "neither", "boundary_f", "sc", "specks")
-    table = np.array([[row[name] for name in names] for row in result["pictures"]], np.float64)
-    table = table if picked is None else table[picked]
+    table = run.pictures if picked is None else run.pictures[picked]
     areas = Areas(*(int(n) for n in table[:, :4].sum(axis=0)))
     found = {"miou": 100 * areas.miou, "person_iou": 100 * areas.person_iou}
     found |= {"boundary_f": 100 * table[:, 4].mean(), "sc": 100 * table[:, 5].mean()}
     found |= {"specks": table[:, 6].mean()}
-    if result["rooms"]:
-        share, alarms = empty_rooms(result["rooms"])
+    if run.rooms and picked is None:
+        share, alarms = empty_rooms(run.rooms)
         found |= {"room_share": 100 * share, "room_alarms": 100 * alarms}
     return {name: float(value) for name, value in found.items()}
 
@@ -207,17 +222,18 @@ def over_seeds(differences: list[float]) -> tuple[float, float]:
     return float(np.mean(differences)), half
 
 
-def over_pictures(pairs: list[tuple[dict[str, Any], dict[str, Any]]], figure: str) -> list[float]:
-    """The 95 % interval of the mean difference, by resampling pictures."""
+def over_pictures(pairs: list[tuple[Judged, Judged]]) -> dict[str, tuple[float, float]]:
+    """The 95 % interval of each figure's mean difference, by resampling pictures."""
     random = np.random.default_rng(0)
-    count = len(pairs[0][0]["pictures"])
-    draws = []
+    count = len(pairs[0][0].pictures)
+    draws: dict[str, list[float]] = {}
     for _ in range(DRAWS):
         picked = random.integers(0, count, count)
-        draws.append(
-            np.mean([figures(a, picked)[figure] - figures(b, picked)[figure] for a, b in pairs])
-        )
-    return [float(x) for x in np.percentile(draws, [2.5, 97.5])]
+        both = [(figures(a, picked), figures(b, picked)) for a, b in pairs]
+        for name in both[0][0]:
+            draws.setdefault(name, []).append(float(np.mean([a[name] - b[name] for a, b in both])))
+    ends = {name: np.percentile(values, [2.5, 97.5]) for name, values in draws.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
 
 def report(args: argparse.Namespace, seeds: list[int]) -> None:
@@ -225,12 +241,14 @@ def report(args: argparse.Namespace, seeds: list[int]) -> None:
     from edge_seg.files import write_whole
 
     first, *others = EXPERIMENTS[args.experiment].arms
-    results = {
-        (arm, seed): json.loads((args.out / name_of(arm, seed) / "result.json").read_text())
+    runs = {
+        (arm, seed): Judged.of(
+            json.loads((args.out / name_of(arm, seed) / "result.json").read_text())
+        )
         for arm in (first, *others)
         for seed in seeds
     }
-    rows = {f"{arm} {seed}": figures(result) for (arm, seed), result in results.items()}
+    rows = {f"{arm} {seed}": figures(run) for (arm, seed), run in runs.items()}
     present = [name for name in FIGURES if name in rows[f"{first} {seeds[0]}"]]
     print("run".ljust(18), *(FIGURES[n].rjust(11) for n in present))
     for name, row in rows.items():
@@ -238,17 +256,21 @@ def report(args: argparse.Namespace, seeds: list[int]) -> None:
     summary: dict[str, Any] = {"settings": settings(args, first, seeds[0]), "runs": rows}
     for arm in others:
         print(f"\n{arm} - {first}, {len(seeds)} seed(s): mean, seeds' interval, pictures', seen")
+        resampled = over_pictures([(runs[arm, seed], runs[first, seed]) for seed in seeds])
         for name in present:
-            pairs = [(results[arm, seed], results[first, seed]) for seed in seeds]
-            mean, half = over_seeds([figures(a)[name] - figures(b)[name] for a, b in pairs])
-            rooms = name.startswith("room")
-            low, high = (mean, mean) if rooms else over_pictures(pairs, name)
-            between = "" if rooms else f"[{low:+.2f}, {high:+.2f}]"
+            mean, half = over_seeds(
+                [rows[f"{arm} {seed}"][name] - rows[f"{first} {seed}"][name] for seed in seeds]
+            )
+            low, high = resampled.get(name, (mean, mean))
+            between = f"[{low:+.2f}, {high:+.2f}]" if name in resampled else ""
             interval = f"[{mean - half:+.2f}, {mean + half:+.2f}]"
             print(f"{FIGURES[name]:12}{mean:+7.2f}  {interval:18}{between:18}{half:.2f}")
-            key = f"{arm} - {first}: {name}"
             seen = half if np.isfinite(half) else None  # JSON has no infinity
-            summary[key] = {"mean": mean, "half": seen, "pictures": [low, high]}
+            summary[f"{arm} - {first}: {name}"] = {
+                "mean": mean,
+                "half": seen,
+                "pictures": [low, high],
+            }
     write_whole(args.out / "summary.json", json.dumps(summary, indent=1) + "\n")
 
 
@@ -282,7 +304,7 @@ def sweep(args: argparse.Namespace) -> None:
     together(args, [("scl", SWEEP_SEED, weight) for weight in weights])
     for weight in weights:
         folder = args.out / name_of("scl", SWEEP_SEED, weight)
-        found = figures(json.loads((folder / "result.json").read_text()))
+        found = figures(Judged.of(json.loads((folder / "result.json").read_text())))
         print(f"lambda {weight:g}:", *(f"{FIGURES[n]} {v:.2f}" for n, v in found.items()))
 
 

@@ -57,7 +57,8 @@ def row(both: int, predicted: int, true: int, neither: int, **others: float) -> 
 
 
 def test_the_figures_are_those_of_all_pixels_together() -> None:
-    result = {"pictures": [row(6, 2, 0, 8), row(2, 0, 2, 4, boundary_f=0.9)], "rooms": [0.0, 0.03]}
+    pictures = [row(6, 2, 0, 8), row(2, 0, 2, 4, boundary_f=0.9)]
+    result = worth.Judged.of({"pictures": pictures, "rooms": [0.0, 0.03]})
     found = worth.figures(result)
     assert found["person_iou"] == pytest.approx(100 * 8 / 12)
     assert found["miou"] == pytest.approx(100 * (8 / 12 + 12 / 16) / 2)
@@ -68,14 +69,14 @@ def test_the_figures_are_those_of_all_pixels_together() -> None:
 
 
 def test_the_interval_over_pictures_holds_the_difference_and_grows_with_their_spread() -> None:
-    def pair(by: list[float]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def pair(by: list[float]) -> tuple[worth.Judged, worth.Judged]:
         before = {"pictures": [row(1, 0, 0, 1) for _ in by], "rooms": []}
         after = {"pictures": [row(1, 0, 0, 1, boundary_f=0.5 + d) for d in by], "rooms": []}
-        return after, before
+        return worth.Judged.of(after), worth.Judged.of(before)
 
-    even = worth.over_pictures([pair([0.1] * 20)], "boundary_f")
+    even = worth.over_pictures([pair([0.1] * 20)])["boundary_f"]
     assert even == pytest.approx([10, 10])
-    low, high = worth.over_pictures([pair([0.0, 0.2] * 10)], "boundary_f")
+    low, high = worth.over_pictures([pair([0.0, 0.2] * 10)])["boundary_f"]
     # 20 pictures, standard deviation 10 points: the mean's is 10 / sqrt(20) = 2.2, times 1.96.
     assert low == pytest.approx(10 - 4.4, abs=1) and high == pytest.approx(10 + 4.4, abs=1)
 
