@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import struct
@@ -19,6 +20,7 @@ import pytest
 
 from edge_seg import pictures
 from edge_seg.camera import LivePolicy, LiveSource, disk, open_source, orient, v4l2
+from edge_seg.camera.shots import Shot, Source, known_fps
 from edge_seg.camera.stream import Request
 from edge_seg.errors import CameraError, CameraLost, DatasetError, SettingError
 from edge_seg.segmenter import EdgeSegmenter
@@ -687,6 +689,44 @@ def test_a_source_turns_its_frames(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frame, orient(picture, rotate=90, mirror=True))
     with pytest.raises(SettingError, match="45"):
         open_source(tmp_path, rotate=45)
+
+
+@pytest.mark.parametrize(("rotate", "mirror"), [(0, True), (180, False), (270, True)])
+def test_both_sizes_of_a_frame_are_turned_alike(rotate: int, mirror: bool) -> None:
+    random = np.random.default_rng(0)
+    frame = random.integers(0, 256, (20, 30, 3), np.uint8)
+    lores = random.integers(0, 256, (12, 12), np.uint8)
+    source = Source(iter([Shot(frame, 0.0, "000000", lores)]), describe="")
+    with pytest.raises(SettingError, match="45"):
+        source.turn(45, mirror)
+    source.turn(rotate, mirror)
+    shot = next(source)
+    np.testing.assert_array_equal(shot.frame, orient(frame, rotate=rotate, mirror=mirror))
+    wanted = orient(lores, rotate=rotate, mirror=mirror, format="yuv420")
+    np.testing.assert_array_equal(shot.lores, wanted)
+
+
+def test_a_source_says_that_it_has_ended_and_frees_what_it_holds_once() -> None:
+    freed: list[bool] = []
+    shot = Shot(np.zeros((2, 2, 3), np.uint8), 0.0, "a")
+    with Source(iter([shot]), describe="", close=lambda: freed.append(True)) as source:
+        assert source.read() is shot and not source.ended
+        assert source.read() is None and source.ended
+    assert freed == [True]
+    source.close()
+    assert freed == [True]
+    closed = Source(iter([shot]), describe="")
+    closed.close()
+    assert closed.read() is None and closed.ended
+
+
+@pytest.mark.parametrize(
+    ("stated", "known"),
+    [(25, 25.0), (240.0, 240.0), (1000.0, None), (0.0, None), (-1.0, None)]
+    + [(math.inf, None), (math.nan, None)],
+)
+def test_a_rate_that_is_stated_is_one_or_none(stated: float, known: float | None) -> None:
+    assert known_fps(stated) == known
 
 
 def test_a_closed_source_gives_no_more(video: Path) -> None:

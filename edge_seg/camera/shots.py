@@ -8,7 +8,6 @@ Shot.lores       the same moment once more, small, in lores_format; None where t
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ MAX_FPS = 240.0  # above that a header or a driver counts ticks, not frames
 
 def known_fps(stated: float) -> float | None:
     """Return a rate that a video's header or a driver states; None where it is none."""
-    return float(stated) if math.isfinite(stated) and 0 < stated <= MAX_FPS else None
+    return float(stated) if 0 < stated <= MAX_FPS else None
 
 
 def shown(text: str) -> str:
