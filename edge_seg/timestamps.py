@@ -17,7 +17,17 @@ SHORTEST_STEP = 1e-6  # s: less is the same time
 REPEATS = 3  # of one time, in a row, that may be frames shown twice; more is a clock that stands
 LATE_STEPS = 3  # steps too long to be seconds, in a row, before that is said
 SHORTEST_PAUSE = 4.0  # steps below are pauses; above they may be a camera's in ms (250 a second)
-TICKS = (("milliseconds", 1e3), ("microseconds", 1e6), ("nanoseconds", 1e9))
+# Units in which cameras, containers and RTP (90 kHz, RFC 3551) count, and how many make a second.
+UNITS = {"milliseconds": 1e3, "ticks of 1/90000 s": 9e4, "microseconds": 1e6, "nanoseconds": 1e9}
+FASTEST = 250.0  # frames a second
+USUAL = 30.0  # of the units that may be meant, the one whose rate is nearest is named first
+
+
+def _units_of(step: float) -> list[str]:
+    """The units in which a step is one from frame to frame, the likeliest first."""
+    rates = {unit: per_second / step for unit, per_second in UNITS.items()}
+    camera = {unit: rate for unit, rate in rates.items() if 1 / GAP <= rate <= FASTEST}
+    return sorted(camera, key=lambda unit: abs(math.log(camera[unit] / USUAL)))
 
 
 def checked_time(timestamp: object) -> float | None:
@@ -106,17 +116,15 @@ class FrameTimes:
             return
         usual = sorted(self._late)[len(self._late) // 2]
         self._late.clear()
-        for unit, per_second in TICKS:
-            if usual / per_second <= GAP:
-                self._said = True
-                log.warning(
-                    "wanted timestamps in seconds, found steps of %g: nothing is smoothed over "
-                    "pauses so long; if they are %s, divide by %g",
-                    usual,
-                    unit,
-                    per_second,
-                )
-                return
+        meant = _units_of(usual)
+        if meant:
+            self._said = True
+            log.warning(
+                "wanted timestamps in seconds, found steps of %g: nothing is smoothed over pauses "
+                "so long; %s",
+                usual,
+                ", ".join(f"if they are {unit}, divide by {UNITS[unit]:g}" for unit in meant),
+            )
 
     def reset(self) -> None:
         """Forget the last time."""

@@ -446,7 +446,13 @@ def test_nan_in_a_mask_keeps_what_was_known_and_is_said(caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize(
-    ("unit", "scale"), [("milliseconds", 1e3), ("microseconds", 1e6), ("nanoseconds", 1e9)]
+    ("unit", "scale"),
+    [
+        ("milliseconds", 1e3),
+        ("ticks of 1/90000 s", 9e4),  # RTP's and MPEG's
+        ("microseconds", 1e6),
+        ("nanoseconds", 1e9),
+    ],
 )
 @each_rate
 def test_times_in_another_unit_are_said_once(
@@ -459,6 +465,19 @@ def test_times_in_another_unit_are_said_once(
             assert np.array_equal(found, person(20 + i))  # nothing is smoothed over such pauses
     assert caplog.text.count("wanted timestamps in seconds") == 1
     assert f"if they are {unit}, divide by {scale:g}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("step", "unit"), [(33, "milliseconds"), (3000, "ticks of 1/90000 s"), (33333, "microseconds")]
+)
+def test_the_unit_at_which_a_camera_runs_usually_is_named_first(
+    step: int, unit: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    smoother = Steady()
+    with caplog.at_level(logging.WARNING, "edge_seg"):
+        for i in range(6):
+            smoother.update(person(), room(), float(step * i))
+    assert f"so long; if they are {unit}, divide by" in caplog.text
 
 
 def test_slow_sources_and_single_pauses_are_not_called_wrong(
