@@ -44,7 +44,7 @@ SECTIONS = {
         EdgeSegmenter.counters EdgeSegmenter.smoother EdgeSegmenter.edges EdgeSegmenter.cadence
         engine.Engine backends.open_backend segmenter.open_artifact""",
     "What fails, and how long masks take": """Policy counters.Counters counters.Latency
-        exporter.Exporter exporter.Exporter.watch""",
+        exporter.Exporter exporter.Exporter.watch exporter.Exporter.address""",
     "Calmer masks, fewer runs of the network": """smoothing.Steady smoothing.Smoother+
         smoothing.Smoother.update smoothing.Smoother.reset baselines.baseline cadence.Cadence
         cadence.Budget""",

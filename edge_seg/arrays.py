@@ -2,7 +2,7 @@
 
 | name | dtype | shape, and what it holds |
 |---|---|---|
-| `Picture` | uint8 | (H, W, 3), BGR where no other order is said |
+| `Picture` | uint8 | (H, W, 3), BGR where no other order is said; a camera's NV12: (3H/2, W) |
 | `Soft` | float32 | (H, W), how sure a person is there, 0..1 |
 | `Label` | uint8 | (H, W), the truth: 0 background, 1 person, 255 not counted |
 """

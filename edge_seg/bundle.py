@@ -11,6 +11,7 @@ its sha256 is the manifest's.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -339,6 +340,8 @@ def locate(path: str | Path | None) -> Path:
     """
     if path is None:
         return DEFAULT_BUNDLE
+    if not isinstance(path, (str, os.PathLike)):
+        raise BundleError(f"wanted a bundle's folder or name, found {path!r:.60}")
     folder = Path(path)
     try:
         folder.stat()

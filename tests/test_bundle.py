@@ -47,6 +47,12 @@ def test_a_saved_bundle_loads_as_it_was(tmp_path: Path) -> None:
         assert loaded.file(artifact).stat().st_size == artifact.size
 
 
+@pytest.mark.parametrize("path", [3, b"name", ["a", "b"]])
+def test_what_is_no_path_is_said(path: Any) -> None:
+    with pytest.raises(BundleError, match="wanted a bundle's folder or name, found"):
+        ModelBundle.load(path)
+
+
 def test_a_bundle_can_be_moved(fake_bundle: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "under another name"
     moved.parent.mkdir()
