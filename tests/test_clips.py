@@ -12,7 +12,17 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import clips as clips_module  # noqa: E402
-from clips import Camera, Clip, Pose, Scene, clips, drawn_person, drawn_room, sampled  # noqa: E402
+from clips import (  # noqa: E402
+    Camera,
+    Clip,
+    Person,
+    Pose,
+    Scene,
+    clips,
+    drawn_person,
+    drawn_room,
+    sampled,
+)
 
 from edge_seg.calibration.dataset import labelled_pairs  # noqa: E402
 
@@ -73,7 +83,76 @@ def test_motion_is_the_formula() -> None:
     assert areas == sorted(areas) and areas[-1] > 1.5 * areas[0]
 
 
-def test_leaving_empties_the_truth_and_crossing_merges_it() -> None:
+def plank(grey: int = 200) -> Person:
+    """A person like a plank: 80 px high and 30 px wide in a picture of 120x60 px."""
+    alpha = np.zeros((120, 60), np.uint8)
+    alpha[20:100, 15:45] = 255
+    return Person((np.full((120, 60, 3), grey, np.uint8),), (alpha,))
+
+
+def placed(pose: Pose) -> np.ndarray:
+    """The label of the plank, 105 px high and 39 px wide where it stands upright."""
+    pose = dataclasses.replace(pose, height=1.3125 * 120 / clips_module.SIZE[0])
+    return Scene(drawn_room(1), ((plank(), lambda t: pose),)).at(0.0)[1]
+
+
+def test_a_quarter_turn_swaps_the_height_and_width_of_the_label() -> None:
+    boxes = [cv2.boundingRect(placed(Pose(y=0.6, angle=angle))) for angle in (0, 90)]
+    (*_, wide, high), (*_, turned_wide, turned_high) = boxes
+    assert (wide, high) == pytest.approx((39.4, 105), abs=1.5)
+    assert (turned_wide, turned_high) == pytest.approx((105, 39.4), abs=1.5)
+
+
+def test_the_head_sways_and_the_shoulders_stay() -> None:
+    still, swaying = placed(Pose(y=0.8)), placed(Pose(y=0.8, sway=0.2))
+    foot = round(0.8 * clips_module.SIZE[0])
+    shoulders = foot - round(0.3 * 157.5)  # the lower 30 % of the person's picture
+    assert still[shoulders:].any() and np.array_equal(still[shoulders:], swaying[shoulders:])
+    moved = [
+        abs(np.nonzero(swaying[row])[0].mean() - np.nonzero(still[row])[0].mean())
+        for row in range(foot - 125, shoulders - 10, 10)
+    ]
+    assert all(a > b > 0 for a, b in zip(moved, moved[1:], strict=False))
+    # The plank's top is at y = 20 of 120: 1 - 20 / 84 of the way, smoothed, of 0.2 * 79 px.
+    lean = 1 - 20 / 84
+    assert moved[0] == pytest.approx(0.2 * 78.75 * lean**2 * (3 - 2 * lean), rel=0.1)
+
+
+def test_the_label_of_two_people_is_theirs_together_and_one_where_they_cross() -> None:
+    room, paths = drawn_room(1), (clips_module.across(0.2, 0.8), clips_module.across(0.8, 0.2))
+    people = tuple(zip((plank(80), plank(230)), paths, strict=True))
+    counts = []
+    for time in (0.0, 1.0, 2.0, 3.0, 4.0):
+        picture, label = Scene(room, people).at(time)
+        first, second = (Scene(room, (one,)).at(time) for one in people)
+        assert np.array_equal(label, first[1] | second[1])
+        inner = cv2.erode(second[1], np.ones((3, 3), np.uint8)) == 1
+        assert np.array_equal(picture[inner], second[0][inner]), "the second stands in front"
+        counts.append(cv2.connectedComponents(label)[0] - 1)
+    assert counts == [2, 2, 1, 2, 2]
+
+
+def test_a_shaking_camera_moves_the_room_and_the_person_alike() -> None:
+    people = ((drawn_person(1), lambda t: Pose()),)
+    still, still_label = Scene(drawn_room(1), people).at(0.5)
+    moved, label = Scene(drawn_room(1), people, lambda t: (14 * t, -10 * t)).at(0.5)
+    assert np.abs(moved[:-5, 7:] - still[5:, :-7]).max() <= 1  # 7 px right, 5 px up
+    assert np.array_equal(label[:-5, 7:], still_label[5:, :-7])
+
+
+@pytest.mark.parametrize("noise", [5.0, 10.0])
+def test_the_noise_is_what_was_asked_at_mid_grey_and_less_in_the_dark(noise: float) -> None:
+    # Of the brightness, the weighted sum of three colours: JPEG shares colour among four pixels.
+    share = np.sqrt(0.299**2 + 0.587**2 + 0.114**2)
+    for level, wanted in ((127.5, noise), (127.5 / 4, 0.75 * noise)):
+        picture = np.full((*clips_module.SIZE, 3), level, np.float32)
+        seen = Camera(noise=noise, jpeg=100).expose(picture, 0.0, np.random.default_rng(0))
+        brightness = seen.astype(float) @ (0.114, 0.587, 0.299)
+        assert brightness.mean() == pytest.approx(level, abs=0.6)
+        assert brightness.std() == pytest.approx(share * wanted, rel=0.04)
+
+
+def test_leaving_empties_the_truth() -> None:
     shots = list(Clip("x", "mover", ((0, scene(clips_module.visit())),), QUIET, 4.0).render(5))
     shares = [float(shot.label.mean()) for shot in shots]
     assert shares[0] > 0.1 and min(shares) == 0 and shares[-1] > 0.1
