@@ -133,6 +133,75 @@ def test_flow_does_not_believe_a_new_scene() -> None:
     assert smoother.update(flat(0), other, 0.1).mean() < 0.5  # most is untracked: new
 
 
+def flow_by_the_book(
+    last: Soft,
+    new: Soft,
+    forward: NDArray[np.float32],
+    backward: NDArray[np.float32],
+    mended: bool,
+) -> Soft:
+    """PP-HumanSeg's optic_flow_process.py pixel by pixel, masks from 0 to 255 as there.
+
+    mended: the limits of certainty, 0.1 and 0.9, on that scale too.
+    """
+    low, high = (25.5, 229.5) if mended else (0.1, 0.9)
+    height, width = new.shape
+    carried: dict[tuple[int, int], tuple[float, float]] = {}  # pixel -> (mask, weight of the new)
+    for row, column in np.ndindex(height, width):
+        along, down = (round(float(v)) for v in forward[row, column])
+        at = row + down, column + along
+        if not (0 <= at[0] < height and 0 <= at[1] < width):
+            continue
+        back_along, back_down = (round(float(v)) for v in backward[at])
+        if (along + back_along) ** 2 + (down + back_down) ** 2 >= 8:
+            continue
+        rests = (along, down, back_along, back_down) == (0, 0, 0, 0)
+        # Once at 0.05 a pixel stays there, whatever else is carried to it.
+        static = rests or (at in carried and carried[at][1] == 0.05)
+        carried[at] = 255 * float(last[row, column]), 0.05 if static else 0.3
+    out = new.copy()
+    for at, (before, weight) in carried.items():
+        now = 255 * float(new[at])
+        if now > high or now < low:
+            weight = 0.3 if weight < 0.1 else 0.4
+        out[at] = (weight * now + (1 - weight) * before) / 255
+    return out
+
+
+def moving(frame: int) -> NDArray[np.uint8]:
+    """A texture that rests on the left and drifts on the right, and a patch that goes past it."""
+    rows, columns = np.mgrid[:72, :96].astype(np.float32)
+    speed = 3 * np.clip((columns - 24) / 48, 0, 1)
+    source = cv2.resize(texture(), (128, 72), interpolation=cv2.INTER_AREA)
+    moved = cv2.remap(source, columns + 16 - frame * speed, rows, cv2.INTER_LINEAR)
+    top, left = 8 + 4 * frame, 50 - 4 * frame
+    moved[top : top + 32, left : left + 30] = source[31::-1, 90:120]
+    return np.asarray(moved, np.uint8)
+
+
+@pytest.mark.parametrize("mended", [False, True])
+def test_flow_is_the_published_loop_over_pixels(mended: bool) -> None:
+    rng = np.random.default_rng(3)
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    dis.setFinestScale(2)  # of a mask with a side of 65 to 160 px
+    smoother = FlowBlend(mended=mended)
+    before, last = moving(0), np.zeros((72, 96), np.float32)
+    for frame in range(4):
+        # Beside certain pixels the uncertain, and those between 0 and 0.9 / 255.
+        soft = rng.choice([0, 0.002, 0.05, 0.5, 0.97, 1], (72, 96)) + rng.uniform(0, 1e-3, (72, 96))
+        mask = np.clip(soft, 0, 1).astype(np.float32)
+        picture = moving(frame)
+        found = smoother.update(mask, picture, frame / 10)
+        if frame == 0:
+            wanted = mask
+        else:
+            grey = [cv2.cvtColor(p, cv2.COLOR_BGR2GRAY) for p in (before, picture)]
+            forward, backward = dis.calc(*grey, None), dis.calc(*grey[::-1], None)
+            wanted = flow_by_the_book(last, mask, forward, backward, mended)
+        assert np.allclose(found, wanted, atol=1e-5), frame
+        before, last = picture, wanted
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_all_are_smoothers_that_begin_raw_forget_and_take_other_sizes(name: str) -> None:
     rng = np.random.default_rng(2)
