@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("PIL", reason="labels are read by the workshop: edge-seg[convert]")
 
+from edge_seg.arrays import Picture, Soft  # noqa: E402
 from edge_seg.calibration.clips import clip_shots  # noqa: E402
 from edge_seg.cli import main  # noqa: E402
 from edge_seg.errors import DatasetError  # noqa: E402
@@ -75,6 +76,25 @@ def test_eval_shows_a_clip_with_and_without_smoothing(
     assert smoothed["miou"] > 0.95 and smoothed["ghosting"] is not None
     assert row["clip"]["smoothing"]["summary"] in text
     assert f"{100 * raw['miou']:.2f}" in text and f"{raw['flicker']:.3f}" in text
+
+
+def test_the_smoothed_masks_of_a_noisy_camera_are_stiller(
+    clip: Path, said: Callable[..., str], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(6)
+    _, label = shot(16)
+    dim = np.where(label[..., None] == 1, 160, 95)  # a network that is not quite sure
+    for i in range(20):
+        noisy = np.clip(dim + rng.normal(0, 20, (*SIZE, 3)), 0, 255)
+        cv2.imwrite(str(clip / f"frames/{i:03d}.png"), noisy.astype(np.uint8))
+        cv2.imwrite(str(clip / f"masks/{i:03d}.png"), 255 * label)
+    said(clip, "--fps", "10", "--json", str(tmp_path / "rows.json"))
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    raw, smoothed = row["clip"]["raw"], row["clip"]["smoothed"]
+    assert raw["miou"] > 0.95 and smoothed["miou"] > 0.95
+    assert raw["flicker"] > 1 and smoothed["flicker"] < 0.6 * raw["flicker"]
+    ratio = smoothed["flicker"] / raw["flicker"]
+    assert row["clip"]["smoothing"]["flicker_ratio"] == pytest.approx(ratio)
 
 
 def test_what_a_clip_cannot_tell_is_said(clip: Path, said: Callable[..., str]) -> None:
@@ -153,6 +173,47 @@ def test_one_frame_is_no_clip_and_two_are(fake_bundle: Path, fake_board: Path) -
         with pytest.raises(DatasetError, match="two frames"):
             evaluate_clip({"raw": segmenter}, shots[:1])
         assert evaluate_clip({"raw": segmenter}, shots)["raw"].n == 2
+
+
+class Held:
+    """A smoother that shows the first mask for ever."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def update(self, mask: Soft, picture: Picture, timestamp: float | None) -> Soft:
+        self._first = mask.copy() if self._first is None else self._first
+        return self._first.copy()
+
+    def reset(self) -> None:
+        self._first: Soft | None = None
+
+
+def test_under_a_panning_camera_masks_that_go_along_are_consistent_and_held_ones_are_not(
+    fake_bundle: Path, fake_board: Path
+) -> None:
+    """The room and the person in it go 4 px a frame to the right, a cell of the mask."""
+    rng = np.random.default_rng(7)
+    grain = cv2.GaussianBlur(rng.normal(0, 1, (64, 160)).astype(np.float32), (0, 0), 2)
+    wall = 60 + 40 * grain / np.abs(grain).max()
+    wall[16:, 64:96] += 130
+    place = np.zeros((64, 160), np.uint8)
+    place[16:, 64:96] = 1
+    shots = []
+    for i in range(8):
+        seen = np.s_[:, 48 - 4 * i : 144 - 4 * i]
+        frame = wall[seen].astype(np.uint8)[..., None].repeat(3, axis=2)
+        shots.append((frame, np.ascontiguousarray(place[seen]), i / 10))
+    with (
+        EdgeSegmenter.open(fake_bundle, board=str(fake_board), smoother=None) as raw,
+        EdgeSegmenter.open(fake_bundle, board=str(fake_board), smoother=Held()) as held,
+    ):
+        found = evaluate_clip({"raw": raw, "held": held}, shots)
+    assert found["raw"].miou > 0.95
+    assert found["raw"].warped is not None and found["held"].warped is not None
+    # Held: four columns at each of two edges, 48 of 64 rows, 96 columns: sqrt(8/96 * 0.75) = 25 %,
+    # and half of that with the contours of the newer picture drawn into it.
+    assert found["raw"].warped < 1 and 10 < found["held"].warped < 25
 
 
 def test_a_clip_too_low_for_optical_flow_has_all_figures_but_that_one(
