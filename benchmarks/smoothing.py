@@ -5,7 +5,8 @@
 The clips are those of `clips.py` (rendered at 30 frames/s, sampled at 30, 15, 10 and 5); masks come
 from one artifact of a bundle, once, and every method gets the same. Written into the folder:
 smoothing.json (all figures of all clips), curves.png (stability against lag, each method over its
-knob), and clips side by side. Ratios are to the raw masks of the same clip, geometric means.
+knob), and clips side by side. Ratios are to the raw masks of the same clip, geometric means. A
+second table holds the masks' own figures, with the motion between frames by optical flow.
 
 Two rows are bounds, not methods: "truth at rest" puts the truth wherever it has rested for 200 ms
 and leaves the rest raw; "ideal mask" is the truth at the network's output size, enlarged like any
@@ -29,14 +30,13 @@ from typing import Any
 import cv2
 import numpy as np
 from clips import PARTS, Clip, clips
-from numpy.typing import NDArray
 from rich.progress import Progress
 from smoothing_cost import METHODS, costs, print_costs
 from smoothing_pictures import draw_curves, write_clip
 from tables import show, told
 
 from edge_seg import contours
-from edge_seg.arrays import Soft
+from edge_seg.arrays import Label, Picture, Soft
 from edge_seg.baselines import (
     ExponentialAverage,
     FlowBlend,
@@ -50,6 +50,7 @@ from edge_seg.smoothing import Smoother, Steady
 from edge_seg.stability import Stability
 from edge_seg.stability.figures import Figures
 from edge_seg.stability.gain import gain_over_raw
+from edge_seg.stability.motion import Motion, motion_between
 from edge_seg.stability.truth import Truth
 
 RATES = (30, 15, 10, 5)
@@ -73,27 +74,29 @@ CURVE_RATES = (30, 10)
 
 @dataclass(frozen=True)
 class Filmed:
-    """A clip as the smoothers see it: raw masks, pictures, labels uint8 (N, H, W), times.
+    """A clip as the smoothers see it: raw masks, pictures as the network gets them, times.
 
-    edges: whether masks are brought to the picture's contours before they are judged.
+    frames uint8 (H, W, 3) and labels uint8 (H, W): as large as masks are judged. edges: whether
+    masks are brought to the picture's contours before they are judged.
     """
 
     name: str
     kind: str
     masks: list[Soft]
-    pictures: list[NDArray[np.uint8]]
-    labels: list[NDArray[np.uint8]]
+    pictures: list[Picture]
+    frames: list[Picture]
+    labels: list[Label]
     times: list[float]
     edges: bool = True
 
-    def drawn(self, mask: Soft, guide: NDArray[np.uint8]) -> Soft:
+    def drawn(self, mask: Soft, guide: Picture) -> Soft:
         """Return the mask as a user gets it."""
         if not self.edges or not contours.is_coarse(mask.shape, guide):
             return mask
         return contours.refine(mask, guide) * np.float32(1 / 255)
 
     def smoothed(
-        self, smoother: Smoother | None, mask: Soft, picture: NDArray[np.uint8], time: float
+        self, smoother: Smoother | None, mask: Soft, picture: Picture, time: float
     ) -> Soft:
         """Return the mask as `EdgeSegmenter` gives it."""
         if smoother is None:
@@ -101,17 +104,26 @@ class Filmed:
         out, steadied = smoother.update(mask, picture, time), getattr(smoother, "steadied", None)
         return self.drawn(out, steadied(picture) if steadied else picture)
 
-    def at(self, fps: int) -> Iterator[tuple[Soft, NDArray[np.uint8], NDArray[np.uint8], float]]:
+    def at(self, fps: int) -> Iterator[tuple[Soft, Picture, Label, float]]:
         """Yield (mask, picture, label, time) as a camera of so many frames a second sees them."""
-        step = slice(None, None, round(30 / fps))
+        step = _every(fps)
         rows = (self.masks[step], self.pictures[step], self.labels[step], self.times[step])
         return zip(*rows, strict=True)
+
+    def motions(self, fps: int) -> list[Motion | None]:
+        """Return the motion from each of these frames back to the one before; None: the first."""
+        frames = self.frames[_every(fps)]
+        return [None, *(motion_between(*two) for two in zip(frames, frames[1:], strict=False))]
+
+
+def _every(fps: int) -> slice:
+    return slice(None, None, round(30 / fps))
 
 
 class Tap:
     """A smoother that changes nothing and keeps the last mask and picture."""
 
-    def update(self, mask: Soft, picture: NDArray[np.uint8], timestamp: float | None) -> Soft:
+    def update(self, mask: Soft, picture: Picture, timestamp: float | None) -> Soft:
         """Keep both."""
         self.mask, self.picture = mask.copy(), picture.copy()
         return mask
@@ -122,31 +134,35 @@ class Tap:
 
 def film(clip: Clip, bundle: ModelBundle, artifact: str, edges: bool = True) -> Filmed:
     """Run the network over a clip, once."""
-    made = Filmed(clip.name, clip.kind, [], [], [], [], edges)
+    made = Filmed(clip.name, clip.kind, [], [], [], [], [], edges)
     with open_artifact(bundle, bundle.named(artifact)) as segmenter:
         segmenter.smoother = tap = Tap()
         for shot in clip.render():
             segmenter.segment(shot.frame, shot.time, size=(8, 8))
             made.masks.append(tap.mask)
             made.pictures.append(tap.picture)
+            made.frames.append(shot.frame)
             made.labels.append(shot.label)
             made.times.append(shot.time)
     return made
 
 
-def judged(filmed: Filmed, fps: int, make: Make | None) -> Figures:
-    """Return the figures of a method on a clip; None: the raw masks."""
+Motions = Sequence[Motion | None]
+
+
+def judged(filmed: Filmed, fps: int, make: Make | None, motions: Motions) -> Figures:
+    """Return the figures of a method on a clip; None: the raw masks. motions: of the clip."""
     judge, smoother = Stability(), make() if make else None
-    for mask, picture, label, time in filmed.at(fps):
+    for (mask, picture, label, time), motion in zip(filmed.at(fps), motions, strict=True):
         out = filmed.smoothed(smoother, mask, picture, time)
-        judge.add(out, label, time, raw=filmed.drawn(mask, picture))
+        judge.add(out, label, time, raw=filmed.drawn(mask, picture), motion=motion)
     return judge.figures()
 
 
-def bound(filmed: Filmed, fps: int, name: str) -> Figures:
+def bound(filmed: Filmed, fps: int, name: str, motions: Motions) -> Figures:
     """Return the figures of a mask that knows the truth (the module's docstring)."""
     judge, truth = Stability(), None
-    for mask, picture, label, time in filmed.at(fps):
+    for (mask, picture, label, time), motion in zip(filmed.at(fps), motions, strict=True):
         size = (label.shape[1], label.shape[0])
         large = cv2.resize(filmed.drawn(mask, picture), size)
         person = (label == 1).astype(np.float32)
@@ -159,16 +175,21 @@ def bound(filmed: Filmed, fps: int, name: str) -> Figures:
             else:
                 truth.advance(label, time)
             known = np.where(truth.static, person, large)
-        judge.add(known.astype(np.float32), label, time, raw=large)
+        judge.add(known.astype(np.float32), label, time, raw=large, motion=motion)
     return judge.figures()
 
 
 def halved(filmed: Filmed) -> Filmed:
-    """The clip with labels of half the size: a quarter of the work, for the curves."""
-    small = [
-        cv2.resize(x, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_NEAREST) for x in filmed.labels
-    ]
-    return replace(filmed, labels=small)
+    """The clip with frames and labels of half the size: a quarter of the work, for the curves."""
+
+    def half(pictures: list[Picture], how: int) -> list[Picture]:
+        return [cv2.resize(x, None, fx=0.5, fy=0.5, interpolation=how) for x in pictures]
+
+    return replace(
+        filmed,
+        frames=half(filmed.frames, cv2.INTER_AREA),
+        labels=half(filmed.labels, cv2.INTER_NEAREST),
+    )
 
 
 Rows = list[dict[str, Any]]
@@ -187,19 +208,21 @@ def work(index: int, bundle: ModelBundle, args: argparse.Namespace) -> tuple[Row
     small = halved(filmed)
     filmed = small if args.half else filmed
     table: Rows = []
-    for fps in RATES:
-        raw = judged(filmed, fps, None)
+    for fps in args.rates:
+        motions = filmed.motions(fps)
+        raw = judged(filmed, fps, None, motions)
         table.append(row(filmed, fps, "raw", raw, raw))
         for name, make in METHODS.items():
-            table.append(row(filmed, fps, name, judged(filmed, fps, make), raw))
+            table.append(row(filmed, fps, name, judged(filmed, fps, make, motions), raw))
         for name in BOUNDS:
-            table.append(row(filmed, fps, name, bound(filmed, fps, name), raw))
+            table.append(row(filmed, fps, name, bound(filmed, fps, name, motions), raw))
     drawn: Rows = []
     for fps in () if args.no_curves else CURVE_RATES:
-        raw = judged(small, fps, None)
+        motions = small.motions(fps)
+        raw = judged(small, fps, None, motions)
         for name, knob in KNOBS.items():
             for value, make in knob.items():
-                found = row(small, fps, name, judged(small, fps, make), raw)
+                found = row(small, fps, name, judged(small, fps, make, motions), raw)
                 drawn.append({**found, "knob": value})
     return table, drawn
 
@@ -215,6 +238,7 @@ def row(filmed: Filmed, fps: int, method: str, found: Figures, raw: Figures) -> 
         "figures": found.to_dict(),
         "dtssd": against.dtssd,
         "flicker": against.flicker,
+        "warped": against.warped,
         "miou": against.miou,
         "mae": found.mae - raw.mae,
         "boundary_f": 100 * (found.boundary_f - raw.boundary_f),
@@ -241,6 +265,9 @@ def summary(rows: Rows) -> dict[str, Any]:
     def of(key: str, chosen: Rows = rows) -> list[Any]:
         return [r[key] for r in chosen if r[key] is not None]
 
+    def own(key: str) -> list[Any]:
+        return [r["figures"][key] for r in rows if r["figures"][key] is not None]
+
     heads = [r for r in rows if r["kind"] == "head"]
     return {
         "dtssd": geometric(of("dtssd")),
@@ -248,6 +275,7 @@ def summary(rows: Rows) -> dict[str, Any]:
         "dtssd_worst": max(of("dtssd")),
         "flicker": geometric(of("flicker")),
         "flicker_heads": geometric(of("flicker", heads)),
+        "warped": geometric(of("warped")),
         "miou": float(np.mean(of("miou"))),
         "miou_worst": min(of("miou")),
         "mae": float(np.mean(of("mae"))),
@@ -259,6 +287,14 @@ def summary(rows: Rows) -> dict[str, Any]:
         "dropouts": sum(of("dropouts")),
         "better": sum(of("better")),
         "clips": len(rows),
+        "own": {
+            "miou": 100 * float(np.mean(own("miou"))),
+            "boundary_f": 100 * float(np.mean(own("boundary_f"))),
+            "mae": float(np.mean(own("mae"))),
+            "warped": float(np.mean(own("warped"))),
+            "flips": float(np.mean(own("flips"))),
+            "dropouts": sum(own("dropouts")),
+        },
     }
 
 
@@ -274,17 +310,34 @@ COLUMNS = {
     "drop-outs": "{dropouts:+d}",
     "better": "{better}/{clips}",
 }
+OWN = {
+    "mIoU, %": "{own[miou]:.2f}",
+    "boundary F, %": "{own[boundary_f]:.2f}",
+    "MAE, %": "{own[mae]:.2f}",
+    "flow-warped, %": "{own[warped]:.2f}",
+    "times raw": "{warped:.2f}",
+    "flips, 1/s": "{own[flips]:.4f}",
+    "drop-outs": "{own[dropouts]}",
+}
 
 
-def print_table(summaries: dict[str, dict[str, Any]]) -> None:
-    """Print a table per frame rate; mIoU, MAE, boundary F and ghosting in points."""
-    for fps in RATES:
-        rows = [
-            [name, *(text.format(**summaries[f"{name} {fps}"]) for text in COLUMNS.values())]
-            for name in (*METHODS, *BOUNDS)
-        ]
-        title = f"{fps} frames/s, ratios and differences to the raw masks"
-        show(title, ("method", *COLUMNS), rows, width=160)
+def print_tables(summaries: dict[str, dict[str, Any]], rates: Sequence[int]) -> None:
+    """Print two tables per frame rate: against the raw masks, and the masks' own figures.
+
+    In the first mIoU, MAE, boundary F and ghosting are in points. In the second drop-outs are those
+    of all clips, flips are per static pixel, the rest are means over the clips.
+    """
+    against, own = (*METHODS, *BOUNDS), ("raw", *METHODS, *BOUNDS)
+    for fps in rates:
+        for names, columns, title in (
+            (against, COLUMNS, "ratios and differences to the raw masks"),
+            (own, OWN, "the masks' own figures"),
+        ):
+            rows = [
+                [name, *(text.format(**summaries[f"{name} {fps}"]) for text in columns.values())]
+                for name in names
+            ]
+            show(f"{fps} frames/s, {title}", ("method", *columns), rows, width=160)
 
 
 def grouped(rows: Rows, *keys: str) -> dict[str, Rows]:
@@ -308,6 +361,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="clips whose name holds this")
     parser.add_argument(
         "--half", action="store_true", help="judge at half the size: 4 times faster"
+    )
+    parser.add_argument(
+        "--rates", type=int, nargs="+", choices=RATES, default=RATES, help="frames/s to judge at"
     )
     parser.add_argument("--edges", choices=("on", "off"), default="on")
     parser.add_argument("--no-curves", action="store_true")
@@ -340,7 +396,7 @@ def main() -> int:
             curves += drawn
             progress.advance(bar)
     summaries = {name: summary(rows) for name, rows in grouped(table, "method", "fps").items()}
-    print_table(summaries)
+    print_tables(summaries, args.rates)
     drawn_curves = {
         name: summary(rows) for name, rows in grouped(curves, "method", "fps", "knob").items()
     }
