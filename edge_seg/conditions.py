@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 
 from edge_seg import machine
@@ -28,7 +29,7 @@ LITERT = {"aarch64": (10, 14), "x86_64": (10, 14)}
 TFLITE_RUNTIME = {"aarch64": (7, 11), "x86_64": (7, 11), "armv7l": (7, 11)}
 OPENVINO = {"aarch64": (10, 14), "x86_64": (10, 14)}
 ONNXRUNTIME = {"aarch64": (10, 14), "x86_64": (10, 14)}
-BUILDING = ("tensorrt", "openvino")  # backends that build something when they open
+BUILDING = {"tensorrt", "openvino"}  # backends that build something when they open
 # The usual wheel has no CUDA on a Jetson.
 JETPACK_WHEEL = "install NVIDIA's onnxruntime-gpu wheel for your JetPack"
 TYPELIBS = ("Gst", "GstApp", "GstVideo")  # what edge_seg.camera.gstreamer asks gi for
@@ -36,13 +37,12 @@ GSTREAMER = "sudo apt install python3-gi gir1.2-gst-plugins-base-1.0"
 OLD_NUMPY = "pip install 'numpy<2' 'opencv-python-headless<=4.11.0.86'"
 
 
-def _anew(python: str, packages: str, options: str = "") -> str:
+def _anew(python: str, packages: str = ".", options: str = "") -> str:
     """The commands that make another environment and install into it.
 
-    packages: with `edge-seg` among them, which a new environment gets from a checkout: an index may
-    hold somebody else's under that name.
+    packages: pip's words; edge-seg is the dot, a checkout: an index may hold somebody else's under
+    its name.
     """
-    packages = packages.replace("edge-seg", ".")
     return (
         f"{python} -m venv {options}~/edge-seg && ~/edge-seg/bin/pip install {packages}"
         "  # in a checkout; elsewhere its wheel in place of the dot"
@@ -50,7 +50,7 @@ def _anew(python: str, packages: str, options: str = "") -> str:
 
 
 SYSTEM = "--system-site-packages "
-VENV = _anew("python3", "edge-seg", SYSTEM)
+VENV = _anew("python3", options=SYSTEM)
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,9 @@ def conditions(board: Board, root: Path, installation: Installation) -> list[Con
         found += _picamera(root, installation)
     if machine.jetpack(root) is not None:
         found += _gstreamer(root, installation)
-    if root == Path("/") and any(r.backend in BUILDING for r in board.runtimes):
-        found += _cache(cache_folder())
+    building = {r.backend for r in board.runtimes} & BUILDING
+    if root == Path("/") and building:
+        found += _cache(cache_folder(), building)
     return [*found, *_heat(root)]
 
 
@@ -131,11 +132,11 @@ def _another_python(
     return _anew(python, packages) if here.machine in there else ""
 
 
-def _installed(
-    why: str, package: str, there: dict[str, tuple[int, int]], here: Installation
-) -> str:
-    """Return how a package gets here; why: what `_wheels` says against it."""
-    return _another_python("python3.12", package, there, here) if why else f"pip install {package}"
+def _installed(why: str, extra: str, there: dict[str, tuple[int, int]], here: Installation) -> str:
+    """Return how an extra of ours gets here; why: what `_wheels` says against its package."""
+    if why:
+        return _another_python("python3.12", f'".[{extra}]"', there, here)
+    return f'pip install "edge-seg[{extra}]"'
 
 
 def _tflite(
@@ -164,7 +165,7 @@ def _tflite(
         mend = f"pip install tflite-runtime && {OLD_NUMPY}"
         yield Condition("TFLite", MISSING, f"no library is installed; {why}", mend, names)
         return
-    mend = _another_python("python3.11", "edge-seg ai-edge-litert", LITERT, here)
+    mend = _another_python("python3.11", ". ai-edge-litert", LITERT, here)
     mend = "install a 64-bit system" if here.machine == "armv7l" else mend
     yield Condition("TFLite", MISSING, f"no library is installed; {why}; {older}", mend, names)
 
@@ -177,7 +178,7 @@ def _openvino(
     else:
         why = _wheels("openvino", OPENVINO, here)
         text = f"it is not installed{'; ' + why if why else ''}"
-        mend = _installed(why, '"edge-seg[openvino]"', OPENVINO, here)
+        mend = _installed(why, "openvino", OPENVINO, here)
         yield Condition("OpenVINO", MISSING, text, mend, names)
     for device, look in (("NPU", _npu), ("GPU", _gpu)):
         blocked = frozenset(n for n in names if n.split()[-1].split(".")[0] == device)
@@ -260,7 +261,7 @@ def _onnxruntime(
     else:
         why = _wheels("onnxruntime", ONNXRUNTIME, here)
         text = f"it is not installed{'; ' + why if why else ''}"
-        mend = _installed(why, '"edge-seg[onnxruntime]"', ONNXRUNTIME, here)
+        mend = _installed(why, "onnxruntime", ONNXRUNTIME, here)
         mend = JETPACK_WHEEL if gpu and jetson else mend
         yield Condition("ONNX Runtime", MISSING, text, mend, names)
 
@@ -295,7 +296,7 @@ def _tensorrt(
     built = re.search(r"python3\.(\d+)/", folder)
     if built is not None and int(built[1]) != here.python[1]:
         text = f"JetPack's package is for Python 3.{built[1]}, this is 3.{here.python[1]}"
-        mend = _anew(f"python3.{built[1]}", "edge-seg", SYSTEM)
+        mend = _anew(f"python3.{built[1]}", options=SYSTEM)
         yield Condition("TensorRT", MISSING, text, mend, names)
         return
     if not _cuda(root):
@@ -368,15 +369,22 @@ def _gstreamer(root: Path, here: Installation) -> Iterator[Condition]:
         yield Condition("camera", OK, "GStreamer's Python bindings, and NVIDIA's camera plugin")
 
 
-def _cache(folder: Path) -> Iterator[Condition]:
-    """Where engines and compiled networks are kept: can it be written, if need be made?"""
-    there = next(f for f in (folder, *folder.absolute().parents) if f.exists())
-    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+def _cache(folder: Path, backends: Iterable[str]) -> Iterator[Condition]:
+    """Where engines and compiled networks are kept: can it be written, if need be made?
+
+    One that cannot is in order where it holds what these backends built: an image's.
+    """
+    # Not Path.exists, nor its glob: they raise where a folder above may not be looked into.
+    there = next(f for f in (folder, *folder.absolute().parents) if os.path.exists(f))
+    if os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK):
         yield Condition("cache", OK, f"{folder} can be written")
-        return
-    text = f"{folder} cannot be written: what is not there is built anew at every start"
-    mend = "edge-seg prepare --cache DIR, and set EDGE_SEG_CACHE=DIR where it runs"
-    yield Condition("cache", WARNING, text, mend)
+    elif count := sum(len(glob("*", root_dir=folder / backend)) for backend in backends):
+        entries = "1 prepared entry" if count == 1 else f"{count} prepared entries"
+        yield Condition("cache", OK, f"{folder} is read-only and holds {entries}")
+    else:
+        text = f"{folder} cannot be written: what is not there is built anew at every start"
+        mend = "edge-seg prepare --cache DIR, and set EDGE_SEG_CACHE=DIR where it runs"
+        yield Condition("cache", WARNING, text, mend)
 
 
 def _heat(root: Path) -> Iterator[Condition]:

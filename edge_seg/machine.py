@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 MAX_CHARACTERS = 1 << 20  # of a file: those read here have a page, a large site's group file less
+TOOL_WAIT = 5.0  # seconds: vcgencmd answers in milliseconds, or not at all
 # Bits of `vcgencmd get_throttled` (Raspberry Pi documentation, "vcgencmd").
 THROTTLE_BITS = {
     0: "under-voltage now",
@@ -27,6 +28,8 @@ THROTTLE_BITS = {
     18: "throttling has occurred",
     19: "soft temperature limit has occurred",
 }
+# L4T (Jetson Linux) -> JetPack; 38 is for Thor alone, 39 for Orin and Thor.
+JETPACKS = {"32": "4", "34": "5", "35": "5", "36": "6", "38": "7", "39": "7"}
 
 
 def measured_on(library: str = "", *, root: Path = Path("/")) -> str:
@@ -89,7 +92,7 @@ def throttled(root: Path = Path("/")) -> str | None:
         return None
     try:
         done = subprocess.run(
-            [tool, "get_throttled"], capture_output=True, text=True, timeout=5, check=False
+            [tool, "get_throttled"], capture_output=True, text=True, timeout=TOOL_WAIT, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -116,8 +119,7 @@ def jetpack(root: Path = Path("/")) -> str | None:
     )
     if told is None:
         return None
-    major = {"32": "4", "34": "5", "35": "5", "36": "6", "38": "7"}.get(told[1], "?")
-    return f"JetPack {major} (L4T {told[1]}.{told[2]})"
+    return f"JetPack {JETPACKS.get(told[1], '?')} (L4T {told[1]}.{told[2]})"
 
 
 def read_throttled(answer: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,25 @@ def test_a_machines_own_words() -> None:
     assert "Debian GNU/Linux 12" in machine.system(ROOTS / "raspberry-pi-5")
 
 
+@pytest.mark.parametrize(
+    ("release", "told"),
+    [
+        ("R32 (release), REVISION: 7.1", "JetPack 4 (L4T 32.7.1)"),
+        ("R34 (release), REVISION: 1.1", "JetPack 5 (L4T 34.1.1)"),
+        ("R35 (release), REVISION: 4.1", "JetPack 5 (L4T 35.4.1)"),
+        ("R36 (release), REVISION: 4.3", "JetPack 6 (L4T 36.4.3)"),
+        ("R38 (release), REVISION: 2.0", "JetPack 7 (L4T 38.2.0)"),  # on Thor alone
+        ("R39 (release), REVISION: 2.1", "JetPack 7 (L4T 39.2.1)"),  # 7.2: on Orin too
+        ("R99 (release), REVISION: 1.0", "JetPack ? (L4T 99.1.0)"),
+    ],
+)
+def test_a_jetson_s_system_by_its_release(tmp_path: Path, release: str, told: str) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "nv_tegra_release").write_text(f"# {release}, GCID: 1, BOARD: generic\n")
+    assert machine.jetpack(tmp_path) == told
+    assert machine.jetpack(tmp_path / "elsewhere") is None
+
+
 def test_temperature_is_the_hottest_zone_that_is_switched_on(tmp_path: Path) -> None:
     assert machine.temperature(ROOTS / "raspberry-pi-5") == pytest.approx(52.35)
     assert machine.temperature(ROOTS / "jetson-orin-nano") == pytest.approx(49.312)
@@ -148,3 +168,38 @@ def test_temperature_is_the_hottest_zone_that_is_switched_on(tmp_path: Path) -> 
 )
 def test_the_pis_throttle_flag_in_words(answer: str, words: str | None) -> None:
     assert machine.read_throttled(answer) == words
+
+
+@pytest.fixture
+def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where vcgencmd is looked for first; skips where the kernel's file goes before it."""
+    if any(Path("/").glob("sys/devices/platform/soc*/soc*firmware/get_throttled")):
+        pytest.skip("on this Raspberry Pi the kernel is asked, not the tool")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    return tmp_path / "vcgencmd"
+
+
+def test_the_pis_own_tool_is_asked_where_the_kernel_has_no_file(tool: Path) -> None:
+    tool.write_text('#!/bin/sh\n[ "$*" = get_throttled ] && echo throttled=0x50005\n')
+    tool.chmod(0o755)
+    assert str(machine.throttled()).startswith("under-voltage now, throttled now, ")
+    assert machine.throttled(ROOTS / "pc") is None, "the tool tells of this machine, not of files"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "#!/bin/sh\nexec sleep 30\n",
+        "#!/bin/sh\necho VCHI initialization failed; exit 1\n",
+        "#!/no/such/interpreter\n",
+    ],
+)
+def test_a_tool_that_does_not_answer_says_nothing_and_holds_nobody_up(
+    tool: Path, script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool.write_text(script)
+    tool.chmod(0o755)
+    monkeypatch.setattr(machine, "TOOL_WAIT", 0.3)
+    began = time.monotonic()
+    assert machine.throttled() is None
+    assert time.monotonic() - began < 10

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import stat
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -198,6 +202,42 @@ def test_other_states_of_a_jetson(tmp_path: Path, release: str, package: str, wo
     assert any(words in c.text and c.mend and "tensorrt" in c.blocks for c in told)
 
 
+@pytest.fixture
+def jetpack_7(tmp_path: Path) -> Path:
+    """An Orin Nano of JetPack 7.2: Python 3.12, and CUDA 13 where servers have it (sbsa)."""
+    root = tmp_path / "root"
+    shutil.copytree(ROOTS / "jetson-orin-nano", root)
+    (root / "etc/nv_tegra_release").write_text("# R39 (release), REVISION: 2.1, GCID: 1\n")
+    config = root / "home/user/edge-seg/pyvenv.cfg"
+    config.write_text(config.read_text().replace("3.10", "3.12"))
+    for path in [*root.rglob("python3.10"), *root.rglob("_gi.cpython-310-*")]:
+        path.rename(path.with_name(path.name.replace("3.10", "3.12").replace("-310-", "-312-")))
+    shutil.rmtree(root / "usr/local/cuda-12.6")
+    library = root / "usr/local/cuda/targets/sbsa-linux/lib/libcudart.so.13"
+    library.parent.mkdir(parents=True)
+    library.touch()
+    return root
+
+
+def test_jetpack_7_has_what_tensorrt_needs(jetpack_7: Path) -> None:
+    here, board = Installation.under(jetpack_7), detect(jetpack_7)
+    assert board.name == "jetson-orin-nano" and here.python == (3, 12)
+    told = {c.subject: c for c in conditions(board, jetpack_7, here)}
+    assert told["JetPack"].text.startswith("JetPack 7 (L4T 39.2.1), package nvidia-jetpack ")
+    assert told["TensorRT"].state == "ok" and "python3.12" in told["TensorRT"].text
+    assert {c.subject for c in told.values() if c.state != "ok"} == {"ONNX Runtime"}
+    first = diagnose(board, root=jetpack_7).first
+    assert first is not None and first.runtime.backend == "tensorrt"
+
+
+def test_a_jetson_without_cuda_s_library_is_told_so(jetpack_7: Path) -> None:
+    (jetpack_7 / "usr/local/cuda/targets/sbsa-linux/lib/libcudart.so.13").unlink()
+    told = conditions(load("jetson"), jetpack_7, Installation.under(jetpack_7))
+    (cuda,) = (c for c in told if "libcudart" in c.text)
+    assert cuda.state == "missing" and cuda.blocks == {"tensorrt"}
+    assert cuda.mend == "sudo apt install nvidia-jetpack"
+
+
 def test_an_npu_in_order() -> None:
     assert found("intel-npu")["NPU"].text == "/dev/accel/accel0, and user may open it"
     seen = verdicts("intel-npu")
@@ -300,6 +340,68 @@ def test_a_cache_that_cannot_be_written_is_a_warning(
     assert all(
         c.subject != "cache" for c in conditions(load("rpi5"), Path("/"), Installation.here())
     )
+
+
+LOOK_AT_THE_CACHE = """
+import json
+from dataclasses import asdict
+from pathlib import Path
+from edge_seg.board import load
+from edge_seg.conditions import conditions
+from edge_seg.installation import Installation
+told = conditions(load("npu"), Path("/"), Installation.here())
+print(json.dumps([(c.state, c.text, c.mend) for c in told if c.subject == "cache"]))
+"""
+
+
+def as_one_whom_permissions_bind() -> list[str]:
+    """The words before a command: root without its powers, which no permission would stop."""
+    if os.geteuid() != 0:
+        return []
+    words = ["unshare", "--user"]
+    if shutil.which("unshare") is None or subprocess.run([*words, "true"]).returncode != 0:
+        pytest.skip("no permission stops root, and unshare is refused here")
+    return words
+
+
+@pytest.mark.parametrize(
+    ("mode", "holds", "told"),
+    [
+        (0o555, ["openvino/a.compiled"], "is read-only and holds 1 prepared entry"),
+        (0o555, ["openvino/a", "openvino/b"], "is read-only and holds 2 prepared entries"),
+        (0o555, [], ""),
+        (0o555, ["openvino/.a.xyz.part"], ""),
+        (0o555, ["tensorrt/a.engine"], ""),  # another board's
+        (0o000, ["openvino/a.compiled"], ""),  # it may not be looked into
+    ],
+)
+def test_a_read_only_cache_is_in_order_where_it_was_prepared(
+    tmp_path: Path, mode: int, holds: list[str], told: str
+) -> None:
+    words = as_one_whom_permissions_bind()
+    cache = tmp_path / "image" / "cache"
+    cache.mkdir(parents=True)
+    for name in holds:
+        (cache / name).parent.mkdir(exist_ok=True)
+        (cache / name).touch()
+    for folder in (cache, cache.parent):
+        folder.chmod(mode)
+    try:
+        done = subprocess.run(
+            [*words, sys.executable, "-c", LOOK_AT_THE_CACHE],
+            env={**os.environ, "EDGE_SEG_CACHE": str(cache)},
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        for folder in (cache.parent, cache):
+            folder.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    ((state, text, mend),) = json.loads(done.stdout)
+    if told:
+        assert (state, text, mend) == ("ok", f"{cache} {told}", "")
+    else:
+        assert state == "warning" and "cannot be written" in text and "prepare" in mend
 
 
 # --- the verb, and that nothing raises ----------------------------------------------------------
