@@ -75,6 +75,15 @@ def test_the_other_targets_say_what_tflite_says(
     assert iou(*masks) > 0.97
 
 
+@pytest.mark.parametrize("network", ["portrait", "portrait-lite"])
+def test_its_int8_onnx_has_the_form_that_tensorrt_documents(network: str) -> None:
+    onnx = pytest.importorskip("onnx", reason="the extra [convert] is not installed")
+    from edge_seg.converters import qdq
+
+    bundle = ModelBundle.load(network)
+    assert qdq.check_form(onnx.load(bundle.file(bundle.named("onnx-int8")))) == []
+
+
 def test_quality_on_val(bundle: ModelBundle, data_dir: Path) -> None:
     figures = {}
     for name in ("tflite-fp32", "tflite-int8"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -201,3 +202,89 @@ def test_two_processes_that_prepare_at_once_leave_one_whole_entry(
     before = files(tmp_path / "cache")
     EdgeSegmenter.open(bundle, board=str(board), cache=tmp_path / "cache").close()
     assert files(tmp_path / "cache") == before, "it is whole: not compiled again"
+
+
+IMAGE = """\
+title = "An image"
+aliases = []
+
+[[runtime]]
+backend = "tflite"
+precision = "int8"
+
+[[runtime]]
+backend = "openvino"
+precision = "int8"
+options = { device = "CPU" }
+
+[[runtime]]
+backend = "onnxruntime"
+precision = "int8"
+options = { provider = "CPU" }
+"""
+SHUT_IN = """
+mount -o remount,bind,ro / && mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"
+"""
+TRIES = """
+import errno, socket, sys
+def write():
+    open(sys.argv[1], "w")
+def connect():
+    socket.create_connection(("192.0.2.1", 80), timeout=5)
+for attempt in (write, connect):
+    try:
+        attempt()
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+"""
+SEGMENTS = """
+import hashlib, sys
+from dataclasses import replace
+import numpy as np
+from edge_seg import EdgeSegmenter
+from edge_seg.board import load
+board = load(sys.argv[1])
+frame = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8).repeat(16, 0).repeat(16, 1)
+for runtime in board.runtimes:
+    with EdgeSegmenter.open(board=replace(board, runtimes=(runtime,))) as segmenter:
+        mask = segmenter.segment(frame)
+    print(runtime.backend, mask.shape, hashlib.sha256(mask.tobytes()).hexdigest())
+"""
+
+
+def shut_in(folder: Path) -> list[str]:
+    """The words before a command: no network, and `/` and a folder read-only."""
+    refused = "there is no unshare"
+    for spaces in (("--map-root-user", "--net", "--mount"), ("--net", "--mount")):
+        words = ["unshare", *spaces, "sh", "-c", SHUT_IN, str(folder)]
+        if shutil.which("unshare") is not None:
+            tried = subprocess.run([*words, "true"], capture_output=True, text=True)
+            if tried.returncode == 0:
+                return words
+            refused = tried.stderr
+    pytest.skip(f"no read-only root without a network can be made here: {refused}")
+
+
+@pytest.mark.slow
+def test_a_prepared_image_runs_read_only_and_without_a_network(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra [onnxruntime] is not installed")
+    cache, board = tmp_path / "cache", tmp_path / "image" / "board.toml"
+    board.parent.mkdir()
+    board.write_text(IMAGE)
+    assert main(["prepare", "--board", str(board), "--cache", str(cache)]) == 0
+    python, inside = [sys.executable, "-c"], shut_in(cache)
+
+    def told(*words: str) -> subprocess.CompletedProcess[str]:
+        known = {**os.environ, "EDGE_SEG_CACHE": str(cache)}
+        done = subprocess.run(words, env=known, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    for folder in (cache / "openvino", Path(__file__).parent):
+        tried = told(*inside, *python, TRIES, str(folder / "written"))
+        assert tried.stdout.split() == ["EROFS", "ENETUNREACH"]
+    shut, free = told(*inside, *python, SEGMENTS, str(board)), told(*python, SEGMENTS, str(board))
+    assert len(shut.stdout.splitlines()) == 3 and shut.stdout == free.stdout
+    assert "anew" not in shut.stderr, "what was prepared is taken"
+    said = told(*inside, sys.executable, "-m", "edge_seg", "doctor", "--board", str(board)).stdout
+    assert said.count(" works ") == 3 and f"{cache} is read-only and holds 1 prepared entry" in said

@@ -25,9 +25,11 @@ from edge_seg.backends import open_backend
 from edge_seg.bundle import ModelBundle, describe, save_manifest
 from edge_seg.cli import main
 from edge_seg.errors import BackendFailure, BackendUnavailable
+from edge_seg.metrics import iou
 from edge_seg.spec import InputSpec, OutputSpec
 from tests import tiny_networks
 from tests.backend_contract import BackendContract, random_tensor
+from tests.test_default import portraits  # noqa: F401
 
 HERE = Path(__file__).parent
 STAND_INS = HERE / "stand_ins"
@@ -287,6 +289,22 @@ def test_an_int8_network_carries_its_precision_itself(tmp_path: Path, vendor: An
     assert "-int8-" in next((tmp_path / "cache" / "tensorrt").iterdir()).name
 
 
+@pytest.mark.usefixtures("vendor")
+@pytest.mark.parametrize("network", ["portrait", "portrait-lite"])
+def test_the_network_that_ships_runs_in_int8_and_says_what_tflite_says(
+    network: str,
+    tmp_path: Path,
+    portraits: dict[str, NDArray[np.uint8]],  # noqa: F811
+) -> None:
+    frame, masks = np.ascontiguousarray(portraits["hopper"][..., :3]), []
+    for board, artifact in (("jetson-orin-nano", "onnx-int8"), ("generic", "tflite-int8")):
+        with EdgeSegmenter.open(network, board=board, cache=tmp_path, smoother=None) as segmenter:
+            assert not segmenter.degraded, segmenter.reason
+            assert segmenter.artifact is not None and segmenter.artifact.name == artifact
+            masks.append(segmenter.segment(frame) >= 0.5)
+    assert iou(*masks) > 0.97
+
+
 @pytest.mark.parametrize("damage", ["cut", "bit", "refused"])
 def test_an_entry_that_is_damaged_is_built_again(
     onnx_file: Path, vendor: Any, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
@@ -365,7 +383,7 @@ def test_ctrl_c_while_building_stops_it_without_ending_the_process(
     def interrupt(message: str, done: int, total: int) -> None:
         raise KeyboardInterrupt
 
-    with caplog.at_level(logging.DEBUG), pytest.raises(KeyboardInterrupt):
+    with caplog.at_level(logging.DEBUG, "edge_seg"), pytest.raises(KeyboardInterrupt):
         open_backend("tensorrt", onnx_file, progress=interrupt)
     assert "The build was cancelled" in caplog.text, "and not first gone through for minutes"
     assert cuda_library.standin_held() == 0
