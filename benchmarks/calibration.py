@@ -164,14 +164,18 @@ def plot(results: Results, args: argparse.Namespace) -> None:
     figure.savefig(args.plot, dpi=110)
 
 
+def numbers(text: str) -> list[int]:
+    """Read 8,32,100."""
+    return [int(number) for number in text.split(",")]
+
+
 def main() -> None:
     """Measure what is missing, write it down, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--calibration", type=Path, required=True)
     parser.add_argument("--labels", type=Path, required=True)
-    numbers = {"type": lambda text: [int(n) for n in text.split(",")]}
-    parser.add_argument("--counts", default=[8, 32, 100], **numbers)
+    parser.add_argument("--counts", type=numbers, default=[8, 32, 100])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--to", type=lambda text: text.split(","), default=["tflite", "openvino"])
     parser.add_argument("--mostly", type=Path, metavar="VIDEO")

@@ -18,6 +18,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,15 +112,19 @@ def network(width: float, folder: Path) -> dict[str, Path]:
     from edge_seg.training.export import to_onnx
     from edge_seg.training.network import SHAPES, PortraitNet, input_spec, output_spec
 
-    def wide(values: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(max(4, 4 * round(width * v / 4)) for v in values)
+    def wide(value: int) -> int:
+        return max(4, 4 * round(width * value / 4))
+
+    def each(values: Sequence[int]) -> tuple[int, int, int, int]:
+        first, second, third, fourth = (wide(value) for value in values)
+        return first, second, third, fourth
 
     shipped = SHAPES["fine"]
     shape = dataclasses.replace(
         shipped,
-        stem=wide((shipped.stem,))[0],
-        widths=wide(shipped.widths),
-        decoder=wide(shipped.decoder),
+        stem=wide(shipped.stem),
+        widths=each(shipped.widths),
+        decoder=each(shipped.decoder),
     )
     torch.manual_seed(0)
     spec, source = input_spec(SIDE), folder / f"{width:g}.onnx"

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tables import show, told
 
-from edge_seg import compositing, metrics
+from edge_seg import compositing
 from edge_seg.bundle import ModelBundle
 from edge_seg.calibration.dataset import load_pair, pairs_of
 from edge_seg.comparison import ROUNDS, bare_call, side_by_side
 from edge_seg.evaluation import evaluate_clip
-from edge_seg.metrics import Quality
+from edge_seg.metrics import Quality, binary, boundary_f
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
 
 Floats = NDArray[np.float32]
@@ -46,21 +46,12 @@ def enlargement(open_one: Callable[[bool], EdgeSegmenter], data: Path, quick: bo
             for frame, label in map(load_pair, told(pairs, f"val.txt, {name}")):
                 mask = np.asarray(segmenter.segment(frame, size=label.shape))
                 quality.add(mask, label)
-                fine.append(contour_f(mask, label, radius=1))
+                fine.append(boundary_f(binary(mask, label.shape), label, radius=1))
         found = quality.to_dict()
         shares = [found[k] for k in ("miou", "boundary_f")] + [float(np.mean(fine)), found["sc"]]
         rows.append([name, *(f"{100 * share:.2f}" for share in shares)])
     columns = ("enlargement", "mIoU", "boundary F, 3 px", "1 px", "SC")
     show(f"val.txt, {quality.n} pictures, percent", columns, rows)
-
-
-def contour_f(mask: Floats, label: NDArray[np.uint8], *, radius: int) -> float:
-    """Return `metrics.boundary_f` of a soft mask at another tolerance than its 3 px."""
-    usual, metrics.BOUNDARY_RADIUS = metrics.BOUNDARY_RADIUS, radius
-    try:
-        return metrics.boundary_f(metrics.binary(mask, label.shape), label)
-    finally:
-        metrics.BOUNDARY_RADIUS = usual
 
 
 def in_time(open_one: Callable[[bool], EdgeSegmenter], data: Path, quick: bool) -> None:
@@ -160,8 +151,8 @@ def composites(open_one: Callable[[bool], EdgeSegmenter], data: Path, quick: boo
             person = case.alpha >= 0.5
             if ((mask >= 0.5) & person).sum() < FOUND * ((mask >= 0.5) | person).sum():
                 continue
-            firm = compositing.firm(mask)
-            found = {
+            firm = np.asarray(compositing.firm(mask), np.float32)
+            found: dict[str, NDArray[np.generic]] = {
                 "bilinear mask": compositing.blend(case.frame, case.behind, coarse),
                 "bilinear, firm": compositing.blend(
                     case.frame, case.behind, compositing.firm(coarse)
@@ -175,7 +166,7 @@ def composites(open_one: Callable[[bool], EdgeSegmenter], data: Path, quick: boo
             band = cv2.dilate(seam.astype(np.uint8), disk) > 0
             parts = (band, band & (case.alpha <= 0.02), band & (case.alpha >= 0.98), seam)
             for name, composite in found.items():
-                error = np.abs(composite - case.truth).mean(axis=2)
+                error = np.abs(composite.astype(np.float32) - case.truth).mean(axis=2)
                 errors.setdefault(name, []).append([float(error[part].mean()) for part in parts])
     rows = [[n, *(f"{v:.2f}" for v in np.mean(values, axis=0))] for n, values in errors.items()]
     count = len(errors["the true alpha"])
@@ -209,7 +200,7 @@ def times(open_one: Callable[[bool], EdgeSegmenter], quick: bool) -> None:
             rounds=8 if quick else ROUNDS,
         )
         if not quick:
-            share = mask.astype(np.float32) / 255
+            share = (mask / 255).astype(np.float32)
             slow = side_by_side({"foreground": lambda: estimated(frame, share)}, rounds=2)
             found["foreground estimation"] = slow["foreground"]
     one = found["the network alone"]

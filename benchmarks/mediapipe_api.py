@@ -78,7 +78,8 @@ def serving(interpreter: Path, side: str) -> Iterator[subprocess.Popen[str]]:
     """Yield a side that waits for numbers of calls."""
     process = subprocess.Popen(
         [interpreter, SIDE, side, "calls"],
-        **dict.fromkeys(("stdin", "stdout"), subprocess.PIPE),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )

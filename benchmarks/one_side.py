@@ -15,27 +15,31 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
+Segment = Callable[[Any], Any]  # of NumPy arrays, which are imported in `main`
 HEIGHT, WIDTH = 480, 640
 
 
-def edge_seg(network, board, *, edges):  # noqa: ANN001, ANN201 - a closure
+def edge_seg(network: str | None, board: str, *, edges: bool) -> Segment:
     """From a BGR frame to a soft mask of its size, by ours; no timestamp, so no smoothing."""
     from edge_seg import EdgeSegmenter
 
     segmenter = EdgeSegmenter.open(network, board=board, threads=1, edges=edges)
-    assert segmenter.runtime.backend == {"generic": "tflite", "pc-avx2": "openvino"}[board]
+    wanted = {"generic": "tflite", "pc-avx2": "openvino"}[board]
+    assert segmenter.runtime is not None and segmenter.runtime.backend == wanted
     return segmenter.segment
 
 
-def mediapipe():  # noqa: ANN201 - a closure
+def mediapipe() -> Segment:
     """The same by MediaPipe's API: selfie segmentation, general model, which wants RGB."""
     import cv2
     from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
 
     solution = SelfieSegmentation(model_selection=0)
 
-    def segment(frame):  # noqa: ANN001, ANN202
+    def segment(frame: Any) -> Any:
         return solution.process(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)).segmentation_mask
 
     return segment

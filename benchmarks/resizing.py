@@ -51,13 +51,17 @@ def with_logits(segmenter: EdgeSegmenter, bundle: ModelBundle, pairs: list[Label
         clipped = np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7)
         logit = np.log(clipped / (1 - clipped)).astype(np.float32)
         full = pixels.restore(logit, placement, bundle.input, size=label.shape[:2])
-        quality.add(pixels.sigmoid(full), label)
+        quality.add(pixels.sigmoid(full.astype(np.float32)), label)
     return quality
 
 
 def resizer(method: int) -> Callable[[Frame, tuple[int, int]], Frame]:
     """One of OpenCV's own resizes, in the place of the runtime's shrink."""
-    return lambda frame, size: cv2.resize(frame, size[::-1], interpolation=method)  # type: ignore
+
+    def resized(frame: Frame, size: tuple[int, int]) -> Frame:
+        return np.asarray(cv2.resize(frame, size[::-1], interpolation=method), np.uint8)
+
+    return resized
 
 
 def main() -> None:
@@ -80,7 +84,8 @@ def main() -> None:
             "area averaging": resizer(cv2.INTER_AREA),
             "plain bilinear": resizer(cv2.INTER_LINEAR),
         }
-        for name, pixels.shrink in ways.items():
+        for name, way in ways.items():
+            pixels.shrink = way  # type: ignore[assignment]  # where `prepare` looks it up
             cases[f"1280 px with detail, {name}"] = evaluate(segmenter, enlarged(pairs, side))
         pixels.shrink = ours
     for name, quality in cases.items():

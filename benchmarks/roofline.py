@@ -169,8 +169,14 @@ def grouped(steps: list[Step]) -> list[Step]:
     for step in steps:
         kinds[step.kind].append(step)
     sums = [
-        Step(k, *(sum(getattr(s, f) for s in v) for f in ("macs", "bytes", "ms")), count=len(v))
-        for k, v in kinds.items()
+        Step(
+            kind,
+            macs=sum(step.macs for step in alike),
+            bytes=sum(step.bytes for step in alike),
+            ms=sum(step.ms for step in alike),
+            count=len(alike),
+        )
+        for kind, alike in kinds.items()
     ]
     return sorted(sums, key=lambda step: -step.ms)
 

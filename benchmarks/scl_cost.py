@@ -78,7 +78,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    network = PortraitNet(args.shape).to(memory_format=torch.channels_last)
+    network = PortraitNet(args.shape)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     whole, grid, full = median_ms([step(network), scl(SIDE // network.shape.stride), scl(SIDE)])
     print(
         f"step {whole:.1f} ms; SCL on the grid {grid:.1f} ms = {100 * grid / whole:.0f} %; ", end=""

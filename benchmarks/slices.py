@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -23,7 +24,7 @@ from peer import PEER, open_peer
 from tables import told
 
 from edge_seg.bundle import ModelBundle
-from edge_seg.calibration.dataset import labelled_pairs, load_cutout, load_image, load_pair
+from edge_seg.calibration.dataset import Pair, labelled_pairs, load_cutout, load_image, load_pair
 from edge_seg.files import check_place, write_whole
 from edge_seg.metrics import Quality, binary, empty_rooms
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
@@ -117,25 +118,29 @@ def slices(files: Collection, cutouts: list[Path]) -> dict[str, Callable[[], Ite
     found: dict[str, Callable[[], Iterator[Sample]]] = {"all": lambda: iter(pairs.values())}
     names = [pair.image.name for pair in pairs]
     for source in sorted({name.split("_")[0] for name in names if "_" in name}):
-        found[source] = lambda source=source: (
-            sample for pair, sample in pairs.items() if pair.image.name.startswith(f"{source}_")
-        )
+        found[source] = partial(_named, pairs, f"{source}_")
     found["dark"] = lambda: (s for s in pairs.values() if s[0].mean() < DARK)
     found["a quarter as bright"] = lambda: ((f // 4, lb) for f, lb in pairs.values())
     for name, aspect in (("4:3", 4 / 3), ("16:9", 16 / 9), ("9:16", 9 / 16)):
-        found[f"cropped to {name}"] = lambda aspect=aspect: (
-            wide(sample, aspect) for sample in pairs.values()
-        )
+        found[f"cropped to {name}"] = partial(_wide, pairs, aspect)
     if cutouts and files.rooms:
         found["several people"] = lambda: several(files, cutouts)
     return found
+
+
+def _named(pairs: dict[Pair, Sample], start: str) -> Iterator[Sample]:
+    return (sample for pair, sample in pairs.items() if pair.image.name.startswith(start))
+
+
+def _wide(pairs: dict[Pair, Sample], aspect: float) -> Iterator[Sample]:
+    return (wide(sample, aspect) for sample in pairs.values())
 
 
 def clips_of(data: Path) -> dict[str, Callable[[], Iterator[Sample]]]:
     """The slices that are cut from videos, where those are there."""
     found: dict[str, Callable[[], Iterator[Sample]]] = {}
     for clip in sorted((data / "videos" / "masked").glob("*/")):
-        found[f"clip {clip.name}"] = lambda clip=clip: labelled_pairs(clip)
+        found[f"clip {clip.name}"] = partial(labelled_pairs, clip)
     if (data / BEHIND).is_file():
         found["from behind"] = lambda: from_behind(data / BEHIND)
     return found

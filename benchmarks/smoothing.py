@@ -24,6 +24,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +59,14 @@ Make = Callable[[], Smoother]
 BOUNDS = ("truth at rest", "ideal mask")
 # The knob of each method, from little smoothing to much; the published value is among them.
 KNOBS: dict[str, dict[str, Make]] = {
-    "steady": {
-        f"{ms} ms": lambda ms=ms: Steady(ms / 1000) for ms in (50, 100, 200, 400, 800, 3000)
-    },
-    "average": {f"{k:g}": lambda k=k: ExponentialAverage(k) for k in (0.2, 0.4, 0.6, 0.8)},
+    "steady": {f"{ms} ms": partial(Steady, ms / 1000) for ms in (50, 100, 200, 400, 800, 3000)},
+    "average": {f"{k:g}": partial(ExponentialAverage, k) for k in (0.2, 0.4, 0.6, 0.8)},
     "one-euro": {
-        f"{b:g}": lambda c=c, b=b: OneEuro(cutoff=c, beta=b)
+        f"{b:g}": partial(OneEuro, cutoff=c, beta=b)
         for c, b in ((2.0, 8.0), (1.0, 4.0), (0.5, 2.0), (0.25, 1.0), (0.1, 0.3))
     },
-    "uncertainty": {f"{r:g}": lambda r=r: UncertaintyBlend(r) for r in (0.3, 0.5, 0.7, 0.9, 1.0)},
-    "flow": {"shipped": FlowBlend, "mended": lambda: FlowBlend(mended=True)},
+    "uncertainty": {f"{r:g}": partial(UncertaintyBlend, r) for r in (0.3, 0.5, 0.7, 0.9, 1.0)},
+    "flow": {"shipped": FlowBlend, "mended": partial(FlowBlend, mended=True)},
 }
 CURVE_RATES = (30, 10)
 

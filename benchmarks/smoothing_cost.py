@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -22,7 +23,7 @@ from edge_seg.smoothing import Smoother, Steady
 
 METHODS: dict[str, Callable[[], Smoother]] = {
     "steady": Steady,
-    **{name: lambda name=name: baseline(name) for name in BASELINES},
+    **{name: partial(baseline, name) for name in BASELINES},
 }
 FLOAT = "tflite-fp32"
 FRAMES = 24
