@@ -17,14 +17,11 @@ from numpy.typing import NDArray
 
 from edge_seg.errors import BackendFailure, BackendUnavailable
 
-# The first that loads. A plain name is looked up by the loader: LD_LIBRARY_PATH, ld.so.conf.
-LIBRARIES = (
-    "libcudart.so.12",
-    "libcudart.so.13",
-    "libcudart.so",
-    "/usr/local/cuda/lib64/libcudart.so",
-    "/usr/local/cuda/lib/libcudart.so",
-)
+# The first that loads. A plain name is looked up by the loader: LD_LIBRARY_PATH, ld.so.conf. The
+# name without a number comes with CUDA's -dev package alone.
+NAMES = ("libcudart.so.12", "libcudart.so.13", "libcudart.so")
+FOLDERS = ("", "/usr/local/cuda/lib64/", "/usr/local/cuda/lib/")
+LIBRARIES = tuple(folder + name for folder in FOLDERS for name in NAMES)
 TO_DEVICE, TO_HOST = 1, 2  # enum cudaMemcpyKind
 # enum cudaDeviceAttr: of the compute capability, cudaDevAttrMultiProcessorCount
 MAJOR, MINOR, MULTIPROCESSORS = 75, 76, 16
