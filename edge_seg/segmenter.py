@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Literal, NoReturn, overload
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from edge_seg import contours, formats, pixels
+from edge_seg import contours, formats, pixels, settings
 from edge_seg.arrays import Picture, Soft
-from edge_seg.backends import MAX_THREADS, Backend
+from edge_seg.backends import Backend
 from edge_seg.board import Board, Runtime
 from edge_seg.board import resolve as resolve_board
 from edge_seg.bundle import Artifact, ModelBundle
@@ -37,7 +37,6 @@ from edge_seg.engine import Engine, Tick
 from edge_seg.errors import FrameError, MaskLate, SettingError
 from edge_seg.opening import load_bundle, open_engine, supervised
 from edge_seg.pixels import Mask
-from edge_seg.ranges import within
 from edge_seg.smoothing import DEFAULT, Guiding, Smoother, checked_answer, resolve
 from edge_seg.supervision import Policy, Supervisor
 from edge_seg.timestamps import checked_time
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
     from edge_seg.camera import Shot, Source
 
 log = logging.getLogger("edge_seg")
-DTYPES = ("float32", "uint8")
 # All there are, and what is held while one is added or they are looked through.
 _segmenters: weakref.WeakSet[EdgeSegmenter] = weakref.WeakSet()
 _census = threading.RLock()
@@ -127,8 +125,8 @@ class EdgeSegmenter:
         """
         formats.check_format(format)
         _check_own(smoother := resolve(smoother))  # refused before a device is taken
-        edges, threads = _checked_edges(edges), _checked_threads(threads)
-        _check_policy(policy)
+        edges, threads = settings.checked_edges(edges), settings.checked_threads(threads)
+        settings.check_policy(policy)
         loaded = bundle if isinstance(bundle, ModelBundle) else load_bundle(bundle)
         chosen = resolve_board(board)
         engines = supervised(loaded, chosen, threads=threads, policy=policy, cache=cache)
@@ -181,7 +179,7 @@ class EdgeSegmenter:
 
     @edges.setter
     def edges(self, edges: bool) -> None:
-        self._edges = _checked_edges(edges)
+        self._edges = settings.checked_edges(edges)
 
     @property
     def cadence(self) -> Cadence | None:
@@ -193,14 +191,7 @@ class EdgeSegmenter:
 
     @cadence.setter
     def cadence(self, cadence: Cadence | None) -> None:
-        if cadence is not None:
-            from edge_seg.cadence import Cadence
-
-            if not isinstance(cadence, Cadence):
-                raise SettingError(
-                    f"wanted cadence as None or a Cadence or Budget of edge_seg.cadence, found "
-                    f"{cadence!r:.60}; Cadence(2) runs the network on every second frame"
-                )
+        settings.check_cadence(cadence)
         _check_own(cadence, self)
         self._cadence = cadence
 
@@ -306,7 +297,7 @@ class EdgeSegmenter:
                 "segmenter serves one thread at a time; open one per camera, or take a lock"
             )
         try:
-            when, name = checked_time(timestamp), _dtype_name(dtype)
+            when, name = checked_time(timestamp), settings.dtype_name(dtype)
             return self._segment(frame, when, size, out, name, clock, format)
         finally:
             self._turn.release()
@@ -535,19 +526,6 @@ def open_artifact(
     return EdgeSegmenter.on(engine, format=format)
 
 
-def _dtype_name(dtype: DTypeLike) -> str:
-    try:
-        name = "" if dtype is None else np.dtype(dtype).name  # None would be NumPy's float64
-    except TypeError:
-        name = ""
-    if name not in DTYPES:
-        raise SettingError(
-            f"wanted dtype= as {' or '.join(DTYPES)}, found {dtype!r:.60}; for a mask of bools "
-            "compare one of these: mask >= 0.5, or > 127"
-        )
-    return name
-
-
 def _check_own(memory: Smoother | Cadence | None, segmenter: EdgeSegmenter | None = None) -> None:
     """Raise SettingError where another open segmenter has what remembers one camera's masks."""
     with _census:
@@ -578,33 +556,6 @@ def _check_shot(shot: object, source: object) -> None:
         raise FrameError(
             f"wanted the Source that handed the shot out, found {type(source).__name__}; pass what "
             "open_source returned"
-        )
-
-
-def _checked_edges(edges: object) -> bool:
-    if not isinstance(edges, (bool, np.bool_)):
-        raise SettingError(
-            f"wanted edges as True or False, found {edges!r:.60}; False enlarges masks as they are"
-        )
-    return bool(edges)
-
-
-def _checked_threads(threads: object) -> int | None:
-    if threads is None:
-        return None
-    if not within(threads, 1, MAX_THREADS, whole=True):
-        raise SettingError(
-            f"wanted threads as a whole number of 1 to {MAX_THREADS}, found {threads!r:.60}; None "
-            "leaves the number to the board"
-        )
-    return int(threads)  # type: ignore[call-overload]
-
-
-def _check_policy(policy: object) -> None:
-    if policy is not None and not isinstance(policy, Policy):
-        raise SettingError(
-            f"wanted policy= as a Policy or None, found {policy!r:.60}; "
-            "edge_seg.supervision.Policy(deadline=0.2) gives a call up after 0.2 s"
         )
 
 

@@ -80,8 +80,9 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "segmenter": (
         *("errors", "bundle", "formats", "pixels", "smoothing", "backends", "board", "opening"),
         *("contours", "cadence", "choices", "counters", "engine", "supervision", "camera"),
-        *("ranges", "timestamps"),
+        *("settings", "timestamps"),
     ),
+    "settings": ("errors", "backends", "cadence", "ranges", "supervision"),
     "evaluation": (
         *("errors", "metrics", "segmenter"),
         *("stability", "stability.figures", "stability.motion"),
