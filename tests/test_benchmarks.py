@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
@@ -14,7 +13,6 @@ import edges  # noqa: E402
 import slices  # noqa: E402
 import supervision  # noqa: E402
 
-from edge_seg import metrics  # noqa: E402
 from edge_seg.bundle import ModelBundle  # noqa: E402
 from edge_seg.segmenter import EdgeSegmenter, open_artifact  # noqa: E402
 from edge_seg.training.collection import find  # noqa: E402
@@ -26,14 +24,6 @@ def opened(folder: Path, *, edges: bool = False) -> EdgeSegmenter:
     segmenter = open_artifact(bundle, bundle.artifacts[0])
     segmenter.edges = edges
     return segmenter
-
-
-def test_a_contour_two_pixels_beside_is_found_within_three_and_not_within_one() -> None:
-    label, beside = np.zeros((60, 80), np.uint8), np.zeros((60, 80), np.float32)
-    label[20:40, 20:60], beside[18:42, 18:62] = 1, 1.0
-    found = [edges.contour_f(beside, label, radius=radius) for radius in (3, 1)]
-    assert found == [1.0, 0.0]
-    assert metrics.boundary_f(beside >= 0.5, label) == 1.0, "the package's own stays at 3 px"
 
 
 def test_contours_are_measured_on_labelled_pictures(

@@ -398,3 +398,10 @@ def test_empty_rooms() -> None:
     assert alarms == 0.5  # more than 1 %, not exactly 1 %
     with pytest.raises(FrameError, match="none"):
         metrics.empty_rooms([])
+
+
+def test_a_contour_two_pixels_beside_is_found_within_three_and_not_within_one() -> None:
+    label, beside = np.zeros((60, 80), np.uint8), np.zeros((60, 80), bool)
+    label[20:40, 20:60], beside[18:42, 18:62] = 1, True
+    assert metrics.boundary_f(beside, label) == 1.0
+    assert metrics.boundary_f(beside, label, radius=1) == 0.0
