@@ -12,11 +12,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import edges  # noqa: E402
 import slices  # noqa: E402
 import supervision  # noqa: E402
+import usual_path  # noqa: E402
 
 from edge_seg.bundle import ModelBundle  # noqa: E402
 from edge_seg.segmenter import EdgeSegmenter, open_artifact  # noqa: E402
 from edge_seg.training.collection import find  # noqa: E402
-from tests import toy_pictures  # noqa: E402
+from tests import tiny_networks, toy_pictures  # noqa: E402
 
 
 def opened(folder: Path, *, edges: bool = False) -> EdgeSegmenter:
@@ -58,3 +59,22 @@ def test_where_nothing_opens_nothing_is_said_to_be_within_a_budget(
     assert supervision.main() == 1
     said = capsys.readouterr().out
     assert "NOTHING MEASURED" in said and "within" not in said
+
+
+@pytest.mark.slow
+def test_the_usual_path_judges_its_float_and_its_int8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = toy_pictures.write(tmp_path / "data", train=10)
+    model, spec = tiny_networks.save_onnx(tmp_path / "tiny.onnx"), tmp_path / "tiny.toml"
+    size = f"height = {tiny_networks.HEIGHT}\nwidth = {tiny_networks.WIDTH}\n"
+    rest = (
+        'mean = [0.5, 0.5, 0.5]\nstd = [0.5, 0.5, 0.5]\ncolor = "rgb"\nfit = "stretch"\npad = 127\n'
+    )
+    spec.write_text(f'[input]\n{size}{rest}[output]\nactivation = "logit"\nchannel = 0\n')
+    words = [model, "--spec", spec, "--calibration", data / "train.txt"]
+    words += ["--labels", data / "val.txt"]
+    monkeypatch.setattr(sys, "argv", ["usual_path.py", *map(str, words)])
+    usual_path.main()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "int8" in line]
+    assert len(rows) == 1 and "cannot" not in rows[0] and "." in rows[0][3], rows
