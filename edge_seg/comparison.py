@@ -1,7 +1,7 @@
 """Which precision to run on this machine: bare calls timed side by side, then advice.
 
     runtimes of one bundle  ->  Timing per runtime that opens here, a refusal per one that does not
-                            ->  one sentence per library: int8, keep float, or either
+                            ->  one sentence per setting: int8, keep float, or either
 
 A bare call is the library's alone, without the resizes of `segment`. Interleaving lets a slow
 moment of the machine hit every side, so the ratios hold where the milliseconds do not. How far the
@@ -40,7 +40,8 @@ HERE = "of this machine, not of another board"
 
 @dataclass(frozen=True)
 class Timing:
-    """One runtime measured. milliseconds: median of a bare call. machine, version: where.
+    """One runtime measured. milliseconds: median of a bare call. machine, library: where and with
+    which version of what.
 
     rounds: the median of each round, which other runtimes have a share in, too.
     """
@@ -49,11 +50,11 @@ class Timing:
     artifact: Artifact
     milliseconds: float
     machine: str
-    version: str
+    library: str
     rounds: tuple[float, ...] = ()
 
     @property
-    def library(self) -> str:
+    def setting(self) -> str:
         """The runtime without its precision: what int8 and float are compared on."""
         extra = "".join(f", {k} {v}" for k, v in self.runtime.options.items())
         return f"{self.runtime.backend}{extra}"
@@ -64,7 +65,7 @@ class Timing:
             "artifact": self.artifact.name,
             "runtime": str(self.runtime),
             "bare_call_ms": self.milliseconds,
-            "measured_on": f"{self.machine}, {self.version}",
+            "measured_on": f"{self.machine}, {self.library}",
         }
 
 
@@ -77,11 +78,11 @@ class Comparison:
 
     @property
     def advice(self) -> list[str]:
-        """One sentence per library that has both int8 and float here."""
-        libraries = dict.fromkeys(timing.library for timing in self.timings)
+        """One sentence per setting that has both int8 and float here."""
+        settings = dict.fromkeys(timing.setting for timing in self.timings)
         sentences = (
-            _sentence(library, [t for t in self.timings if t.library == library])
-            for library in libraries
+            _sentence(setting, [t for t in self.timings if t.setting == setting])
+            for setting in settings
         )
         return [sentence for sentence in sentences if sentence]
 
@@ -120,7 +121,7 @@ def compare(bundle: ModelBundle, runtimes: Iterable[Runtime]) -> Comparison:
                 artifact,
                 milliseconds=_median(rounds),
                 machine=here,
-                version=backend.library,
+                library=backend.library,
                 rounds=tuple(_median([block]) for block in rounds),
             )
             for (runtime, backend, artifact), rounds in zip(
@@ -194,8 +195,8 @@ def bare_call(backend: Backend) -> Callable[[], object]:
     return lambda: backend.infer(tensor)
 
 
-def _sentence(library: str, timings: list[Timing]) -> str:
-    """Compare int8 with the fastest float artifact of one library; "" where one is missing."""
+def _sentence(setting: str, timings: list[Timing]) -> str:
+    """Compare int8 with the fastest float artifact of one setting; "" where one is missing."""
     int8 = [t for t in timings if t.artifact.precision.startswith("int8")]
     floats = [t for t in timings if not t.artifact.precision.startswith("int8")]
     if not int8 or not floats:
@@ -217,7 +218,7 @@ def _sentence(library: str, timings: list[Timing]) -> str:
         advice = f"keep float ({exact.artifact.name})"
     between = f"; half of the rounds {low:.2f}x to {high:.2f}x" if low < high else ""
     return (
-        f"{library}: {advice}: {told} {ratio:.2f}x its time ({quick.milliseconds:.2f} against "
+        f"{setting}: {advice}: {told} {ratio:.2f}x its time ({quick.milliseconds:.2f} against "
         f"{exact.milliseconds:.2f} ms{between}){lost}; {HERE}"
     )
 
