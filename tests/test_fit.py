@@ -33,6 +33,7 @@ from edge_seg.training.judge import Judge  # noqa: E402
 from edge_seg.training.network import SHAPES, PortraitNet, Shape  # noqa: E402
 from edge_seg.training.processes import Place  # noqa: E402
 from edge_seg.training.recipe import Recipe  # noqa: E402
+from edge_seg.training.store import PictureStore  # noqa: E402
 from tests import toy_pictures  # noqa: E402
 
 ALONE = Place(0, 1, torch.device("cpu"))
@@ -847,6 +848,52 @@ def test_a_run_says_what_it_found_and_goes_on_with_the_same_pictures_to_judge_on
     assert main(line) == 2
     assert "found 0 others and 1 missing, first: 1001_label.png" in capsys.readouterr().err
     assert (tmp_path / "run/val.txt").read_text() == kept
+
+
+def pp_humanseg14k(folder: Path) -> Path:
+    """The data set's own folder, small: images/ and annotations/ per split, palette labels whose
+    index 1 is VOC's dark red, lists of both paths, test.txt of pictures alone; returns it.
+    """
+    from PIL import Image
+
+    frames = {"train": ("room_a", "room_b"), "val": ("room_c",), "test": ("room_d",)}
+    for split, videos in frames.items():
+        (folder / "images" / split).mkdir(parents=True)
+        (folder / "annotations" / split).mkdir(parents=True)
+        lines = []
+        for video, number in ((v, n) for v in videos for n in (1, 2)):
+            picture, label = toy_pictures.picture(len(lines) + 10 * len(split))
+            image = f"images/{split}/{video}{number:04d}.jpg"
+            toy_pictures.cv2.imwrite(str(folder / image), picture)
+            name = f"annotations/{split}/{video}{number:04d}.png"
+            if split != "test":
+                mask = Image.fromarray(label).convert("P")
+                mask.putpalette([0, 0, 0, 128, 0, 0] + [0, 0, 0] * 254)
+                mask.putdata(label.ravel().tolist())
+                mask.save(folder / name)
+            lines.append(image if split == "test" else f"{image} {name}")
+        (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_pp_humanseg14k_is_trained_on_by_pointing_at_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, settings = pp_humanseg14k(tmp_path / "portrait14k"), tmp_path / "recipe.json"
+    settings.write_text(json.dumps(SMALL | {"steps": 1, "sizes": [[0, 32]]}))
+    line = ["train", "--data", str(data), "--scenes", "pp-humanseg14k", "--recipe", str(settings)]
+    assert main([*line, "-o", str(tmp_path / "run")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "training on 4 labelled pictures, 0 empty rooms" in said and "judging on 2 labe" in said
+    store = PictureStore(tmp_path / "run/pictures")
+    targets = [store[i][1][..., 0] for i in range(len(store))]
+    assert all(0.05 < (target > 127).mean() < 0.6 for target in targets), "the palette is read"
+    # Frames of one video in both lists: the figures would flatter.
+    lists = [(data / name).read_text() for name in ("train.txt", "val.txt")]
+    (data / "val.txt").write_text(lists[1] + lists[0].splitlines()[0] + "\n")
+    (data / "train.txt").write_text("\n".join(lists[0].splitlines()[1:]) + "\n")
+    assert main([*line, "-o", str(tmp_path / "other")]) == 2
+    assert "found 1 scenes in both, first: room_a" in capsys.readouterr().err
 
 
 def test_a_scene_or_a_copy_in_both_lists_is_refused(tmp_path: Path) -> None:
