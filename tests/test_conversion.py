@@ -393,7 +393,7 @@ def test_a_network_fed_on_another_scale_says_so_where_libraries_disagree(
 ) -> None:
     # SINet wants numbers of about +-0.01. Fed 0..1, its logits reach 1e9: rounding decides.
     spec = InputSpec(320, 320, mean=(0.0,) * 3, std=(1.0,) * 3, color="rgb", fit="stretch")
-    calibration = gather(data_dir / "train.txt", spec, count=8)
+    calibration = gather(data_dir / "train.txt", spec, count=40)
     network = Network(models_dir / "sinet_320x320.onnx", spec, OutputSpec("probability", 1))
     with pytest.raises(
         ConversionError, match=r"logits reach \de\+09.*check the spec's mean and std"
