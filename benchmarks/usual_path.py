@@ -10,49 +10,43 @@ files are judged as `edge-seg eval --edges off` does, to be held against what `c
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from tables import show
 
 from edge_seg.bundle import ModelBundle, describe
 from edge_seg.calibration.dataset import labelled_pairs, pairs_of
-from edge_seg.calibration.frames import gather
-from edge_seg.converters import environment, onnx
+from edge_seg.calibration.frames import CalibrationSet, gather
+from edge_seg.converters import environment, onnx, tflite
 from edge_seg.converters.family import known_spec
-from edge_seg.converters.words import first_lines, last_lines, silence
+from edge_seg.converters.targets import float_tensors
+from edge_seg.converters.words import first_lines, silence
+from edge_seg.errors import ConversionError
 from edge_seg.evaluation import evaluate
-from edge_seg.pixels import Codec
 from edge_seg.segmenter import open_artifact
-from edge_seg.spec import InputSpec, OutputSpec, TensorSpec, load_spec
+from edge_seg.spec import InputSpec, load_spec
 
-SECONDS = 600
 FIGURES = {"miou": "mIoU", "person_iou": "person IoU", "boundary_f": "boundary F", "sc": "SC"}
 
 
-def onnx2tf(model: Path, folder: Path) -> Path:
-    """Return the float32 TFLite that onnx2tf makes of a file, in `folder`."""
-    python = environment.python(lambda message, done, total: None, environment.ONNX2TF)
-    command = [str(python), "-c", "from onnx2tf import main; main()", "-i", str(model.resolve())]
-    command += ["-o", "made", "-tb", "flatbuffer_direct", "-n"]
-    ended = environment.run(command, folder=folder, seconds=SECONDS, what="run onnx2tf")
-    found = sorted((folder / "made").glob("*_float32.tflite"))
-    if ended.returncode or not found:
-        raise SystemExit(f"onnx2tf: {last_lines(ended.stdout)}")
-    return found[0]
+def to_float(model: Path, folder: Path) -> Path:
+    """Return the float32 TFLite that onnx2tf makes of a file as it is, in `folder`."""
+    interpreter = environment.python(tflite.quiet, environment.ONNX2TF)
+    try:
+        return tflite.onnx2tf(Path(shutil.copy(model, folder / "model.onnx")), interpreter)
+    except ConversionError as error:
+        raise SystemExit(str(error)) from error
 
 
-def quantized(source: Path, pictures: list[Any], spec: InputSpec) -> Path:
+def quantized(source: Path, calibration: CalibrationSet, spec: InputSpec) -> Path:
     """Return the int8 TFLite by the quantizer's own recipe, beside the float one."""
     from ai_edge_litert.interpreter import Interpreter
     from ai_edge_quantizer import quantizer, recipe
 
     key, ends = next(iter(Interpreter(model_path=str(source)).get_signature_list().items()))
-    eats = TensorSpec((1, spec.height, spec.width, 3), "float32", "nhwc")
-    returns = TensorSpec((1, 1, 1, 1), "float32", "nhwc")  # of no matter: nothing is decoded
-    codec = Codec(spec, OutputSpec(), eats=eats, returns=returns)
-    samples = [{ends["inputs"][0]: codec.encode(picture)} for picture in pictures]
+    samples = [{ends["inputs"][0]: x} for x in float_tensors(calibration, spec, "nhwc")]
     out = source.with_name("model_int8.tflite")
     with silence():
         worker = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
@@ -72,9 +66,9 @@ def main() -> None:
     seen = gather(args.calibration, read[0], judged=pairs_of(args.labels))
     with tempfile.TemporaryDirectory() as name:
         folder, rows = Path(name), []
-        files = {"fp32": onnx2tf(args.model, folder)}
+        files = {"fp32": to_float(args.model, folder)}
         try:
-            files["int8"] = quantized(files["fp32"], seen.pictures, read[0])
+            files["int8"] = quantized(files["fp32"], seen, read[0])
         except Exception as error:  # the quantizer raises whatever its parts raise
             rows.append(["int8", f"cannot be quantized: {first_lines(error)}"])
         for precision, path in reversed(files.items()):

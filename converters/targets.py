@@ -91,14 +91,8 @@ class Workpiece:
             return rewrites.simplify(self.reduced)
 
     def tensors(self, layout: str) -> Iterator[NDArray[np.generic]]:
-        """Yield the calibration pictures as the runtime's own codec encodes them for float."""
-        spec = self.network.input
-        size = (spec.height, spec.width)
-        shape = (1, *size, 3) if layout == "nhwc" else (1, 3, *size)
-        eats = TensorSpec(shape, "float32", layout)
-        codec = Codec(spec, OUTPUT, eats=eats, returns=TensorSpec((1, 1, 1, 1), "float32", layout))
-        for picture in self.calibration.pictures:
-            yield codec.encode(picture)
+        """Yield the calibration pictures as `float_tensors` does."""
+        return float_tensors(self.calibration, self.network.input, layout)
 
     def made(self, target: str, *, rewritten: bool = True) -> dict[str, Any]:
         """Return how an artifact of this target is made: versions and rewritings."""
@@ -258,6 +252,21 @@ def int8_onnx(work: Workpiece) -> Artifact:
         progress=work.progress,
     )
     return work.int8_artifact("onnx", path, floats=qdq.float_operators(path))
+
+
+def float_tensors(
+    calibration: CalibrationSet, spec: InputSpec, layout: str
+) -> Iterator[NDArray[np.generic]]:
+    """Yield the calibration pictures as the runtime's own codec encodes them for float.
+
+    layout: "nhwc" or "nchw".
+    """
+    size = (spec.height, spec.width)
+    shape = (1, *size, 3) if layout == "nhwc" else (1, 3, *size)
+    eats = TensorSpec(shape, "float32", layout)
+    codec = Codec(spec, OUTPUT, eats=eats, returns=TensorSpec((1, 1, 1, 1), "float32", layout))
+    for picture in calibration.pictures:
+        yield codec.encode(picture)
 
 
 Make = Callable[[Workpiece], Artifact]

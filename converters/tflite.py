@@ -48,24 +48,33 @@ def to_float(model: ModelProto, out: Path, *, progress: Progress = quiet) -> Non
     interpreter = environment.python(progress, environment.ONNX2TF)
     progress("converting to float TFLite", 0, 0)
     with tempfile.TemporaryDirectory(prefix="edge-seg-") as name:
-        folder = Path(name)
-        onnx.save(_channels_last(model), folder / "model.onnx")
-        command = [str(interpreter), "-c", "from onnx2tf import main; main()"]
-        settings = ["-i", "model.onnx", "-o", "made", "-tb", "flatbuffer_direct", "-n"]
-        ended = environment.run(
-            [*command, *settings], folder=folder, seconds=ONNX2TF_SECONDS, what="run onnx2tf"
-        )
-        made = folder / "made" / "model_float32.tflite"
-        if ended.returncode or not made.is_file():
-            raise ConversionError(
-                "wanted onnx2tf to convert the network, found that it failed:\n"
-                f"{last_lines(ended.stdout)}\n"
-                "export the model with simpler operators, or report the network"
-            )
+        path = Path(name) / "model.onnx"
+        onnx.save(_channels_last(model), path)
+        made = onnx2tf(path, interpreter)
         made.write_bytes(moves.with_channels_last(made.read_bytes()))
         _check_float(made, model)
         with whole_file(out) as beside:
             shutil.copyfile(made, beside)
+
+
+def onnx2tf(model: Path, interpreter: Path) -> Path:
+    """Return the float32 TFLite that onnx2tf makes of an ONNX file, in `made/` beside it.
+
+    interpreter: of `environment.ONNX2TF`. Raises ConversionError with onnx2tf's last words.
+    """
+    command = [str(interpreter), "-c", "from onnx2tf import main; main()"]
+    settings = ["-i", model.name, "-o", "made", "-tb", "flatbuffer_direct", "-n"]
+    ended = environment.run(
+        [*command, *settings], folder=model.parent, seconds=ONNX2TF_SECONDS, what="run onnx2tf"
+    )
+    made = model.parent / "made" / f"{model.stem}_float32.tflite"
+    if ended.returncode or not made.is_file():
+        raise ConversionError(
+            "wanted onnx2tf to convert the network, found that it failed:\n"
+            f"{last_lines(ended.stdout)}\n"
+            "export the model with simpler operators, or report the network"
+        )
+    return made
 
 
 def _channels_last(model: ModelProto) -> ModelProto:
