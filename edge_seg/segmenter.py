@@ -481,10 +481,6 @@ class EdgeSegmenter:
         kept = abs(height * size[1] - width * size[0]) <= 2 * max(size)
         return self.spec.squeezed is not None or kept
 
-    @property
-    def _closed(self) -> bool:
-        return self._engines.closed
-
     def close(self) -> None:
         """Free the backend; may be called twice, from any thread and from a signal's handler.
 
@@ -528,11 +524,11 @@ def open_artifact(
 
 def _check_own(memory: Smoother | Cadence | None, segmenter: EdgeSegmenter | None = None) -> None:
     """Raise SettingError where another open segmenter has what remembers one camera's masks."""
+    if memory is None:
+        return
     with _census:
-        others = [other for other in _segmenters if other is not segmenter and not other._closed]
-    if memory is not None and any(
-        memory is kept for o in others for kept in (o._smoother, o._cadence)
-    ):
+        others = [s for s in _segmenters if s is not segmenter and not s._engines.closed]
+    if any(memory is other._smoother or memory is other._cadence for other in others):
         raise SettingError(
             f"wanted a {type(memory).__name__} of this segmenter's own, found one that another "
             "open segmenter has: it remembers one camera's masks; make one for each"
