@@ -74,7 +74,7 @@ EXPERIMENTS = {
             "no-composites": {"composites": 0.0},
             "no-edge": {"edge": 0.0},
         },
-        untaught=("warm", "no-teacher"),
+        untaught=(WARM, "no-teacher"),
     ),
 }
 FIGURES = {"miou": "mIoU", "person_iou": "person IoU", "boundary_f": "boundary F", "sc": "SC"}

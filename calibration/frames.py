@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from edge_seg import pixels
+from edge_seg.arrays import Picture
 from edge_seg.calibration import leaks
 from edge_seg.calibration.dataset import Pair, SceneRule, clip_scene
 from edge_seg.calibration.sampling import Candidate, Survey, choose, spread, survey
-from edge_seg.calibration.sources import Frame, Frames, open_frames
+from edge_seg.calibration.sources import Frames, open_frames
 from edge_seg.errors import DatasetError
 from edge_seg.spec import InputSpec
 
@@ -42,9 +43,9 @@ class CalibrationSet:
     notes: what the user should know, in sentences.
     """
 
-    pictures: list[Frame]
+    pictures: list[Picture]
     skipped: list[str] = field(default_factory=list)
-    held_back: list[Frame] = field(default_factory=list)
+    held_back: list[Picture] = field(default_factory=list)
     picked: list[Candidate] = field(default_factory=list)
     considered: list[Candidate] = field(default_factory=list)
     source: Path | None = None
@@ -165,7 +166,7 @@ def _read(
             made.held_back.append(frame)
 
 
-def _hashed(candidate: Candidate, frame: Frame) -> Candidate:
+def _hashed(candidate: Candidate, frame: Picture) -> Candidate:
     """Give a frame of a video the hash of its pixels: it has no file of its own."""
     if candidate.sha256:
         return candidate

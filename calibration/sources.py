@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_seg import formats, pictures, pixels
+from edge_seg.arrays import Picture
 from edge_seg.calibration.dataset import (
     IGNORE,
     PICTURE_SUFFIXES,
@@ -33,8 +33,6 @@ from edge_seg.camera import open_source
 from edge_seg.camera.disk import LIST_SUFFIXES
 from edge_seg.errors import CameraError, DatasetError, FrameError
 
-Frame = NDArray[np.uint8]
-
 VIEW_SIDE = 64  # px: eight cells of eight pixels, and a mean that a detail does not move
 
 
@@ -46,7 +44,7 @@ class View:
     label's pixels that count, 0..1; None where there is no label that can be read.
     """
 
-    picture: Frame = field(repr=False)
+    picture: Picture = field(repr=False)
     sha256: str = ""
     person: float | None = None
 
@@ -85,7 +83,7 @@ class Frames:
             except DatasetError as error:
                 yield index, error
 
-    def read(self, wanted: list[int]) -> Iterator[tuple[int, Frame | DatasetError]]:
+    def read(self, wanted: list[int]) -> Iterator[tuple[int, Picture | DatasetError]]:
         """Yield (index, frame), or the error in its place; wanted: indices in rising order."""
         if self.is_video:
             yield from self._read_video(wanted)
@@ -99,7 +97,7 @@ class Frames:
             except FrameError as error:  # readable, but of a form the runtime does not take
                 yield index, DatasetError(f"{image}: {error}")
 
-    def _read_video(self, wanted: list[int]) -> Iterator[tuple[int, Frame]]:
+    def _read_video(self, wanted: list[int]) -> Iterator[tuple[int, Picture]]:
         among, last = set(wanted), max(wanted, default=-1)
         with open_source(self.source) as video:
             for index, shot in enumerate(video):
@@ -167,7 +165,7 @@ def _view(pair: Pair) -> View:
     return View(small, hashlib.sha256(data).hexdigest(), person_share(pair.label))
 
 
-def _view_size(frame: Frame) -> tuple[int, int]:
+def _view_size(frame: Picture) -> tuple[int, int]:
     """(height, width) of the view of a frame: its shorter side VIEW_SIDE, never enlarged."""
     height, width = frame.shape[:2]
     scale = min(1.0, VIEW_SIDE / min(height, width))

@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from edge_seg.arrays import Picture
 from edge_seg.training import cards, outlines
-from edge_seg.training.outlines import about
+from edge_seg.training.outlines import Plane, about
 from edge_seg.training.recipe import Recipe
 from edge_seg.training.store import PictureStore, Planes
 
-Plane = NDArray[np.uint8]
 Sample = tuple[Picture, Plane, Plane]
 Rng = np.random.Generator
 Box = tuple[float, float, float, float]  # centre x, centre y, width, height, in pixels

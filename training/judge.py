@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edge_seg import pixels
+from edge_seg.arrays import Picture
 from edge_seg.calibration.dataset import Pair, load_image, load_pair
 from edge_seg.errors import DatasetError
 from edge_seg.metrics import Quality, binary, empty_rooms
 from edge_seg.training.network import input_spec, to_input
-
-Frame = NDArray[np.uint8]
 
 
 class Judge:
@@ -56,7 +55,7 @@ class Judge:
         return figures
 
     def _mask(
-        self, network: nn.Module, frame: Frame, side: int, size: tuple[int, ...]
+        self, network: nn.Module, frame: Picture, side: int, size: tuple[int, ...]
     ) -> NDArray[np.float32]:
         """The soft mask at `size`, exactly as the runtime makes it."""
         spec = input_spec(side)

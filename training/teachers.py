@@ -20,17 +20,15 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from edge_seg.arrays import Soft
+from edge_seg.arrays import Picture, Soft
 from edge_seg.calibration.dataset import Pair, load_image, load_pair
 from edge_seg.errors import DatasetError, OutputError
 from edge_seg.files import whole_file, write_whole
 from edge_seg.metrics import Quality
 from edge_seg.spec import InputSpec, OutputSpec
 
-Frame = NDArray[np.uint8]  # (H, W, 3) BGR
-Segment = Callable[[Frame], Soft]
+Segment = Callable[[Picture], Soft]
 RECORD = "teachers.json"  # beside the masks: whose they are
 KNOWN = {"model", "weight", "input", "output"}
 
@@ -101,7 +99,7 @@ def _teacher(row: Any, where: str) -> Teacher:
     )
 
 
-def average(frame: Frame, teachers: Sequence[tuple[Segment, float]]) -> Soft:
+def average(frame: Picture, teachers: Sequence[tuple[Segment, float]]) -> Soft:
     """The weighted mean of the teachers' masks of a frame and of its mirror image, at its size."""
     mirrored = np.ascontiguousarray(frame[:, ::-1])
     total = np.zeros(frame.shape[:2], np.float32)
