@@ -8,5 +8,4 @@ loss, connectivity   what is trained for (SCL)
 recipe               a run's settings
 fit                  the loop; batches, processes, checkpoint, judge, curves belong to it
 export               a trained network as ONNX
-pphumanseg           the published network, to compare with
 """

@@ -71,7 +71,7 @@ def output_spec() -> OutputSpec:
 
 
 def conv_bn(
-    cin: int, cout: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, relu: bool = True
+    cin: int, cout: int, kernel: int = 1, *, stride: int = 1, relu: bool = True
 ) -> nn.Sequential:
     """Convolution without bias, batch norm, and ReLU unless `relu` is false: one int8 op.
 
@@ -80,7 +80,7 @@ def conv_bn(
     """
     padding = (kernel - 1) // 2
     layers: list[nn.Module] = [
-        nn.Conv2d(cin, cout, kernel, stride, padding, groups=groups, bias=False),
+        nn.Conv2d(cin, cout, kernel, stride, padding, bias=False),
         nn.BatchNorm2d(cout),
     ]
     if relu:
