@@ -121,7 +121,7 @@ def one(args: argparse.Namespace) -> None:
     import torch
 
     from edge_seg.files import write_whole
-    from edge_seg.training.augment import Renderer, mixture_of
+    from edge_seg.training.augment import Renderer
     from edge_seg.training.collection import find, open_store
     from edge_seg.training.fit import WARM as WEIGHTS
     from edge_seg.training.fit import Run
@@ -143,7 +143,7 @@ def one(args: argparse.Namespace) -> None:
     files = find(args.data, teacher=None if untaught else args.teacher)
     pictures = args.out / ("pictures-labels" if untaught else "pictures")
     store = open_store(files, pictures, side=SIDE * 10 // 7)
-    renderer = Renderer(store, seed=seed, mixture=mixture_of(recipe))
+    renderer = Renderer(store, recipe)
     if run.step < recipe.steps:
         run.fit(renderer, lambda network, side: {"miou": 0.0})  # judged below
     result = judged(run.averaged, files)

@@ -12,7 +12,7 @@ import pytest
 
 from edge_seg.errors import DatasetError
 from edge_seg.training import augment, outlines
-from edge_seg.training.augment import Mixture, Renderer, mixture_of
+from edge_seg.training.augment import Renderer
 from edge_seg.training.recipe import Recipe
 from edge_seg.training.store import Entry, PictureStore, render_store
 
@@ -27,9 +27,15 @@ def entry(group: str, *, height: int = 90, width: int = 70) -> Entry:
     return Entry(group, group, picture, np.dstack([target, np.full_like(target, 255)]))
 
 
-def renderer(folder: Path, groups: list[str], mixture: Mixture) -> Renderer:
+def recipe(*, composites: float = 0.0, rooms: float = 0.0, **shares: float) -> Recipe:
+    """Labelled photographs, but for these shares."""
+    data = {"unlabelled": 0.0, "composites": composites, "rooms": rooms, "seed": 5, **shares}
+    return Recipe.from_dict(data)
+
+
+def renderer(folder: Path, groups: list[str], wanted: Recipe) -> Renderer:
     render_store([entry(group) for group in groups], folder)
-    return Renderer(PictureStore(folder), seed=5, mixture=mixture)
+    return Renderer(PictureStore(folder), wanted)
 
 
 @pytest.fixture
@@ -43,7 +49,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_picture_and_label_move_together(
     tmp_path: Path, plain: None, composites: float, small: float
 ) -> None:
-    mixture = Mixture(0.0, composites, 0.0, small=small)
+    mixture = recipe(composites=composites, small=small)
     samples = renderer(tmp_path, ["labelled", "cutout", "room"], mixture)
     seen = 0
     for number in range(60):
@@ -62,7 +68,7 @@ def test_picture_and_label_move_together(
 
 
 def test_pixels_from_beyond_the_picture_do_not_count(tmp_path: Path, plain: None) -> None:
-    samples = renderer(tmp_path, ["labelled"], Mixture(0.0, 0.0, 0.0))
+    samples = renderer(tmp_path, ["labelled"], recipe())
     weights = [samples.sample(number, 64)[2] for number in range(60)]
     shares = [float((weight == 0).mean()) for weight in weights]
     assert max(shares) > 0, "some samples must reach beyond the picture"
@@ -70,22 +76,22 @@ def test_pixels_from_beyond_the_picture_do_not_count(tmp_path: Path, plain: None
 
 
 def test_kinds_come_as_often_as_the_mixture_says(tmp_path: Path) -> None:
-    samples = renderer(tmp_path, ["labelled", "room"], Mixture(0.0, 0.0, 0.3))
+    samples = renderer(tmp_path, ["labelled", "room"], recipe(rooms=0.3))
     empty = [not samples.sample(number, 32)[1].any() for number in range(300)]
     # Binomial, 300 draws at 0.3: six standard deviations are 0.16. A crop may miss the person.
     assert 0.16 < np.mean(empty) < 0.5
 
 
 def test_a_store_without_rooms_or_people_still_gives_samples(tmp_path: Path) -> None:
-    only_people = renderer(tmp_path / "a", ["labelled"], mixture_of(Recipe()))
-    only_rooms = renderer(tmp_path / "b", ["room"], Mixture(0.0, 0.0, 0.0))
+    only_people = renderer(tmp_path / "a", ["labelled"], Recipe(seed=5))
+    only_rooms = renderer(tmp_path / "b", ["room"], recipe())
     for number in range(20):
         only_people.sample(number, 32)
         assert not only_rooms.sample(number, 32)[1].any()
 
 
 def test_samples_do_not_depend_on_what_came_before(tmp_path: Path) -> None:
-    samples = renderer(tmp_path, ["labelled", "cutout", "room"], mixture_of(Recipe()))
+    samples = renderer(tmp_path, ["labelled", "cutout", "room"], Recipe(seed=5))
     forward = [samples.sample(number, 48)[0] for number in range(30)]
     backward = [samples.sample(number, 48)[0] for number in reversed(range(30))][::-1]
     assert all(np.array_equal(a, b) for a, b in zip(forward, backward, strict=True))
@@ -93,7 +99,7 @@ def test_samples_do_not_depend_on_what_came_before(tmp_path: Path) -> None:
 
 
 def test_some_samples_are_dark_noisy_or_jpeg_blocky(tmp_path: Path) -> None:
-    samples = renderer(tmp_path, ["labelled"], Mixture(0.0, 0.0, 0.0))
+    samples = renderer(tmp_path, ["labelled"], recipe())
     pictures = [samples.sample(number, 64)[0].astype(float) for number in range(200)]
     means = np.array([picture.mean() for picture in pictures])
     rough = np.array([np.abs(np.diff(picture, axis=1)).mean() for picture in pictures])
@@ -112,7 +118,7 @@ def test_what_stands_before_the_person_is_not_the_person(tmp_path: Path, plain: 
     person, room = entry("labelled"), entry("room")
     room.picture[:] = (0, 255, 0)
     render_store([person, room], tmp_path)
-    samples = Renderer(PictureStore(tmp_path), seed=5, mixture=Mixture(0.0, 0.0, 0.0))
+    samples = Renderer(PictureStore(tmp_path), recipe())
     hidden = 0
     for number in range(200):
         picture, target, weight = samples.sample(number, 64)
@@ -191,7 +197,7 @@ def test_a_full_disk_leaves_no_half_store(tmp_path: Path) -> None:
 
 
 def test_a_card_shows_nobody_and_all_of_it_counts(tmp_path: Path, plain: None) -> None:
-    samples = renderer(tmp_path, ["labelled"], Mixture(0.0, 0.0, 0.0, cards=1.0))
+    samples = renderer(tmp_path, ["labelled"], recipe(cards=1.0))
     pictures = []
     for number in range(200):
         picture, target, weight = samples.sample(number, 64)
@@ -209,7 +215,7 @@ def test_a_card_shows_nobody_and_all_of_it_counts(tmp_path: Path, plain: None) -
 def test_small_people_are_small_and_anywhere_in_the_frame(tmp_path: Path, plain: None) -> None:
     """The person here is a disc of half of its picture's height, not touching its lower edge."""
     heights, middles = [], []
-    samples = renderer(tmp_path, ["labelled", "cutout", "room"], Mixture(0.0, 1.0, 0.0, small=1.0))
+    samples = renderer(tmp_path, ["labelled", "cutout", "room"], recipe(composites=1.0, small=1.0))
     for number in range(300):
         _, target, _ = samples.sample(number, 128)
         _, _, stats, middle = cv2.connectedComponentsWithStats((target > 127).astype(np.uint8))
@@ -225,7 +231,7 @@ def test_decoys_stand_out_of_the_room_and_are_nobody(tmp_path: Path, plain: None
     seen = {}
     for decoys in (0.0, 1.0):
         folder = tmp_path / f"{decoys}"
-        mixture = Mixture(0.0, 1.0, 0.0, decoys=decoys)
+        mixture = recipe(composites=1.0, decoys=decoys)
         samples = renderer(folder, ["labelled", "cutout", "room"], mixture)
         seen[decoys] = 0
         for number in range(60):
@@ -256,10 +262,10 @@ def test_a_post_is_as_tall_as_asked_and_seldom_wider_than_that(tall: float) -> N
 def test_cards_come_as_often_as_asked_and_some_people_stand_before_one(
     tmp_path: Path, plain: None
 ) -> None:
-    samples = renderer(tmp_path / "a", ["labelled"], Mixture(0.0, 0.0, 0.0, cards=0.3))
+    samples = renderer(tmp_path / "a", ["labelled"], recipe(cards=0.3))
     empty = sum(not samples.sample(number, 64)[1].any() for number in range(300))
     assert 65 <= empty <= 120
-    before = renderer(tmp_path / "b", ["cutout", "room"], Mixture(0.0, 0.9, 0.0, cards=0.01))
+    before = renderer(tmp_path / "b", ["cutout", "room"], recipe(composites=0.9, cards=0.01))
     others = 0  # the room of these tests is one colour
     for number in range(300):
         picture, target, _ = before.sample(number, 64)

@@ -26,7 +26,7 @@ from edge_seg.cli import main  # noqa: E402
 from edge_seg.cli.train import _store  # noqa: E402
 from edge_seg.errors import DatasetError, OutputError  # noqa: E402
 from edge_seg.training import checkpoint, curves, fit  # noqa: E402
-from edge_seg.training.augment import Renderer, mixture_of  # noqa: E402
+from edge_seg.training.augment import Renderer  # noqa: E402
 from edge_seg.training.batches import sample_numbers  # noqa: E402
 from edge_seg.training.collection import find, open_store, to_teach  # noqa: E402
 from edge_seg.training.judge import Judge  # noqa: E402
@@ -68,14 +68,8 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def renderer(
-    toys: Path, tmp_path: Path, seed: int = 0, *, recipe: Recipe | None = None
-) -> Renderer:
-    return Renderer(
-        open_store(find(toys), tmp_path / "pictures", side=90),
-        seed=seed,
-        mixture=mixture_of(recipe or Recipe()),
-    )
+def renderer(toys: Path, tmp_path: Path, seed: int = 0) -> Renderer:
+    return Renderer(open_store(find(toys), tmp_path / "pictures", side=90), Recipe(seed=seed))
 
 
 def no_judge(network: torch.nn.Module, side: int) -> dict[str, float]:
@@ -232,7 +226,7 @@ def test_ctrl_c_and_sigterm_keep_every_step_that_was_done(
     assert 5 <= at < 5000
     assert f"stopped at step {at} of 5000; the same command goes on" in said
     run = fit.Run(tmp_path, Recipe.from_dict(UNSAVED), place=ALONE)
-    pictures = Renderer(_store(find(toys), run), seed=0, mixture=mixture_of(run.recipe))
+    pictures = Renderer(_store(find(toys), run), run.recipe)
     run.fit(pictures, no_judge, stop=lambda: run.step == at)
     one, other = weights(out), weights(tmp_path)
     assert one.keys() == other.keys()

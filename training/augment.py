@@ -11,7 +11,6 @@ uint8; colour is lookup tables and one 3x3 matrix.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -33,24 +32,6 @@ ON_CARD = 0.06
 NEAR, NEAR_ALONE, SMALL = (0.4, 1.15), (0.55, 1.15), (0.2, 0.6)
 LEANS = 20.0  # degrees, the spread of small people's turns: who jumps, climbs or lies
 DECOYS = 3  # at most so many in a composite that has any
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """How often each kind of sample comes; the rest are labelled photographs."""
-
-    unlabelled: float
-    composites: float
-    rooms: float
-    cards: float = 0.0
-    small: float = 0.0  # share of the composites
-    decoys: float = 0.0  # share of the composites
-
-
-def mixture_of(recipe: Recipe) -> Mixture:
-    """The mixture a recipe asks for."""
-    shares = (recipe.unlabelled, recipe.composites, recipe.rooms, recipe.cards)
-    return Mixture(*shares, recipe.small, recipe.decoys)
 
 
 def _chance(rng: Rng, probability: float) -> bool:
@@ -137,18 +118,17 @@ def _empty(size: int) -> Planes:
 
 
 class Renderer:
-    """Renders the samples of a run from a store."""
+    """Renders the samples of a run from a store, as often of each kind as its recipe asks for."""
 
-    def __init__(self, store: PictureStore, *, seed: int, mixture: Mixture) -> None:
+    def __init__(self, store: PictureStore, recipe: Recipe) -> None:
         self._store = store
-        self._seed = seed
-        self._mixture = mixture
+        self._recipe = recipe
         self._groups = store.groups
         cv2.setNumThreads(1)  # a sample is too small to share between threads
 
     def sample(self, number: int, size: int) -> Sample:
         """Return sample `number` of the run at size x size pixels."""
-        rng = np.random.default_rng([self._seed, number])
+        rng = np.random.default_rng([self._recipe.seed, number])
         kind = self._kind(rng)
         if kind == "card":
             picture, planes = cards.draw(rng, size), _empty(size)
@@ -163,14 +143,14 @@ class Renderer:
         return rgb, np.ascontiguousarray(planes[:, :, 0]), np.ascontiguousarray(planes[:, :, 1])
 
     def _kind(self, rng: Rng) -> str:
-        draw, mixture = rng.random(), self._mixture
-        kinds = [("room", mixture.rooms), ("composite", mixture.composites)]
-        for kind, share in [*kinds, ("unlabelled", mixture.unlabelled)]:
+        draw, recipe = rng.random(), self._recipe
+        kinds = [("room", recipe.rooms), ("composite", recipe.composites)]
+        for kind, share in [*kinds, ("unlabelled", recipe.unlabelled)]:
             draw -= share
             if draw < 0:
                 needed = "room" if kind == "composite" else kind
                 return kind if len(self._groups[needed]) else "labelled"
-        return "card" if draw < mixture.cards else "labelled"
+        return "card" if draw < recipe.cards else "labelled"
 
     def _photograph(self, rng: Rng, size: int, group: str) -> tuple[Picture, Planes]:
         if not len(self._groups[group]):
@@ -209,7 +189,7 @@ class Renderer:
     def _composite(self, rng: Rng, size: int) -> tuple[Picture, Planes]:
         """One to four persons laid over a room, far ones first; half of the groups side by side."""
         room = _pick(rng, self._groups["room"])
-        if self._mixture.cards and _chance(rng, ON_CARD):
+        if self._recipe.cards and _chance(rng, ON_CARD):
             picture, planes = cards.draw(rng, 2 * size), _empty(2 * size)
         else:
             picture, planes = self._store[room]
@@ -221,10 +201,10 @@ class Renderer:
         scene, _ = _warp(picture, planes, matrix, size)
         canvas, mask = scene.astype(np.float32), np.zeros((size, size), np.float32)
         persons = int(rng.choice([1, 2, 3, 4], p=[0.4, 0.3, 0.2, 0.1]))
-        small = self._mixture.small > 0 and _chance(rng, self._mixture.small)
+        small = self._recipe.small > 0 and _chance(rng, self._recipe.small)
         heights = SMALL if small else NEAR if persons > 1 else NEAR_ALONE
         tallness = np.sort(rng.uniform(*heights, persons))
-        if self._mixture.decoys and _chance(rng, self._mixture.decoys):
+        if self._recipe.decoys and _chance(rng, self._recipe.decoys):
             for tall in rng.uniform(*heights, int(rng.integers(1, DECOYS + 1))):
                 thing, alpha = self._decoy(rng, size, tall=float(tall), aspect=aspect, small=small)
                 canvas += alpha[:, :, None] * (thing - canvas)

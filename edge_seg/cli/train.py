@@ -233,7 +233,7 @@ def _train(training: Run, store: Any, judge: Any, workers: int, stop: Stop) -> N
         TimeRemainingColumn,
     )
 
-    from edge_seg.training.augment import Renderer, mixture_of
+    from edge_seg.training.augment import Renderer
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     text = TextColumn("loss {task.fields[loss]:.3f}  val mIoU {task.fields[miou]}")
@@ -250,7 +250,7 @@ def _train(training: Run, store: Any, judge: Any, workers: int, stop: Stop) -> N
                 display.update(task, miou=f"{100 * row['miou']:.2f}")
                 display.console.print(_line(row, training.recipe.steps), highlight=False)
 
-        renderer = Renderer(store, seed=training.recipe.seed, mixture=mixture_of(training.recipe))
+        renderer = Renderer(store, training.recipe)
         training.fit(renderer, judge, report=report, stop=stop.asked, workers=workers)
 
 
