@@ -31,7 +31,6 @@ from edge_seg.pictures import PICTURE_SUFFIXES
 SceneRule = Callable[[Path], str]
 
 IGNORE = 255
-LABEL_VALUES = ("auto", "index", "white")
 # PP-HumanSeg14K's frames: a video's name, four digits, a suffix of three letters (other
 # loaders of that data set take the last eight characters for the frame number and the extension).
 _VIDEO_FRAME = re.compile(r"(.+)[0-9]{4}\.[A-Za-z]{3}")
@@ -274,16 +273,14 @@ def load_image(path: Path) -> Picture:
         raise DatasetError(str(error)) from None
 
 
-def load_label(path: Path, *, values: str = "auto") -> Label:
+def load_label(path: Path) -> Label:
     """Return a label as uint8 (H, W) of 0, 1 and 255 = ignore.
 
-    values: what 255 means. "index": ignore. "white": person. "auto": a palette PNG is indexed, and
-    so is a grey one in which 1 occurs; a grey one of 0 and 255 alone is white on black.
+    255 in the file is ignored in a palette PNG and in a grey one in which 1 occurs; a grey one of
+    0 and 255 alone is white on black, and 255 the person.
     Raises DatasetError: not a PNG, colour instead of classes, 16 bit, a value with no meaning, a
     palette of white for 0 and black for 1, a mask in the alpha channel.
     """
-    if values not in LABEL_VALUES:
-        raise DatasetError(f"wanted label values in {LABEL_VALUES}, found {values!r}; choose one")
     plane, indexed = _read_plane(path)
     present = np.flatnonzero(np.bincount(plane.ravel(), minlength=256)).tolist()
     strange = [value for value in present if value not in (0, 1, IGNORE)]
@@ -292,7 +289,7 @@ def load_label(path: Path, *, values: str = "auto") -> Label:
             f"{path}: wanted label values 0, 1 and 255, found {strange[:5]}; write 0 for "
             "background, 1 for person, 255 for pixels to ignore"
         )
-    if values == "white" or (values == "auto" and not indexed and 1 not in present):
+    if not indexed and 1 not in present:
         return np.asarray(plane != 0, dtype=np.uint8)
     return plane
 
@@ -351,7 +348,7 @@ def _has_grey_palette(path: Path, colours: NDArray[np.signedinteger]) -> bool:
     return len(colours) == 256 and bool((colours == np.arange(256)[:, None]).all())
 
 
-def load_pair(pair: Pair, *, values: str = "auto") -> tuple[Picture, Label]:
+def load_pair(pair: Pair) -> tuple[Picture, Label]:
     """Return (picture, label) of one size. A pair without a label gets one that is all ignored.
 
     Raises DatasetError, also when the label is of another size than its picture.
@@ -359,7 +356,7 @@ def load_pair(pair: Pair, *, values: str = "auto") -> tuple[Picture, Label]:
     picture = load_image(pair.image)
     if pair.label is None:
         return picture, np.full(picture.shape[:2], IGNORE, dtype=np.uint8)
-    label = load_label(pair.label, values=values)
+    label = load_label(pair.label)
     if label.shape != picture.shape[:2]:
         lying = label.shape == picture.shape[1::-1]
         remedy = "turn it as the picture's EXIF turns the picture" if lying else ""

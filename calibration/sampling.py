@@ -55,33 +55,23 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Survey:
-    """A source looked through. total: frames it holds. unreadable: one sentence per frame that
-    cannot be used.
-    """
+    """A source looked through. unreadable: one sentence per frame that cannot be used."""
 
     candidates: list[Candidate]
     unreadable: list[str]
-    total: int
 
 
-def pick(
-    frames: Frames | Path,
-    count: int,
-    seed: int = 0,
-    *,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Candidate]:
+def pick(frames: Frames | Path, count: int, seed: int = 0) -> list[Candidate]:
     """Choose `count` frames of a source, or all where there are no more, in the order of choice.
 
     frames: a list file, folder, clip folder or video, or what `open_frames` made of one. Each frame
     is looked at once, reduced, and forgotten: 10,000 of 1280x720 take under 500 MB.
-    progress: called with (frames looked at, of how many; 0 = unknown).
     Raises DatasetError, CameraError.
 
     >>> chosen = pick(Path("recordings"), 100, seed=0)                    # doctest: +SKIP
     """
     opened = frames if isinstance(frames, Frames) else open_frames(Path(frames))
-    return choose(survey(opened, progress=progress).candidates, count, seed)
+    return choose(survey(opened).candidates, count, seed)
 
 
 # -- looking ------------------------------------------------------------------------------------
@@ -90,14 +80,16 @@ def pick(
 def survey(
     frames: Frames, *, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Survey:
-    """Look at every frame once (of more than 20,000, at evenly spaced ones)."""
+    """Look at every frame once (of more than 20,000, at evenly spaced ones).
+
+    progress: called with (frames looked at, of how many; 0 = unknown).
+    """
     wanted = spread(range(len(frames.pairs)), MOST_CONSIDERED)
     found: list[Candidate] = []
     unreadable: list[str] = []
-    step, last = 1, len(frames.pairs) - 1
+    step = 1
     for done, (index, view) in enumerate(frames.views(wanted), start=1):
         progress(done, len(wanted))
-        last = max(last, index)
         if isinstance(view, DatasetError):
             unreadable.append(str(view))
         elif index % step == 0 or not frames.is_video:
@@ -106,7 +98,7 @@ def survey(
             # A video's length is known at its end: keep every second frame and go on like that.
             step *= 2
             found = [candidate for candidate in found if candidate.index % step == 0]
-    return Survey(found, unreadable, last + 1)
+    return Survey(found, unreadable)
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

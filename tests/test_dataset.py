@@ -88,13 +88,6 @@ def test_a_mask_in_the_alpha_channel_is_no_picture_full_of_person(tmp_path: Path
     np.testing.assert_array_equal(dataset.load_label(tmp_path / "label.png"), TRUTH == 1)
 
 
-def test_the_user_can_say_what_255_means(tmp_path: Path) -> None:
-    plane = np.array([[0, 255]], np.uint8)
-    cv2.imwrite(str(tmp_path / "label.png"), plane)
-    assert dataset.load_label(tmp_path / "label.png", values="index")[0, 1] == 255
-    assert dataset.load_label(tmp_path / "label.png", values="white")[0, 1] == 1
-
-
 @pytest.mark.parametrize(
     ("array", "word"),
     [

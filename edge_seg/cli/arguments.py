@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from edge_seg.supervision import Policy
 
 
-def add_bundle(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+def add_bundle(parser: argparse.ArgumentParser) -> None:
     """Add the positional BUNDLE; without it the network that ships is meant."""
     parser.add_argument(
         "bundle",
-        nargs=None if required else "?",
+        nargs="?",
         metavar="BUNDLE",
         help="a folder made by `edge-seg convert`, or the name of a network that ships: portrait, "
-        "portrait-lite" + ("" if required else " (default: portrait)"),
+        "portrait-lite (default: portrait)",
     )
 
 

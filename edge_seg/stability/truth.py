@@ -30,7 +30,7 @@ class Truth:
 
     def __init__(self, label: Label, time: float) -> None:
         shape = label.shape
-        self.label, self.time, self.first_time, self.frames = label, time, time, 0
+        self.label, self.time, self.frames = label, time, 0
         self.person, self.valid = label == 1, label != IGNORE
         self.person_before = self.person
         self.changed = np.zeros(shape, bool)
