@@ -32,9 +32,7 @@ from edge_seg.training import cards
 from edge_seg.training.collection import HELD_OUT_CUTOUT, Collection, find
 
 DARK = 80  # mean pixel
-CARDS = (
-    200  # pictures of nothing, from edge_seg.training.cards: of the kind trained on, other seeds
-)
+CARDS = 200  # pictures of nothing (edge_seg.training.cards): of the kind trained on, other seeds
 GROUPS = 60  # composites of several people
 BEHIND = "videos/intel_people/one-by-one-person-detection.mp4"
 EMPTY = range(0, 56, 4)  # frames of it before anybody comes

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edge_seg._version import __version__
-from edge_seg.backends import Progress, open_backend
+from edge_seg.backends import Progress, open_backend, readers
 from edge_seg.bundle import Artifact, describe
 from edge_seg.calibration import manifest
 from edge_seg.calibration.frames import CalibrationSet
@@ -125,7 +125,7 @@ class Workpiece:
         """
         network = self.network
         reference = Reference(network.model, network.input, network.output)
-        backend = open_backend(BACKEND_OF.get(format, format), path, {"threads": 2})
+        backend = open_backend(readers(format)[0], path, {"threads": 2})
         codec = Codec(network.input, OUTPUT, eats=backend.input, returns=backend.output)
         pictures, worst, largest = self.calibration.pictures, 0.0, 0.0
         for done, picture in enumerate(pictures, start=1):
@@ -166,9 +166,6 @@ class Workpiece:
             "float_operators": floats,
         }
         return describe(path, format=format, precision="int8", beside=parts_of(path), made=facts)
-
-
-BACKEND_OF = {"onnx": "onnxruntime"}  # where the backend is not called as its format
 
 
 def parts_of(path: Path) -> list[Path]:

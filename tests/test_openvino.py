@@ -147,6 +147,11 @@ class Asked:
         self.request.infer()  # type: ignore[attr-defined]
 
 
+def drive(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
+    """Let the backend find this machine in the place of the real one."""
+    monkeypatch.setattr(openvino_backend, "_core", lambda: machine)
+
+
 @pytest.mark.parametrize(
     ("devices", "asked", "uses"),
     [
@@ -160,7 +165,7 @@ class Asked:
 def test_a_device_answers_to_the_names_openvino_gives_it(
     fp16: Path, monkeypatch: pytest.MonkeyPatch, devices: tuple[str, ...], asked: str, uses: str
 ) -> None:
-    monkeypatch.setattr(openvino_backend, "_CORE", Machine(*devices, uses=uses))
+    drive(monkeypatch, Machine(*devices, uses=uses))
     opened = open_backend("openvino", fp16, {"device": asked})
     assert opened.infer(noise(1)[0]).shape == opened.output.shape
 
@@ -171,15 +176,13 @@ def test_a_device_answers_to_the_names_openvino_gives_it(
 def test_a_network_that_would_run_elsewhere_is_refused(
     fp16: Path, monkeypatch: pytest.MonkeyPatch, asked: str, uses: str
 ) -> None:
-    monkeypatch.setattr(
-        openvino_backend, "_CORE", Machine("CPU", "NPU", "GPU.0", "GPU.1", uses=uses)
-    )
+    drive(monkeypatch, Machine("CPU", "NPU", "GPU.0", "GPU.1", uses=uses))
     with pytest.raises(BackendUnavailable, match=f"wanted device {asked}, found that it would run"):
         open_backend("openvino", fp16, {"device": asked})
 
 
 def test_the_only_gpu_is_not_the_second(fp16: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_backend, "_CORE", Machine("CPU", "GPU"))
+    drive(monkeypatch, Machine("CPU", "GPU"))
     with pytest.raises(BackendUnavailable, match=r"wanted device GPU\.1, found CPU, GPU"):
         open_backend("openvino", fp16, {"device": "GPU.1"})
 
@@ -187,7 +190,7 @@ def test_the_only_gpu_is_not_the_second(fp16: Path, monkeypatch: pytest.MonkeyPa
 def test_a_driver_that_fails_while_running_is_a_failure_in_its_words(
     fp16: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openvino_backend, "_CORE", Machine("CPU", "NPU", fails="infer"))
+    drive(monkeypatch, Machine("CPU", "NPU", fails="infer"))
     backend = open_backend("openvino", fp16, {"device": "NPU"})
     with pytest.raises(BackendFailure, match="inference failed: L0 error: device lost"):
         backend.infer(noise(1)[0])
@@ -197,7 +200,7 @@ def test_a_driver_that_fails_while_running_is_a_failure_in_its_words(
 def test_a_driver_that_fails_at_any_call_is_a_refusal_in_its_words(
     fp16: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    monkeypatch.setattr(openvino_backend, "_CORE", Machine("CPU", "NPU", fails=call))
+    drive(monkeypatch, Machine("CPU", "NPU", fails=call))
     with pytest.raises(BackendUnavailable, match="L0 error: device lost") as refused:
         open_backend("openvino", fp16, {"device": "NPU"}, cache=tmp_path)
     assert str(fp16) in str(refused.value) and "NPU driver" in str(refused.value)
@@ -212,7 +215,7 @@ def test_a_device_is_told_nothing_that_it_does_not_know(
 ) -> None:
     """A plugin refuses a setting of another's; the CPU's are its threads and its precision."""
     machine = Machine("CPU", "NPU")
-    monkeypatch.setattr(openvino_backend, "_CORE", machine)
+    drive(monkeypatch, machine)
     open_backend("openvino", fp16, {"device": device, "threads": 3}).close()
     assert machine.settings == {"PERFORMANCE_HINT": "LATENCY", **more}
 

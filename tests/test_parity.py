@@ -24,11 +24,11 @@ pytest.importorskip("nncf", reason="the extra [convert] is not installed")
 from numpy.typing import NDArray  # noqa: E402
 from onnx import helper  # noqa: E402
 
-from edge_seg.backends import open_backend  # noqa: E402
+from edge_seg.backends import open_backend, readers  # noqa: E402
 from edge_seg.calibration.frames import gather  # noqa: E402
 from edge_seg.camera import open_source  # noqa: E402
 from edge_seg.converters import openvino, targets  # noqa: E402
-from edge_seg.converters.targets import BACKEND_OF, OUTPUT, Network, Workpiece  # noqa: E402
+from edge_seg.converters.targets import OUTPUT, Network, Workpiece  # noqa: E402
 from edge_seg.engine import Engine  # noqa: E402
 from edge_seg.pixels import input_table  # noqa: E402
 from edge_seg.segmenter import EdgeSegmenter  # noqa: E402
@@ -112,7 +112,7 @@ def converted(target: str, spec: InputSpec, frames: Path, folder: Path) -> tuple
 
 def fed(target: str, path: Path, spec: InputSpec, frames: Path) -> Listening:
     """Send the frames through the runtime's own line of calls."""
-    backend = Listening(open_backend(BACKEND_OF.get(target, target), path))
+    backend = Listening(open_backend(readers(target)[0], path))
     with (
         EdgeSegmenter.on(Engine(spec, OUTPUT, backend=backend)) as segmenter,
         open_source(frames) as source,

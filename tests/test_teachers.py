@@ -200,4 +200,4 @@ def test_the_recipes_own_teachers_file_is_one() -> None:
     listed = teachers.read_teachers(Path(teachers.__file__).with_name("teachers.json"))
     assert [teacher.model for teacher in listed][-1] == "default"
     assert sum(teacher.weight for teacher in listed) == pytest.approx(1)
-    assert all(teacher.bare == (teacher.model != "default") for teacher in listed)
+    assert all((t.input is not None) == (t.model != "default") for t in listed)

@@ -42,11 +42,6 @@ class Teacher:
     input: InputSpec | None = None
     output: OutputSpec | None = None
 
-    @property
-    def bare(self) -> bool:
-        """Whether it is a model file, not a bundle."""
-        return self.input is not None
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
         row: dict[str, Any] = {"model": self.model, "weight": self.weight}

@@ -9,6 +9,7 @@ nonsense. Documents: docs.openvino.ai, "Inference Devices and Modes", "NPU Devic
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -125,15 +126,10 @@ class OpenVINOBackend:
             self._request = None
 
 
+@functools.cache
 def _core() -> Any:
     """One Core for the process: making one loads plugins, 30 ms."""
-    global _CORE
-    if _CORE is None:
-        _CORE = ov.Core()
-    return _CORE
-
-
-_CORE: Any = None
+    return ov.Core()
 
 
 def _check_device(device: object) -> None:

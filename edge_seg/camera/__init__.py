@@ -125,9 +125,8 @@ def _check_policy(policy: Any) -> None:
 
 def _named(source: Any) -> str:
     """Return a source as text. Raises CameraError for what names none, a list of frames too."""
-    if (
-        isinstance(source, str) and not source.strip()
-    ):  # as a path it would be the folder one stands in
+    # As a path an empty name would be the folder one stands in.
+    if isinstance(source, str) and not source.strip():
         raise CameraError(f"wanted {ACCEPTED}, found an empty name; is a variable not set?")
     if isinstance(source, (str, os.PathLike)) or within(source, 0, math.inf, whole=True):
         return str(source)

@@ -112,9 +112,8 @@ class Picamera2Stream:
                 raise
             log.info("picamera2: no second stream: %s", error)
             given = self._configure((height, width), None, colour_space)
-        space = given.get(
-            "colour_space"
-        )  # of main; of the same kind for lores where both are planes
+        # Of main; of the same kind for lores where both are planes.
+        space = given.get("colour_space")
         self._main = _layout(given["main"], self._request.format, space)
         if given.get("lores"):
             layout = _layout(

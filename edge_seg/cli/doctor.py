@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_seg.cli import CANNOT_RUN, DONE, WRONG_INPUT, arguments, pip
-from edge_seg.errors import BundleError
+from edge_seg.errors import BundleError, CameraError
 
 if TYPE_CHECKING:
     from edge_seg.bundle import ModelBundle
@@ -42,7 +42,6 @@ def run(args: argparse.Namespace) -> int:
     """Print the findings."""
     from edge_seg._version import __version__
     from edge_seg.board import detect, load
-    from edge_seg.cli.camera_report import look
     from edge_seg.cli.progress import steps_bar
     from edge_seg.doctor import diagnose
 
@@ -72,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     what = "would run on" if bundle is not None else "has the library for"
     what = what if root == Path("/") else "would probably run on"
     print(f"edge-seg {what} {first.runtime}." if first else "edge-seg cannot run here as it is.")
-    seen = look(args.camera) if args.camera else True
+    seen = _look(args.camera) if args.camera else True
     if first is None:
         return CANNOT_RUN
     return DONE if seen else WRONG_INPUT
@@ -108,3 +107,18 @@ def _bundle(name: str | None) -> ModelBundle | None:
         return None
     print(f"bundle {bundle.path}: {', '.join(a.name for a in bundle.artifacts)}")
     return bundle
+
+
+def _look(source: str) -> bool:
+    """Print what the source gives; False where it gives no frame, or wrong colours."""
+    from edge_seg.camera.checkup import check
+
+    good = True
+    try:
+        for remark in check(source):
+            print(f"camera: {remark.text}")
+            good &= remark.good
+    except CameraError as error:
+        print(f"camera: {error}")
+        return False
+    return good

@@ -54,7 +54,7 @@ def _print_artifacts(bundle: ModelBundle) -> None:
 
     table = Table(title=f"quality when converted: {ALONE}, percent")
     table.add_column("artifact")
-    for title in ("kB", "mIoU", "person IoU", "boundary F", "SC"):
+    for title in ("kB", *FIGURES.values()):
         table.add_column(title, justify="right")
     for artifact in bundle.artifacts:
         figures = [_percent(artifact.quality.get(key)) for key in FIGURES]

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _open(teacher: Teacher, folder: Path) -> EdgeSegmenter:
     """Open a teacher's most exact artifact, or its bare file."""
-    from edge_seg.backends import BACKENDS, open_backend
+    from edge_seg.backends import open_backend, readers
     from edge_seg.bundle import ModelBundle
     from edge_seg.engine import Engine
     from edge_seg.segmenter import EdgeSegmenter, open_artifact
@@ -90,8 +90,7 @@ def _open(teacher: Teacher, folder: Path) -> EdgeSegmenter:
         path = folder / teacher.model
         if not path.is_file():
             raise DatasetError(f"{path}: wanted a teacher's model file, found none; see --models")
-        kind = path.suffix.lower().lstrip(".")
-        reader = next(name for name, row in BACKENDS.items() if row.format == kind)
+        reader = readers(path.suffix.lower().lstrip("."))[0]
         backend = open_backend(reader, path, {"threads": 1})
         return EdgeSegmenter.on(Engine(teacher.input, teacher.output, backend=backend))
     bundle = ModelBundle.load(None if teacher.model == "default" else folder / teacher.model)
