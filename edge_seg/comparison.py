@@ -131,10 +131,10 @@ def compare(bundle: ModelBundle, runtimes: Iterable[Runtime]) -> Comparison:
     return Comparison(timings, tuple(refusals))
 
 
-def runtimes_of(bundle: ModelBundle, *, threads: int = 1) -> list[Runtime]:
-    """Return a runtime per artifact: the first backend that reads its format, so many threads."""
+def runtimes_of(bundle: ModelBundle) -> list[Runtime]:
+    """Return a runtime per artifact: the first backend that reads its format, on one thread."""
     return [
-        Runtime(readers(artifact.format)[0], artifact.precision, {"threads": threads})
+        Runtime(readers(artifact.format)[0], artifact.precision, {"threads": 1})
         for artifact in bundle.artifacts
         if readers(artifact.format)
     ]

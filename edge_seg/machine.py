@@ -32,10 +32,11 @@ THROTTLE_BITS = {
 JETPACKS = {"32": "4", "34": "5", "35": "5", "36": "6", "38": "7", "39": "7"}
 
 
-def measured_on(library: str = "", *, root: Path = Path("/")) -> str:
+def measured_on(library: str = "") -> str:
     """Return this machine's model, cores, system, Python and `library`, for people and reports."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parts = [model(root), f"{cores} CPUs", system(root), f"Python {platform.python_version()}"]
+    system = f"{distribution()} ({platform.machine()})"
+    parts = [model(), f"{cores} CPUs", system, f"Python {platform.python_version()}"]
     return ", ".join([*parts, library] if library else parts)
 
 
@@ -57,11 +58,6 @@ def computes_bfloat16(root: Path = Path("/")) -> bool:
         r"^(?:flags|Features)\s*:(.*)$", read_text(root / "proc/cpuinfo"), re.MULTILINE
     )
     return any({"avx512_bf16", "amx_bf16", "bf16"} & set(line.split()) for line in lines)
-
-
-def system(root: Path = Path("/")) -> str:
-    """Return the operating system's name and the machine's architecture."""
-    return f"{distribution(root)} ({platform.machine()})"
 
 
 def distribution(root: Path = Path("/")) -> str:

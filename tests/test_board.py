@@ -128,7 +128,7 @@ def test_what_names_no_board_is_refused() -> None:
 def test_a_machines_own_words() -> None:
     assert machine.model(ROOTS / "raspberry-pi-5") == "Raspberry Pi 5 Model B Rev 1.0"
     assert machine.model(ROOTS / "intel-npu") == "Intel(R) Core(TM) Ultra 7 155H"
-    assert "Debian GNU/Linux 12" in machine.system(ROOTS / "raspberry-pi-5")
+    assert "Debian GNU/Linux 12" in machine.distribution(ROOTS / "raspberry-pi-5")
 
 
 @pytest.mark.parametrize(
