@@ -83,6 +83,30 @@ def test_pairs_stand_where_tensorrt_fuses(made: ModelProto) -> None:
     assert operators(made).count("QuantizeLinear") == 4
 
 
+@pytest.mark.parametrize(
+    ("also", "wanted"),
+    [
+        ("", ["first"]),  # the second convolution and the addition become one kernel
+        ("second", ["second"]),  # whose sum is not read alone: so the first one's
+        ("both", []),
+        ("constant", []),
+    ],
+)
+def test_of_two_terms_of_an_addition_the_one_that_is_there_first_gets_a_pair(
+    also: str, wanted: list[str]
+) -> None:
+    b = Builder(seed=8)
+    terms = {"first": b.conv("picture", 3, 4), "second": b.conv("picture", 3, 4)}
+    ends = list(terms.values())
+    if also == "constant":
+        ends[0] = b.constant(np.ones((1, 4, 1, 1)))
+    total = b.op("Add", *reversed(ends))
+    more = {"second": [terms["second"]], "both": list(terms.values())}.get(also, [])
+    graph = Graph(b.model(b.op("Concat", total, *(b.op("Relu", name) for name in more), axis=1)))
+    found = [name for name in qdq.quantized_tensors(graph) if name != "picture"]
+    assert found == [terms[name] for name in wanted]
+
+
 def test_a_convolution_by_hand(tmp_path: Path) -> None:
     """The numbers, against NumPy: symmetric steps, one per output channel, half to even."""
     b = Builder()
@@ -112,6 +136,26 @@ def test_the_input_takes_the_whole_range_of_a_pixel(tmp_path: Path) -> None:
     assert qdq.input_range(path) == pytest.approx((-0.25 * 128 / 127, 0.25))
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "most"),
+    [
+        ((0.6, 0.6, 0.6), (0.3, 0.3, 0.3), 2.0),  # -2..1.33
+        ((0.5, 0.4, 0.3), (0.5, 0.4, 0.3), 0.7 / 0.3),  # from -1 on, to 1, 1.5 and 2.33
+        ((0.5, 0.6, 0.7), (0.5, 0.4, 0.3), 0.7 / 0.3),  # up to 1, from -1, -1.5 and -2.33
+    ],
+)
+def test_the_widest_channel_has_its_range_at_both_ends(
+    tmp_path: Path,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    most: float,
+) -> None:
+    path = tmp_path / "x.onnx"
+    spec = InputSpec(*PICTURE[2:], mean=mean, std=std)
+    qdq.to_int8(residual(), path, tensors=noise(2), input=spec)
+    assert qdq.input_range(path) == pytest.approx((-most * 128 / 127, most), rel=1e-6)
+
+
 def test_every_level_of_a_pixel_is_a_code_and_the_bias_takes_the_move_back(tmp_path: Path) -> None:
     """The 256 levels of -1..1 through a convolution that only reads: the float answer, exactly."""
     b = Builder((1, 3, 16, 16))
@@ -124,10 +168,21 @@ def test_every_level_of_a_pixel_is_a_code_and_the_bias_takes_the_move_back(tmp_p
     np.testing.assert_allclose(run(onnx.load(path), picture), run(model, picture), atol=1e-4)
 
 
-def test_a_range_is_where_rounding_and_cutting_cost_least(tmp_path: Path) -> None:
+def test_a_picture_that_not_only_convolutions_read_is_not_moved(tmp_path: Path) -> None:
+    """Half a step has to be taken back by every reader, or none may be given it."""
+    b = Builder(seed=6)
+    product = b.op("MatMul", "picture", b.constant(b.random.normal(size=(16, 16)) / 4))
+    model = b.model(b.op("Concat", b.conv("picture", 3, 4, 3), product, axis=1))
+    truth = run(model, noise(1)[0])
+    assert np.abs(run(quantized(model, tmp_path), noise(1)[0]) - truth).max() < 0.03 * np.ptp(truth)
+    assert qdq.input_range(tmp_path / "int8.onnx") == pytest.approx((-128 / 127, 1))
+
+
+@pytest.mark.parametrize("kind", ["normal", "laplace"])
+def test_a_range_is_where_rounding_and_cutting_cost_least(kind: str) -> None:
     """Against a search by hand over every value; and one odd pixel does not spoil the rest."""
     random = np.random.default_rng(3)
-    values = np.abs(random.normal(size=20_000))
+    values = np.abs(getattr(random, kind)(size=20_000))
     found = qdq.nearest_range("t", values)
 
     def cost(end: float) -> float:
@@ -239,6 +294,27 @@ def integer_bias(model: ModelProto) -> None:
     node.input[2] = "bias_real"
 
 
+def other_axis(model: ModelProto) -> None:
+    """As many steps as output channels, along the inputs: of a square weight there are as many."""
+    square = next(t for t in model.graph.initializer if list(t.dims) == [8, 8, 1, 1])
+    node = next(n for n in model.graph.node if square.name in n.input)
+    next(a for a in node.attribute if a.name == "axis").i = 1
+
+
+def loose_ends(model: ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+
+
+def doubles(model: ModelProto) -> None:
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+
+
+def weight_as_activation(model: ModelProto) -> None:
+    """A quantized constant in the place of what the layer before gave."""
+    first, second, *_ = (n for n in model.graph.node if n.op_type == "Conv")
+    second.input[0] = first.input[1]
+
+
 def codes_out(model: ModelProto) -> None:
     ends = [numpy_helper.from_array(np.float32(0.1), "s"), numpy_helper.from_array(np.int8(0), "z")]
     model.graph.initializer.extend(ends)
@@ -259,10 +335,15 @@ BROKEN: list[tuple[Callable[[ModelProto], None], str]] = [
     (weight_of_128, "a weight of -128"),
     (integer_bias, "codes of int32"),
     (codes_out, "codes that leave the network"),
+    (other_axis, "not one per output channel"),
+    (loose_ends, "picture: no float32 of static shape"),
+    (doubles, ": no float32 of static shape"),
+    (weight_as_activation, "read by Conv beside its weight"),
+    (lambda m: setattr(m.opset_import[0], "version", 12), "opset 12, below 13"),
 ]
 
 
-@pytest.mark.parametrize(("breaking", "told"), BROKEN, ids=[told for _, told in BROKEN])
+@pytest.mark.parametrize(("breaking", "told"), BROKEN)
 def test_what_tensorrt_would_refuse_is_found(
     made: ModelProto, breaking: Callable[[ModelProto], None], told: str
 ) -> None:
@@ -320,3 +401,21 @@ def test_a_product_of_two_activations_stays_float_and_is_named(tmp_path: Path) -
     qdq.to_int8(b.model(b.op("MatMul", left, turned)), path, tensors=noise())
     (told,) = qdq.float_operators(path)
     assert told.startswith("MatMul")
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_operator_with_one_float_side_is_named(
+    made: ModelProto, which: int, tmp_path: Path
+) -> None:
+    """Its activation, or its weight, past the pair."""
+    graph = Graph(made)
+    conv = next(n for n in graph.nodes if n.op_type == "Conv")
+    real = next(n for n in made.graph.node if conv.input[which] in n.output)
+    makers = {name: n for n in made.graph.node for name in n.output}
+    source = makers.get(real.input[0])
+    past = source.input[0] if source is not None else "floats"
+    shape = graph.shapes[conv.input[1]]
+    made.graph.initializer.append(numpy_helper.from_array(np.ones(shape, np.float32), "floats"))
+    next(n for n in made.graph.node if n.output == conv.output).input[which] = past
+    onnx.save(made, tmp_path / "mixed.onnx")
+    assert qdq.float_operators(tmp_path / "mixed.onnx") == [f"Conv {conv.name}"]
