@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge_seg.calibration.frames import CalibrationSet
 from edge_seg.calibration.sampling import Candidate
 from edge_seg.errors import OutputError
-from edge_seg.files import whole_file
+from edge_seg.files import whole_file, writing
 from edge_seg.spec import InputSpec
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -44,16 +44,9 @@ def save(path: Path, calibration: CalibrationSet, spec: InputSpec) -> None:
     """Draw and write the sheet, whole or not at all. Raises OutputError."""
     check_name(path)
     coded = cv2.imencode(path.suffix.lower(), draw(calibration, spec))[1].tobytes()
-    try:
-        with whole_file(path) as beside:
-            beside.write_bytes(coded)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(
-            f"{path}: wanted to write the contact sheet, found: {error.strerror or error}; "
-            "choose another --contact-sheet"
-        ) from error
+    remedy = "choose another --contact-sheet"
+    with writing(path, "to write the contact sheet", remedy), whole_file(path) as beside:
+        beside.write_bytes(coded)
 
 
 def draw(calibration: CalibrationSet, spec: InputSpec) -> Page:

@@ -28,8 +28,8 @@ from onnx import ModelProto
 from edge_seg.backends import Progress
 from edge_seg.converters import environment, pdiparams
 from edge_seg.converters.words import last_lines
-from edge_seg.errors import ConversionError, OutputError
-from edge_seg.files import whole_file
+from edge_seg.errors import ConversionError
+from edge_seg.files import whole_file, writing
 
 PROGRAMS = (".pdmodel", ".json")  # where both are, the first: it needs no PaddlePaddle
 PARAMS = ".pdiparams"
@@ -92,14 +92,8 @@ def to_onnx(
         folder = Path(name)
         model = _converted(program, params, folder, progress)
         _settle_input(model, program, size)
-        try:
-            with whole_file(out) as beside:
-                beside.write_bytes(model.SerializeToString())
-        except OSError as error:
-            raise OutputError(
-                f"{out}: wanted to write the network there, found: {error.strerror or error}; "
-                "free space"
-            ) from error
+        with writing(out, "to write the network there", "free space"), whole_file(out) as beside:
+            beside.write_bytes(model.SerializeToString())
     return out
 
 

@@ -3,11 +3,12 @@
     check_place   could a file be written there? asked before the work, not after
     whole_file    a name beside the file's own, to write to; then it takes the file's name
     write_whole   the same for a text
+    writing       what the system says while something is written, as a sentence
     sha256_of     the digest that manifests hold
     is_utf8       whether a name can be written down, and handed to OpenCV
 
 `check_place` and `write_whole` raise OutputError with the system's reason; `whole_file` leaves the
-system's OSError to its caller, who knows what was being written.
+system's OSError to its caller, who knows what was being written and says so by `writing`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge_seg.errors import OutputError
+from edge_seg.errors import EdgeSegError, OutputError
 
 PART = ".part"  # the end of the name of what is being written
 
@@ -43,7 +44,7 @@ def is_utf8(path: Path) -> bool:
 
 def check_place(path: Path) -> None:
     """Raise OutputError where no file could be written under `path`: to be told before the work."""
-    try:
+    with writing(path, "to write there", "choose another place"):
         if not path.name or path.is_dir():
             raise OutputError(f"{path}: wanted the name of a file, found a folder; add a name")
         if path.exists() and not path.is_file():
@@ -60,12 +61,6 @@ def check_place(path: Path) -> None:
                 f"{path}: wanted a folder to write in, found that you may not: {path.parent}; "
                 "choose another place"
             )
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(
-            f"{path}: wanted to write there, found: {error.strerror or error}; choose another place"
-        ) from error
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -74,13 +69,25 @@ def write_whole(path: Path, text: str) -> None:
     Raises OutputError, with the system's reason (a full disk, a missing folder).
     """
     check_place(path)
+    wanted = f"to write {len(text)} characters"
+    with writing(path, wanted, "free space or choose another place"), whole_file(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def writing(path: Path, wanted: str, remedy: str) -> Iterator[None]:
+    """Raise an OSError of the block as an OutputError with the system's reason.
+
+    wanted, remedy: the sentence's words for what was to be done and for what to do, as in
+    "PATH: wanted to write a mask, found: No space left on device; free space".
+    """
     try:
-        with whole_file(path) as beside:
-            beside.write_text(text, encoding="utf-8")
+        yield
+    except EdgeSegError:  # some of ours are OSErrors, too
+        raise
     except OSError as error:
         raise OutputError(
-            f"{path}: wanted to write {len(text)} characters, found: {error.strerror or error}; "
-            "free space or choose another place"
+            f"{path}: wanted {wanted}, found: {error.strerror or error}; {remedy}"
         ) from error
 
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from edge_seg.arrays import Picture
 from edge_seg.errors import BackendFailure, CameraError, FrameError, OutputError
-from edge_seg.files import is_utf8
+from edge_seg.files import is_utf8, writing
 from edge_seg.formats import check_picture
 from edge_seg.ranges import within
 from edge_seg.webm import stretch
@@ -98,17 +98,12 @@ class VideoFile:
                 f"{self.path}: wanted a video's name in UTF-8, found another encoding; choose "
                 "another -o"
             )
-        try:
+        with writing(self.path, "to write a video there", "choose another -o"):
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, part = tempfile.mkstemp(
                 prefix=f".{target.stem[:SHOWN]}.", suffix=f".part{SUFFIX}", dir=target.parent
             )
             os.close(handle)
-        except OSError as error:
-            raise OutputError(
-                f"{self.path}: wanted to write a video there, found: {error.strerror}; "
-                "choose another -o"
-            ) from error
         return target, Path(part)
 
     def write(self, frame: Picture) -> None:
@@ -175,26 +170,21 @@ class VideoFile:
     def _finish(self, interrupted: bool) -> None:
         written, self.frames = self.frames, 0
         try:
-            if self._writer is not None:
-                self._writer.release()
-                self._writer = None
-            found = frames_in(self._part)
-            if found != written and not interrupted:
-                raise OutputError(
-                    f"{self.path}: wanted {written} frames on the disk, found {found} "
-                    "(a full disk, a quota or a size limit); free space or choose another -o"
-                )
-            if found:
-                self._keep_pace()
-                os.chmod(self._part, 0o666 & ~_umask())  # mkstemp makes files private
-                os.replace(self._part, self._target)
-                self.frames = found
-        except OSError as error:
-            if isinstance(error, OutputError):
-                raise
-            raise OutputError(
-                f"{self.path}: wanted to finish the video, found: {error.strerror}"
-            ) from error
+            with writing(self.path, "to finish the video", "free space or choose another -o"):
+                if self._writer is not None:
+                    self._writer.release()
+                    self._writer = None
+                found = frames_in(self._part)
+                if found != written and not interrupted:
+                    raise OutputError(
+                        f"{self.path}: wanted {written} frames on the disk, found {found} "
+                        "(a full disk, a quota or a size limit); free space or choose another -o"
+                    )
+                if found:
+                    self._keep_pace()
+                    os.chmod(self._part, 0o666 & ~_umask())  # mkstemp makes files private
+                    os.replace(self._part, self._target)
+                    self.frames = found
         finally:
             self.discard()
 
@@ -287,13 +277,8 @@ class PictureFolder:
         """Make the folder. Raises OutputError."""
         self.folder = Path(folder)
         self.written = 0
-        try:
+        with writing(self.folder, f"a folder for {self.what}s", f"choose another {self.option}"):
             self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"{self.folder}: wanted a folder for {self.what}s, found: {error.strerror}; "
-                f"choose another {self.option}"
-            ) from error
 
     def write(self, picture: Picture, name: str) -> Path:
         """Write a picture, uint8 (H, W) or (H, W, 3) BGR, as `name`.png; all of it or nothing.
@@ -332,13 +317,8 @@ class PictureFile:
                 f"{self.path.suffix or 'no suffix'!r}; rename it"
             )
         self._target = _target(self.path, "picture")
-        try:
+        with writing(self.path, "to write a picture there", "choose another -o"):
             self._target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"{self.path}: wanted to write a picture there, found: {error.strerror}; "
-                "choose another -o"
-            ) from error
 
     def write(self, picture: Picture, name: str = "") -> Path:
         """Write a picture, uint8 (H, W, 3) BGR; all of it or nothing. name: not used.
@@ -356,14 +336,12 @@ def _target(path: Path, what: str) -> Path:
     Raises OutputError for what is there and no file, and for a name that cannot be one.
     """
     target = Path(os.path.realpath(path))
-    try:
-        mode = target.stat().st_mode
-    except FileNotFoundError:
-        return target
-    except OSError as error:  # too long, links in a circle, a file where a folder should be
-        raise OutputError(
-            f"{path}: wanted to write a {what} there, found: {error.strerror}; choose another -o"
-        ) from error
+    # Too long, links in a circle, a file where a folder should be.
+    with writing(path, f"to write a {what} there", "choose another -o"):
+        try:
+            mode = target.stat().st_mode
+        except FileNotFoundError:
+            return target
     if stat.S_ISDIR(mode):
         raise OutputError(f"{path}: wanted a file name, found a folder; add a name")
     if not stat.S_ISREG(mode):
@@ -398,13 +376,9 @@ def _write_picture(path: Path, picture: Picture, *, what: str, option: str) -> N
             f"as {path.suffix}; write a PNG"
         )
     try:
-        part.write_bytes(data.tobytes())
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: wanted to write a {what}, found: {error.strerror}; "
-            f"free space or choose another {option}"
-        ) from error
+        with writing(path, f"to write a {what}", f"free space or choose another {option}"):
+            part.write_bytes(data.tobytes())
+            os.replace(part, path)
     finally:
         with contextlib.suppress(OSError):
             part.unlink()

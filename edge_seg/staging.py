@@ -16,9 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge_seg.bundle import MANIFEST
-from edge_seg.errors import EdgeSegError, OutputError
+from edge_seg.errors import OutputError
 from edge_seg.exchange import exchange
-from edge_seg.files import PART, to_disk
+from edge_seg.files import PART, to_disk, writing
+
+WANTED = "to write a bundle there"
 
 
 @contextlib.contextmanager
@@ -33,21 +35,15 @@ def staged(target: Path) -> Iterator[Path]:
     # Named before it is made, so that Ctrl-C at any moment finds it in `finally`.
     folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PART}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700)
-        yield folder
-        folder.chmod(0o755)
-        for path in folder.rglob("*"):
-            if path.is_file():
-                to_disk(path)
-        _swap(folder, target)
-    except OSError as error:
-        if isinstance(error, EdgeSegError):  # some of ours are OSErrors too
-            raise
-        raise OutputError(
-            f"{target}: wanted to write a bundle there, found: {error.strerror or error}; "
-            "free space or choose another -o"
-        ) from error
+        with writing(target, WANTED, "free space or choose another -o"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700)
+            yield folder
+            folder.chmod(0o755)
+            for path in folder.rglob("*"):
+                if path.is_file():
+                    to_disk(path)
+            _swap(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -59,16 +55,11 @@ def check_target(target: Path) -> None:
             f"{target}: wanted the name of a folder, found a link to one; write beside it and "
             "change the link (docs/operations.md), or name the folder itself"
         )
-    try:
+    with writing(target, WANTED, "choose another -o"):
         if not target.exists():
             return
         if target.is_dir() and ((target / MANIFEST).is_file() or not any(target.iterdir())):
             return
-    except OSError as error:
-        raise OutputError(
-            f"{target}: wanted to write a bundle there, found: {error.strerror or error}; "
-            "choose another -o"
-        ) from error
     raise OutputError(
         f"{target}: wanted a new folder or an old bundle to replace, found something else; "
         "choose another -o"

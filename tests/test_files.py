@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from edge_seg import files
-from edge_seg.errors import OutputError
-from edge_seg.files import whole_file, write_whole
+from edge_seg.errors import CameraError, OutputError
+from edge_seg.files import whole_file, write_whole, writing
 
 
 def test_write_whole_keeps_the_old_text_when_it_fails(
@@ -38,3 +38,16 @@ def test_a_file_interrupted_while_written_leaves_the_old_one_and_nothing_else(
         raise KeyboardInterrupt
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["rows.json"]
+
+
+def test_what_the_system_says_becomes_a_sentence_and_our_own_words_stay(tmp_path: Path) -> None:
+    gone = tmp_path / "no" / "folder"
+    with pytest.raises(OutputError) as refused, writing(gone, "to write a mask", "free space"):
+        gone.write_text("")
+    assert str(refused.value) == (
+        f"{gone}: wanted to write a mask, found: No such file or directory; free space"
+    )
+    camera = CameraError("wanted a camera, found none")  # an OSError, too
+    with pytest.raises(CameraError) as lost, writing(gone, "to write a mask", "free space"):
+        raise camera
+    assert lost.value is camera

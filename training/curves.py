@@ -6,8 +6,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from edge_seg.errors import OutputError
-from edge_seg.files import whole_file
+from edge_seg.files import whole_file, writing
 
 Row = dict[str, float]
 # One axis each: a tenth of a point of mIoU matters, and SC moves by whole points.
@@ -35,14 +34,9 @@ def draw(history: list[Row], path: Path) -> None:
         axes.grid(alpha=0.3)
         if len(panel) > 1:
             axes.legend()
-    try:
-        with whole_file(path) as beside:
-            figure.savefig(beside, format="png")
-    except OSError as error:
-        raise OutputError(
-            f"{path}: wanted to draw the run's curves there, found: {error.strerror or error}; "
-            "free space, then run the same command again"
-        ) from error
+    remedy = "free space, then run the same command again"
+    with writing(path, "to draw the run's curves there", remedy), whole_file(path) as beside:
+        figure.savefig(beside, format="png")
 
 
 class Board:

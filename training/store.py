@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg.arrays import Picture
-from edge_seg.errors import DatasetError, OutputError
-from edge_seg.files import whole_file, write_whole
+from edge_seg.errors import DatasetError
+from edge_seg.files import whole_file, write_whole, writing
 
 BLOBS = ("pictures.bin", "planes.bin")
 GROUPS = ("labelled", "unlabelled", "cutout", "room")
@@ -89,17 +89,12 @@ def render_store(entries: Iterable[Entry], folder: Path, *, fingerprint: str = "
     fingerprint: of what the entries were made from; kept with the store. Returns the number of
     entries. Raises DatasetError when there are none, OutputError when there is no room for them.
     """
-    try:
+    with writing(folder, "to render pictures there", "free space or choose another place"):
         rows = _write(entries, folder)
         if rows:
             write_whole(
                 folder / "index.json", json.dumps({"fingerprint": fingerprint, "entries": rows})
             )
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: wanted to render pictures there, found: {error.strerror or error}; free "
-            "space or choose another place"
-        ) from error
     if not rows:
         raise DatasetError(f"{folder}: wanted pictures to render, found none; check the lists")
     return len(rows)

@@ -23,8 +23,8 @@ import numpy as np
 
 from edge_seg.arrays import Picture, Soft
 from edge_seg.calibration.dataset import Pair, load_image, load_pair
-from edge_seg.errors import DatasetError, OutputError
-from edge_seg.files import whole_file, write_whole
+from edge_seg.errors import DatasetError
+from edge_seg.files import whole_file, write_whole, writing
 from edge_seg.metrics import Quality
 from edge_seg.spec import InputSpec, OutputSpec
 
@@ -117,8 +117,8 @@ def write_masks(
     record: whose masks these are; kept beside them, so that a folder never mixes two ensembles.
     Raises DatasetError where the folder holds another ensemble's, OutputError for a full disk.
     """
-    made = 0
-    try:
+    made, remedy = 0, "free space or choose another -o; what was made is kept"
+    with writing(folder, "to write masks there", remedy):
         folder.mkdir(parents=True, exist_ok=True)
         _keep_record(folder, record)
         for done, path in enumerate(pictures, 1):
@@ -127,11 +127,6 @@ def write_masks(
                 _write_png(target, segment(load_image(path)))
                 made += 1
             progress(done)
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: wanted to write masks there, found: {error.strerror or error}; free space "
-            "or choose another -o; what was made is kept"
-        ) from error
     return made
 
 
