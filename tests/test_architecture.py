@@ -31,7 +31,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "arrays": (),
     "errors": (),
     "ranges": ("errors",),
-    "spec": ("errors",),
+    "spec": ("errors", "ranges"),
     "exchange": (),
     "files": ("errors",),
     "bundle": ("errors", "spec", "files"),
@@ -146,7 +146,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "ai_edge_litert": ("backends.tflite", "converters.*"),
     "tflite_runtime": ("backends.tflite",),
     "onnxruntime": ("backends.onnxruntime", "converters.*"),
-    "onnx": ("converters.*", "training.export"),
+    "onnx": ("converters.*", "training.export", "training.pphumanseg"),
     "google": ("converters.*",),  # protobuf, which onnx brings
     "flatbuffers": ("converters.*",),  # which ai-edge-litert brings
     "ai_edge_quantizer": ("converters.*",),

@@ -10,7 +10,6 @@ torch = pytest.importorskip("torch", reason="training needs torch: pip install e
 
 from torch import nn  # noqa: E402
 
-from edge_seg.errors import DatasetError  # noqa: E402
 from edge_seg.training import network  # noqa: E402
 
 
@@ -56,8 +55,3 @@ def test_ours_needs_only_operations_that_int8_runs_well(shape: str, tmp_path: Pa
             # TFLite's SAME on even sizes, so that no PAD is needed.
             kernel, stride, pad = given["kernel_shape"][0], given["strides"][0], given["pads"]
             assert pad == [(kernel - stride) // 2] * 4 and (kernel - stride) % 2 == 0
-
-
-def test_an_unknown_shape_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(DatasetError, match=r"lite, base, fine, slim, wide.*huge"):
-        network.PortraitNet("huge")

@@ -3,7 +3,9 @@
 collection, store    the pictures of a run, rendered ahead
 augment              samples made of them; cards, outlines: what is drawn into them
 teachers             other networks' masks as targets
+shapes               the networks a recipe can name
 network              ours; growth, pruning: from a smaller or a wider one
+pphumanseg           the paper's, as published
 loss, connectivity   what is trained for (SCL)
 recipe               a run's settings
 fit                  the loop; batches, processes, checkpoint, judge, curves belong to it

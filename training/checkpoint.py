@@ -22,7 +22,8 @@ from torch import Tensor
 from edge_seg.errors import DatasetError, OutputError
 from edge_seg.files import PART, whole_file
 from edge_seg.spec import MAX_SIDE
-from edge_seg.training.network import PortraitNet
+from edge_seg.training import pphumanseg
+from edge_seg.training.shapes import Network, network_of
 
 Tensors = dict[str, Tensor]
 
@@ -102,8 +103,14 @@ def _halved(tensor: Tensor) -> Tensor:
     return half if bool(torch.isfinite(half).all()) else tensor
 
 
-def load_network(path: Path) -> tuple[PortraitNet, dict[str, Any]]:
-    """Build the network of a checkpoint of any kind, with its averaged weights, and its facts."""
+def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
+    """Build the network of a checkpoint of any kind, with its averaged weights, and its facts.
+
+    The official PP-HumanSegV1-Lite as ONNX is one, too: its batch norms are "folded".
+    """
+    if path.suffix.lower() == ".onnx":
+        recipe = {"shape": pphumanseg.NAME, "sizes": [[0, pphumanseg.SIDE]]}
+        return pphumanseg.official(path), {"recipe": recipe, "folded": True}
     tensors, facts = load_tensors(path)
     try:
         shape, side = str(facts["recipe"]["shape"]), facts["recipe"]["sizes"][-1][1]
@@ -114,12 +121,12 @@ def load_network(path: Path) -> tuple[PortraitNet, dict[str, Any]]:
             f"{path}: wanted a checkpoint that states its network's shape and side, found none; "
             "name one that edge-seg train wrote"
         ) from None
-    network = PortraitNet(shape).eval()
+    network = network_of(shape).eval()
     fill(network, part(tensors, "averaged.") or tensors, str(path))
     return network, facts
 
 
-def mean_of(paths: Sequence[Path]) -> tuple[PortraitNet, dict[str, Any]]:
+def mean_of(paths: Sequence[Path]) -> tuple[Network, dict[str, Any]]:
     """Build the network whose weights are the mean of several checkpoints', with the first's facts.
 
     A model soup (Wortsman et al., ICML 2022): of runs that began from the same weights.

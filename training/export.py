@@ -21,13 +21,14 @@ from edge_seg.files import whole_file, write_whole
 from edge_seg.spec import InputSpec, OutputSpec
 from edge_seg.training.checkpoint import mean_of, save_warm
 from edge_seg.training.fit import BEST
-from edge_seg.training.network import PortraitNet, input_spec, output_spec
+from edge_seg.training.network import input_spec, output_spec
+from edge_seg.training.shapes import Network
 
 MOST_SIDE = 1024
 OPSET = 17  # torch's TorchScript exporter knows it, and so does every converter downstream
 
 
-def to_onnx(network: PortraitNet, path: Path, *, side: int) -> None:
+def to_onnx(network: Network, path: Path, *, side: int) -> None:
     """Write a network as ONNX, checked, so that `path` holds all of it or what it held before.
 
     Raises OutputError when the file cannot be written.
@@ -37,6 +38,7 @@ def to_onnx(network: PortraitNet, path: Path, *, side: int) -> None:
         with whole_file(path) as beside, warnings.catch_warnings():
             # The exporter we need (dynamo=False) announces its own retirement.
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # sizes are to be constants
             torch.onnx.export(
                 network,
                 (torch.zeros(1, 3, side, side),),
@@ -115,7 +117,7 @@ def export_weights(source: Path | Sequence[Path], path: Path) -> None:
     save_warm(path, network, facts)
 
 
-def _read(source: Path | Sequence[Path]) -> tuple[PortraitNet, dict[str, Any]]:
+def _read(source: Path | Sequence[Path]) -> tuple[Network, dict[str, Any]]:
     return mean_of([checkpoint_of(s) for s in ([source] if isinstance(source, Path) else source)])
 
 

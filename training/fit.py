@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from edge_seg import machine
 from edge_seg.errors import DatasetError, EdgeSegError
 from edge_seg.files import write_whole
-from edge_seg.training import checkpoint, curves
+from edge_seg.training import checkpoint, curves, pphumanseg
 from edge_seg.training.augment import Renderer
 from edge_seg.training.batches import batches, sample_numbers
 from edge_seg.training.growth import grown
@@ -34,6 +34,7 @@ from edge_seg.training.network import PortraitNet, to_input
 from edge_seg.training.processes import Place, join
 from edge_seg.training.pruning import pruned
 from edge_seg.training.recipe import Recipe
+from edge_seg.training.shapes import network_of
 
 Row = dict[str, float]
 Judge = Callable[[nn.Module, int], Row]
@@ -103,7 +104,7 @@ class Run:
                 f"them), found a batch of {recipe.batch}; choose a larger one"
             )
         torch.manual_seed(recipe.seed)
-        network = PortraitNet(recipe.shape).to(self.place.device)
+        network = network_of(recipe.shape).to(self.place.device)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
@@ -123,6 +124,7 @@ class Run:
         self.loss = 0.0  # smoothed over steps
         self.tuning = False  # whether it begins with weights that are good already
         self._start: checkpoint.Tensors = {}  # those weights, where the recipe keeps a share
+        self._folded = False  # whether their batch norms must be given back first
         self.history: list[Row] = []
 
     # -- state ------------------------------------------------------------------------------
@@ -130,7 +132,7 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """What a checkpoint says of itself."""
         return {
-            "network": "PortraitNet",
+            "network": type(self.network).__name__,
             "recipe": self.recipe.to_dict(),
             "step": self.step,
             "best": self.best,
@@ -202,9 +204,16 @@ class Run:
         begun, facts = checkpoint.mean_of(paths)
         if facts["recipe"]["shape"] == self.recipe.shape:
             tensors = begun.state_dict()
-        else:
+        elif isinstance(begun, PortraitNet) and isinstance(self.network, PortraitNet):
             inherited = pruned if self.network.shape.widths < begun.shape.widths else grown
             tensors = inherited(begun, self.network, where=str(path))
+        else:
+            raise DatasetError(
+                f"{path}: wanted weights of {self.recipe.shape}, found those of "
+                f"{facts['recipe']['shape']}, a network of another kind; choose its --shape, or "
+                "begin without --from"
+            )
+        self._folded = facts.get("folded", False)
         checkpoint.fill(self.network, tensors, str(path))
         checkpoint.fill(self.averaged, tensors, str(path))
         self.tuning = True
@@ -255,6 +264,8 @@ class Run:
         processes, they all return, that step's state saved. Raises TrainingStopped on a loss that
         is not finite.
         """
+        if self._folded:
+            self._unfold(renderer)
         model: nn.Module = self.network
         if self.place.world > 1:
             self._check_together()
@@ -288,6 +299,20 @@ class Run:
                 break
         if board is not None:
             board.close()
+
+    def _unfold(self, renderer: Renderer) -> None:
+        """Give the batch norms of an official network back, by the first batch: the whole of it in
+        every process, so that they stay one network.
+        """
+        alone = Place(0, 1, self.place.device)
+        pictures = next(iter(batches(renderer, self.recipe, start=self.step, place=alone)))[0]
+        assert isinstance(self.network, pphumanseg.PPHumanSegV1Lite)
+        pphumanseg.unfold(self.network, to_input(pictures, self.place.device))
+        tensors = {name: t.clone() for name, t in self.network.state_dict().items()}
+        checkpoint.fill(self.averaged, tensors, "the network that was unfolded")
+        if self.recipe.keep:
+            self._start = tensors
+        self._folded = False
 
     def _stops(self, asked: bool) -> bool:
         """Whether any process was asked to stop: then all do, with the state of this step saved."""

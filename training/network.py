@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_seg.errors import DatasetError
 from edge_seg.spec import InputSpec, OutputSpec
 
 STRIDE = 4  # a PortraitNet's decoder ends on a grid this much coarser than its input
@@ -71,7 +70,7 @@ def output_spec() -> OutputSpec:
 
 
 def conv_bn(
-    cin: int, cout: int, kernel: int = 1, *, stride: int = 1, relu: bool = True
+    cin: int, cout: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, relu: bool = True
 ) -> nn.Sequential:
     """Convolution without bias, batch norm, and ReLU unless `relu` is false: one int8 op.
 
@@ -80,7 +79,7 @@ def conv_bn(
     """
     padding = (kernel - 1) // 2
     layers: list[nn.Module] = [
-        nn.Conv2d(cin, cout, kernel, stride, padding, bias=False),
+        nn.Conv2d(cin, cout, kernel, stride, padding, groups=groups, bias=False),
         nn.BatchNorm2d(cout),
     ]
     if relu:
@@ -125,11 +124,6 @@ class PortraitNet(nn.Module):
     def __init__(self, shape: Shape | str = "base") -> None:
         super().__init__()
         if isinstance(shape, str):
-            if shape not in SHAPES:
-                raise DatasetError(
-                    f"wanted a network shape, one of {', '.join(SHAPES)}, found {shape!r}; "
-                    f"choose one of those"
-                )
             shape = SHAPES[shape]
         self.shape = shape
         widths, decoder = shape.widths, shape.decoder

@@ -41,8 +41,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         dest="start",
         nargs="+",
         metavar="default|RUN|FILE",
-        help="begin from the network that ships (default, or its name: portrait), or from a run "
-        "or a checkpoint of one; of several, from the mean of their weights",
+        help="begin from the network that ships (default, or its name: portrait), from a run or a "
+        "checkpoint of one, or from the official PP-HumanSegV1-Lite (.onnx); of several, from the "
+        "mean of their weights",
     )
     parser.add_argument(
         "--restart",
@@ -68,8 +69,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", type=Path, metavar="FILE.json", help="settings; flags win")
     parser.add_argument(
         "--shape",
-        help="network shape: lite, base, slim, fine or wide; with --from, a larger one grows from "
-        "it, a narrower one takes its most used channels",
+        help="network shape: lite, base, slim, fine or wide (with --from, a larger one grows from "
+        "it, a narrower one takes its most used channels), or pphumanseg-v1-lite",
     )
     parser.add_argument("--side", type=int, metavar="PX", help="input side, a multiple of 32")
     parser.add_argument(
