@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ pytest.importorskip("onnxruntime")
 from onnx import ModelProto  # noqa: E402
 
 from edge_seg.converters import onnx as reader  # noqa: E402
+from edge_seg.converters.activations import spell_out_hard_swish  # noqa: E402
 from edge_seg.converters.folding import fold_dead_convolutions  # noqa: E402
 from edge_seg.converters.graph import Graph  # noqa: E402
 from edge_seg.converters.rewrites import simplify  # noqa: E402
@@ -64,6 +66,13 @@ def test_a_clip_from_zero_on_is_a_relu(ends: tuple[float, ...], left: str) -> No
     assert simplified(b, b.op("Clip", x, *(b.constant(v) for v in ends)), 1e-4) == ["Conv", left]
 
 
+def test_a_clip_whose_upper_end_is_computed_stays_one() -> None:
+    b = Builder()
+    x = b.conv("picture", 3, 4, 3)
+    end = b.op("ReduceMax", "picture", keepdims=0)
+    assert "Relu" not in simplified(b, b.op("Clip", x, b.constant(0.0), end))
+
+
 def test_sizes_computed_from_shapes_become_constants() -> None:
     b = Builder()
     x = b.conv("picture", 3, 4, 3, strides=[2, 2])
@@ -103,6 +112,13 @@ def test_a_living_gate_stays() -> None:
     assert left.count("Conv") == 4 and left.count("Mul") == 1
 
 
+def test_a_layer_with_one_living_channel_is_not_dead() -> None:
+    b = Builder()
+    x = b.conv("picture", 3, 4, 1)
+    b.constants[b.nodes[-1].input[1]][[0, 1, 3]] = 0
+    assert simplified(b, x) == ["Conv"]
+
+
 def test_weak_weights_are_not_dead() -> None:
     """1e-9 next to activations of 1e6 is no rounding error: such a layer must stay."""
     b = Builder()
@@ -134,6 +150,26 @@ def test_a_padded_max_pool_after_a_relu(
     assert any("max pool" in line for line in said)
 
 
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pads"),
+    [
+        ([5, 3], [1, 2], [2, 1, 2, 1]),
+        ([3, 5], [2, 1], [0, 2, 1, 2]),
+        ([3, 3], [3, 1], [1, 0, 0, 1]),
+    ],
+)
+def test_padding_that_differs_between_sides_stays_on_its_side(
+    kernel: list[int], stride: list[int], pads: list[int], signed: bool
+) -> None:
+    b = Builder((1, 3, 11, 14))
+    x = b.op("Sub", b.conv("picture", 3, 4, 3), b.constant(50.0 if signed else 0.0))
+    x = x if signed else b.op("Relu", x)
+    pooled = b.op("MaxPool", x, kernel_shape=kernel, strides=stride, pads=pads)
+    left = simplified(b, pooled)
+    assert left[-2:] == ["Pad", "MaxPool"]
+
+
 def test_no_padding_is_added_that_no_window_reaches() -> None:
     b = Builder((1, 3, 12, 16))
     x = b.op("Relu", b.conv("picture", 3, 4, 3))
@@ -160,6 +196,52 @@ def test_a_window_too_small_for_its_mirror_is_left_alone() -> None:
     x = b.op("Sub", b.conv("picture", 3, 4, 3), b.constant(50.0))
     pooled = b.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], pads=[1, 1, 1, 1])
     assert "Pad" not in simplified(b, pooled)
+
+
+def test_a_map_smaller_than_its_mirror_is_left_alone() -> None:
+    """As a pyramid's pools of 5x5 on a map of two rows: there is no third one to repeat."""
+    b = Builder((1, 3, 2, 9))
+    x = b.op("Sub", b.conv("picture", 3, 4, 3), b.constant(50.0))
+    pooled = b.op("MaxPool", x, kernel_shape=[5, 5], strides=[1, 1], pads=[2] * 4)
+    assert "Pad" not in simplified(b, pooled)
+
+
+BELOW_ZERO: dict[str, Callable[[Builder, str, str], str]] = {
+    "one branch": lambda b, positive, low: b.op("Concat", positive, low, axis=1),
+    "sum": lambda b, positive, low: b.op("Add", positive, low),
+    "difference": lambda b, positive, low: b.op("Sub", low, positive),
+    "clipped": lambda b, positive, low: b.op("Clip", low, b.constant(-60.0), b.constant(6.0)),
+    "leaky": lambda b, positive, low: b.op("LeakyRelu", low, alpha=0.5),
+    "padded": lambda b, positive, low: b.op(
+        "Pad", positive, b.constant([0, 0, 2, 2, 0, 0, 2, 2], np.int64), b.constant(-50.0)
+    ),
+}
+
+
+@pytest.mark.parametrize("form", BELOW_ZERO)
+def test_what_may_lie_below_zero_gets_no_zeros_around(form: str) -> None:
+    """A part of it is a ReLU's; another part, or what was padded with, is far below."""
+    b = Builder()
+    x = b.conv("picture", 3, 4, 3)
+    y = BELOW_ZERO[form](b, b.op("Relu", x), b.op("Sub", x, b.constant(50.0)))
+    sizes = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1, 1, 1, 1]}
+    simplified(b, b.op("MaxPool", y, **sizes))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"pads": [1, 1, 1, 1]},  # strides of 1 where none are named
+        {"pads": [2, 2, 2, 2], "dilations": [2, 2], "strides": [2, 2]},
+        {"auto_pad": "SAME_UPPER", "strides": [2, 2]},
+    ],
+    ids=["no strides", "dilated", "auto_pad"],
+)
+def test_pools_of_another_form_keep_their_answer(more: dict[str, Any]) -> None:
+    b = Builder((1, 3, 11, 14))
+    x = b.op("Relu", b.conv("picture", 3, 4, 3))
+    pooled = b.op("MaxPool", x, kernel_shape=[3, 3], **more)
+    assert simplified(b, pooled)[-1] == "MaxPool"
 
 
 @pytest.mark.parametrize(
@@ -234,6 +316,22 @@ def test_hard_sigmoid_is_only_a_relu6(alpha: float, beta: float) -> None:
     assert simplified(b, b.conv(x, 4, 2, 3)) == ["Conv", "Clip", "Conv"]
 
 
+def test_a_hard_sigmoid_that_names_no_slope_has_the_standard_s() -> None:
+    """ONNX: alpha 0.2 and beta 0.5 where a file leaves them out."""
+    b = Builder()
+    assert simplified(b, b.op("HardSigmoid", b.conv("picture", 3, 4, 3)))[0] == "Conv"
+
+
+def test_a_hard_swish_is_spelled_out_without_the_library_s_help() -> None:
+    """ONNX Runtime of today does it before; of 2024 it does not."""
+    b = Builder()
+    model = b.model(b.op("HardSwish", b.op("Mul", b.conv("picture", 3, 4, 3), b.constant(3.0))))
+    graph = Graph(model)
+    assert spell_out_hard_swish(graph) == 1
+    same_answer(model, graph.to_model())
+    assert "HardSwish" not in operators(graph.to_model())
+
+
 def test_hard_swish_keeps_one_addition_and_one_product() -> None:
     b = Builder()
     x = b.op("HardSwish", b.conv("picture", 3, 4, 3))
@@ -262,6 +360,14 @@ def test_a_relu6_on_a_gate_follows_an_addition() -> None:
     assert producer is not None and producer.op_type == "Add"
 
 
+def test_a_gate_that_something_else_reads_keeps_its_bias() -> None:
+    """Before its ReLU6, by another reader: moved behind, the bias would be lost to that one."""
+    b = Builder()
+    gate = b.conv(b.op("GlobalAveragePool", "picture"), 3, 4)
+    clipped = b.op("Clip", gate, b.constant(0.0), b.constant(6.0))
+    simplified(b, b.op("Sub", clipped, b.op("Tanh", gate)))
+
+
 @pytest.mark.parametrize("group", [1, 2, 6])
 def test_a_scale_per_channel_folds_into_what_follows(group: int) -> None:
     b = Builder()
@@ -274,6 +380,32 @@ def test_a_scale_read_by_something_else_folds_into_what_precedes() -> None:
     b = Builder()
     scaled = b.op("Mul", b.conv("picture", 3, 4, 3), b.constant(0.25))
     assert simplified(b, b.op("Tanh", scaled)) == ["Conv", "Tanh"]
+
+
+@pytest.mark.parametrize("kind", ["Mul", "Add"])
+@pytest.mark.parametrize("also", ["Tanh", "Conv"])
+def test_what_is_read_before_its_scale_or_shift_too_stays_right(kind: str, also: str) -> None:
+    """Folded into the convolution before, it would be in what the other reader gets."""
+    b = Builder()
+    x = b.conv("picture", 3, 4, 3)
+    changed = b.op(kind, x, b.constant(b.random.uniform(2, 3, (1, 4, 1, 1))))
+    other = b.op("Tanh", x) if also == "Tanh" else b.conv(x, 4, 4)
+    simplified(b, b.op("Sub", b.op("Sigmoid", changed), other))
+
+
+def test_a_scale_that_not_only_convolutions_read_stays_right() -> None:
+    b = Builder()
+    scaled = b.op("Mul", b.op("Relu", "picture"), b.constant(b.random.uniform(2, 3, (1, 3, 1, 1))))
+    simplified(b, b.op("Sub", b.conv(scaled, 3, 3), b.op("Tanh", scaled)))
+
+
+@pytest.mark.parametrize("kind", ["Mul", "Add"])
+@pytest.mark.parametrize("shape", [(16,), (1, 1, 16), (1, 1, 1, 16), (16, 12, 1)])
+def test_as_many_columns_as_channels_are_not_channels(kind: str, shape: tuple[int, ...]) -> None:
+    """NumPy's rule: a list of 16 beside (1, 16, 12, 16) is one number per column."""
+    b = Builder()
+    x = b.op(kind, b.conv("picture", 3, 16, 3), b.constant(b.random.uniform(0.5, 2, shape)))
+    assert kind in simplified(b, b.conv(x, 16, 2, 3), 1e-4)
 
 
 def test_a_scale_per_pixel_is_left_alone() -> None:
@@ -326,6 +458,12 @@ def shuffle_then_per_channel_constants(b: Builder, x: str) -> str:
     return b.conv(y, 8, 5, 1)
 
 
+def shuffle_then_grouped(b: Builder, x: str) -> str:
+    """ResNeXt's and ShuffleNetV1's: neither dense nor depthwise."""
+    y = b.conv(b.shuffle(x, (1, 8, 12, 16), 2), 8, 8, 3, group=2)
+    return b.conv(y, 8, 5, 1)
+
+
 def shuffle_then_concat(b: Builder, x: str) -> str:
     y = b.shuffle(x, (1, 8, 12, 16), 2)
     return b.conv(b.op("Concat", y, b.op("Relu", x), y, axis=1), 24, 5, 1)
@@ -348,6 +486,7 @@ SHUFFLES = [
     shuffle_twice,
     shuffle_then_pool_and_resize,
     shuffle_then_per_channel_constants,
+    shuffle_then_grouped,
     shuffle_then_concat,
     shuffle_net_unit,
 ]
@@ -383,6 +522,50 @@ def test_a_transpose_of_space_is_no_shuffle() -> None:
     x = b.conv("picture", 3, 8, 3)
     turned = b.op("Transpose", x, perm=[0, 1, 3, 2])
     assert "Transpose" in simplified(b, b.conv(turned, 8, 2, 3))
+
+
+def test_rows_that_are_interleaved_are_no_shuffle_of_channels() -> None:
+    """The same three operators, as attention in windows is written."""
+    b = Builder()
+    whole, halves = ([1, 4, *rows, 16] for rows in ([12], [2, 6]))
+    x = b.op("Reshape", b.conv("picture", 3, 4, 3), b.constant(halves, np.int64))
+    turned = b.op("Transpose", x, perm=[0, 1, 3, 2, 4])
+    x = b.op("Reshape", turned, b.constant(whole, np.int64))
+    assert "Transpose" in simplified(b, b.conv(x, 4, 2, 3), 1e-4)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("order", [[0, 0, 3, 1], [-1, -4, 1, 2], [3, 1], [2, 3]])
+@pytest.mark.parametrize("group", [1, 0])
+def test_any_gather_stays_right(axis: int, order: list[int], group: int) -> None:
+    """Of channels, or of rows; some twice, some counted from the end, some not at all."""
+    b = Builder((1, 3, 4, 16))
+    x = b.op("Gather", b.conv("picture", 3, 4, 3), b.constant(order, np.int64), axis=axis)
+    channels = len(order) if axis == 1 else 4
+    simplified(b, b.conv(b.op("Relu", x), channels, channels, 3, group=group or channels), 1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 12, 16), (16,), (1, 8, 12, 1)])
+def test_a_shuffle_before_other_constants_than_one_per_channel_stays_right(
+    shape: tuple[int, ...],
+) -> None:
+    b = Builder()
+    y = b.shuffle(b.conv("picture", 3, 8, 3), (1, 8, 12, 16), 2)
+    y = b.op("Mul", b.op("Relu", y), b.constant(b.random.uniform(1, 2, shape)))
+    simplified(b, b.conv(y, 8, 5, 1), 1e-4)
+
+
+@pytest.mark.parametrize("kind", ["Concat", "Split"])
+def test_a_shuffle_whose_rows_are_put_together_or_cut_stays_right(kind: str) -> None:
+    b = Builder()
+    x = b.conv("picture", 3, 8, 3)
+    y = b.shuffle(x, (1, 8, 12, 16), 2)
+    if kind == "Concat":
+        rows = b.op("Concat", y, x, axis=2)
+    else:
+        upper, lower = b.op("Split", y, outputs=2, axis=2)
+        rows = b.op("Sub", upper, lower)
+    simplified(b, b.conv(rows, 8, 5, 3), 1e-4)
 
 
 def test_a_narrow_part_of_a_wide_tensor_is_not_read_whole() -> None:
