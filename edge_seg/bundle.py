@@ -283,8 +283,14 @@ class ModelBundle:
     def file(self, artifact: Artifact) -> Path:
         """Return the path of an artifact's first file after checking size and sha256 of all.
 
-        Raises BundleError: missing, truncated, edited, or a link that leaves the bundle.
+        Raises BundleError: missing, truncated, edited, a link that leaves the bundle, or no
+        Artifact.
         """
+        if not isinstance(artifact, Artifact):
+            raise BundleError(
+                f"wanted an Artifact of the bundle, found {artifact!r:.60}; named() gives the one "
+                "of a name"
+            )
         for part in artifact.files:
             path = self.path / part.file
             try:

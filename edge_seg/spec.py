@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_seg.errors import BundleError
+from edge_seg.ranges import within
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -51,17 +52,12 @@ def take_choice(data: dict[str, Any], key: str, choices: tuple[str, ...], where:
     return value
 
 
-def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return abs(value) <= MAX_NUMBER  # not for NaN, infinities and integers no float can hold
-
-
-def _three(data: dict[str, Any], key: str, where: str) -> tuple[float, float, float]:
-    values = take(data, key, list, where)
-    if len(values) != 3 or not all(_is_number(v) for v in values):
-        raise BundleError(f"{where}: wanted {key!r} as three finite numbers, found {values!r:.60}")
-    return (float(values[0]), float(values[1]), float(values[2]))
+def _three(values: Any, name: str, where: str) -> tuple[float, float, float]:
+    numbers = isinstance(values, Collection) and len(values) == 3
+    if not numbers or not all(within(v, -MAX_NUMBER, MAX_NUMBER) for v in values):
+        raise BundleError(f"{where}: wanted {name!r} as three finite numbers, found {values!r:.60}")
+    first, second, third = (float(v) for v in values)
+    return first, second, third
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ class InputSpec:
     pad: int = 127
 
     def __post_init__(self) -> None:
-        if not (1 <= self.height <= MAX_SIDE and 1 <= self.width <= MAX_SIDE):
+        if not all(within(side, 1, MAX_SIDE, whole=True) for side in (self.height, self.width)):
             raise BundleError(
                 f"input: wanted a size of 1..{MAX_SIDE} px a side, "
                 f"found {self.height!r:.20}x{self.width!r:.20} (height x width)"
@@ -96,9 +92,10 @@ class InputSpec:
                 f"input: wanted color in {COLORS} and fit in {FITS}, "
                 f"found {self.color!r} and {self.fit!r}"
             )
-        if not all(s > 0 for s in self.std):
+        _three(self.mean, "mean", "input")
+        if not all(s > 0 for s in _three(self.std, "std", "input")):
             raise BundleError(f"input: wanted every std above 0, found {self.std}")
-        if not 0 <= self.pad <= 255:
+        if not within(self.pad, 0, 255):
             raise BundleError(f"input: wanted pad in 0..255, found {self.pad!r:.40}")
 
     def real(self, level: float) -> tuple[float, float, float]:
@@ -136,8 +133,8 @@ class InputSpec:
         return cls(
             height=take(data, "height", int, where),
             width=take(data, "width", int, where),
-            mean=_three(data, "mean", where),
-            std=_three(data, "std", where),
+            mean=_three(take(data, "mean", list, where), "mean", where),
+            std=_three(take(data, "std", list, where), "std", where),
             color=take_choice(data, "color", COLORS, where),
             fit=take_choice(data, "fit", FITS, where),
             pad=take(data, "pad", int, where) if "pad" in data else 127,
@@ -160,7 +157,7 @@ class OutputSpec:
             raise BundleError(
                 f"output: wanted activation in {ACTIVATIONS}, found {self.activation!r}"
             )
-        if not 0 <= self.channel < 1024:
+        if not within(self.channel, 0, 1023, whole=True):
             raise BundleError(f"output: wanted channel in 0..1023, found {self.channel!r:.40}")
 
     def to_dict(self) -> dict[str, Any]:

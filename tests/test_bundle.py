@@ -84,6 +84,12 @@ def test_a_name_that_is_no_artifact_s_gets_those_there_are(fake_bundle: Path, na
     assert f"wanted {name}-" not in str(told.value) and "convert" not in str(told.value)
 
 
+def test_a_name_in_an_artifact_s_place_is_said(fake_bundle: Path) -> None:
+    bundle = ModelBundle.load(fake_bundle)
+    with pytest.raises(BundleError, match=r"wanted an Artifact .* found 'fake-fp32'; named\(\)"):
+        bundle.file("fake-fp32")  # type: ignore[arg-type]
+
+
 # --- what is not a bundle ------------------------------------------------------------------------
 
 

@@ -52,7 +52,10 @@ def test_an_output_spec_survives_json(activation: str, channel: int) -> None:
     assert OutputSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
-@pytest.mark.parametrize("wrong", [{"activation": "softmax"}, {"channel": -1}, {"channel": 1024}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"activation": "softmax"}, {"channel": -1}, {"channel": 1024}, {"channel": "1"}],
+)
 def test_an_output_spec_that_is_none_is_refused_when_made(wrong: dict[str, Any]) -> None:
     with pytest.raises(BundleError, match="output: wanted"):
         OutputSpec(**wrong)
@@ -91,6 +94,12 @@ def test_a_wrong_input_names_where_it_stands(kind: str) -> None:
     assert next(iter(WRONG_INPUTS[kind])) in message or "size" in message
     assert "wanted" in message and "found" in message
     assert len(message) < 400
+
+
+@pytest.mark.parametrize("kind", [k for k in WRONG_INPUTS if k != "pad as a fraction"])
+def test_a_wrong_input_is_refused_when_made(kind: str) -> None:
+    with pytest.raises(BundleError, match="input: wanted .* found"):
+        InputSpec(**{"height": 144, "width": 256, **WRONG_INPUTS[kind]})
 
 
 @pytest.mark.parametrize(
