@@ -73,12 +73,19 @@ def test_v2_has_two_dead_layers_and_v1_none(models_dir: Path) -> None:
 # --- biases --------------------------------------------------------------------------------------
 
 
-def overflowing(folder: Path, monkeypatch: pytest.MonkeyPatch | None = None) -> tuple[Path, Path]:
+def overflowing(
+    folder: Path, *, kind: str = "CONV_2D", factor: float = 1e-27, bias: float = 1.5
+) -> tuple[Path, Path]:
     """Return (float, int8) files of a layer with one dead channel, as the quantizer leaves it."""
-    weight = weights()
-    weight[1] *= 1e-27
+    weight, biases = weights(), BIAS.copy()
+    biases[1] = bias
+    if kind == "DEPTHWISE_CONV_2D":
+        weight, biases = np.ascontiguousarray(weight[:1]), biases[:3]
+        weight[..., 1] *= factor
+    else:
+        weight[1] *= factor
     source, made = folder / "float.tflite", folder / "int8.tflite"
-    save_conv(source, weight, BIAS, SIZE)
+    save_conv(source, weight, biases, SIZE, kind=kind)
     made.write_bytes(tflite._quantized(source, pictures(), None, tflite.quiet))
     return source, made
 
@@ -103,6 +110,43 @@ def test_widened_scales_bring_the_dead_channel_back(tmp_path: Path) -> None:
     found, step = answer(made, picture)
     truth, _ = answer(source, picture)
     np.testing.assert_allclose(found[:, :, 1], truth[:, :, 1], atol=step)
+
+
+@pytest.mark.parametrize("kind", ["CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"])
+@pytest.mark.parametrize("factor", [0.0, 1e-27, 1e-6])
+def test_every_kind_of_layer_is_mended_in_its_own_channel_alone(
+    tmp_path: Path, kind: str, factor: float
+) -> None:
+    source, made = overflowing(tmp_path, kind=kind, factor=factor)
+    content = bytearray(made.read_bytes())
+    assert scales.widen_scales(content, source) == [
+        f"{kind} answer: 1 channel(s) with weights of ~0"
+    ]
+    made.write_bytes(content)
+    assert guards.check_int8(made, source) == []
+    for picture in pictures():
+        found, step = answer(made, picture)
+        truth = np.clip(answer(source, picture)[0], found.min(), found.max())
+        np.testing.assert_allclose(found, truth, atol=3 * step)
+    (real,), (integer,) = (list(TfliteFile(path).operators()) for path in (source, made))
+    weight, codes = real.inputs[1], integer.inputs[1]
+    truth = TfliteFile(source).values(weight).reshape(weight.shape)
+    kept = TfliteFile(made).values(codes).reshape(weight.shape).astype(np.float64)
+    steps = np.asarray(codes.quantization.scale)
+    along = (1, 1, 1, -1) if kind == "DEPTHWISE_CONV_2D" else (-1, 1, 1, 1)
+    steps = steps.reshape(along)
+    assert (np.abs(kept * steps - truth) <= 0.51 * steps).all(), "a weight is not its nearest code"
+
+
+def test_a_bias_far_below_a_step_of_the_answer_still_runs(tmp_path: Path) -> None:
+    """XNNPACK takes no product of scales below 2^-32 of the answer's: the file would not open."""
+    source, made = overflowing(tmp_path, bias=1e-4)
+    content = bytearray(made.read_bytes())
+    assert scales.widen_scales(content, source)
+    made.write_bytes(content)
+    found, step = answer(made, pictures()[0])
+    truth = np.clip(answer(source, pictures()[0])[0], found.min(), found.max())
+    np.testing.assert_allclose(found, truth, atol=3 * step)
 
 
 def test_healthy_scales_are_not_touched(tmp_path: Path) -> None:

@@ -39,35 +39,55 @@ def _signature(graph: Any) -> Any:
     return signature
 
 
+OPTIONS = {
+    "CONV_2D": "Conv2DOptions",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "TRANSPOSE_CONV": "TransposeConvOptions",
+}
+
+
 def save_conv(
-    path: Path, weight: NDArray[np.float32], bias: NDArray[np.float32], size: tuple[int, int]
+    path: Path,
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    size: tuple[int, int],
+    *,
+    kind: str = "CONV_2D",
 ) -> None:
     """Write a convolution with TFLite's SAME padding and stride 1.
 
-    weight: (out, kh, kw, in), bias: (out,). Input "picture" (1, *size, in), output "answer".
+    weight: (out, kh, kw, in), of a DEPTHWISE_CONV_2D (1, kh, kw, channels); bias: (out,). Input
+    "picture" (1, *size, in), output "answer".
     """
     height, width = size
+    channels = len(bias)
     graph = schema.SubGraphT()
     graph.tensors = [
         _tensor("picture", (1, height, width, weight.shape[3]), 0),
         _tensor("weight", weight.shape, 1),
         _tensor("bias", bias.shape, 2),
-        _tensor("answer", (1, height, width, weight.shape[0]), 0),
+        _tensor("answer", (1, height, width, channels), 0),
+        _tensor("size", (4,), 3),
     ]
+    graph.tensors[4].type = schema.TensorType.INT32
     graph.inputs, graph.outputs = [0], [3]
-    options = schema.Conv2DOptionsT()
+    options = getattr(schema, f"{OPTIONS[kind]}T")()
     options.padding, options.strideH, options.strideW = schema.Padding.SAME, 1, 1
+    if kind == "DEPTHWISE_CONV_2D":
+        options.depthMultiplier = 1
     conv = schema.OperatorT()
-    conv.opcodeIndex, conv.inputs, conv.outputs = 0, [0, 1, 2], [3]
-    conv.builtinOptionsType = schema.BuiltinOptions.Conv2DOptions
+    conv.opcodeIndex, conv.outputs = 0, [3]
+    conv.inputs = [4, 1, 0, 2] if kind == "TRANSPOSE_CONV" else [0, 1, 2]
+    conv.builtinOptionsType = getattr(schema.BuiltinOptions, OPTIONS[kind])
     conv.builtinOptions = options
     graph.operators = [conv]
     code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CONV_2D
-    code.version = 1
+    code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, kind)
+    code.version = 3 if kind == "TRANSPOSE_CONV" else 1  # the first with a bias
     model = schema.ModelT()
     model.version, model.operatorCodes, model.subgraphs = 3, [code], [graph]
-    model.buffers = [_buffer(None), _buffer(weight), _buffer(bias)]
+    whole = np.array([1, height, width, channels], np.int32).view(np.float32)
+    model.buffers = [_buffer(None), _buffer(weight), _buffer(bias), _buffer(whole)]
     model.signatureDefs = [_signature(graph)]
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
