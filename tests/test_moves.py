@@ -36,6 +36,7 @@ class Chain:
         ):
             self.operator(kind, source, target)
         self.graph.inputs, self.graph.outputs = [self.codes], [self.answer]
+        self.signature: Any = None
 
     def tensor(self, shape: tuple[int, ...], *, scale: float = 0.0) -> int:
         tensor = schema.TensorT()
@@ -57,6 +58,17 @@ class Chain:
             operator.builtinOptions.blockSize = 2
         self.graph.operators.append(operator)
 
+    def sign(self) -> None:
+        """Name the ends, as a converter does: "codes" and "mask"."""
+        self.signature = schema.SignatureDefT()
+        self.signature.signatureKey, self.signature.subgraphIndex = "serving_default", 0
+        ends = []
+        for name, index in (("codes", self.graph.inputs[0]), ("mask", self.graph.outputs[0])):
+            end = schema.TensorMapT()
+            end.name, end.tensorIndex = name, index
+            ends.append(end)
+        self.signature.inputs, self.signature.outputs = ends[:1], ends[1:]
+
     def content(self) -> bytes:
         model = schema.ModelT()
         model.version, model.subgraphs, model.buffers = 3, [self.graph], [schema.BufferT()]
@@ -66,6 +78,7 @@ class Chain:
             code.builtinCode = code.deprecatedBuiltinCode = vars(schema.BuiltinOperator)[kind]
             code.version = 2 if kind == "DEPTH_TO_SPACE" else 1
             model.operatorCodes.append(code)
+        model.signatureDefs = [self.signature] if self.signature else []
         builder = flatbuffers.Builder(1024)
         builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
         return bytes(builder.Output())
@@ -100,10 +113,13 @@ def test_codes_are_moved_and_mean_what_they_meant(scale: float, tmp_path: Path) 
 
 def test_what_something_else_reads_is_left_alone() -> None:
     seen_before, seen_behind, scaled = Chain(), Chain(), Chain(scale=0.25)
+    shifted = Chain()
+    shifted.graph.tensors[shifted.answer].quantization.zeroPoint = [5]
+    shifted.operator("RELU", shifted.answer, shifted.tensor((1, 4, 6, 1), scale=0.5))
     seen_before.operator("RELU", seen_before.real, seen_before.tensor((1, 2, 3, 4)))
     seen_behind.graph.outputs.append(seen_behind.moved)
     scaled.operator("RELU", scaled.answer, scaled.tensor((1, 4, 6, 1), scale=0.25))
-    for chain in (seen_before, seen_behind, scaled):
+    for chain in (seen_before, seen_behind, scaled, shifted):
         assert in_integers(chain.content()) == chain.content()
 
 
@@ -124,10 +140,15 @@ def test_a_mask_of_one_channel_is_not_turned_to_channels_first(turned: tuple[int
     chain.graph.operators[-1].builtinOptions = schema.ReshapeOptionsT()
     chain.graph.operators[-1].builtinOptions.newShape = list(turned)
     chain.graph.outputs = [mask]
+    chain.sign()
     codes = np.random.default_rng(0).integers(-128, 128, (1, 2, 3, 4), dtype=np.int8)
     before, after = chain.content(), with_channels_last(chain.content())
     if turned == (1, 1, 4, 6):
         assert len(after) < len(before)
         np.testing.assert_array_equal(answer(after, codes)[..., 0], answer(before, codes)[:, 0])
+        files = [Interpreter(model_content=content) for content in (before, after)]
+        masks = [file.get_signature_runner()(codes=codes)["mask"] for file in files]
+        np.testing.assert_array_equal(masks[1][..., 0], masks[0][:, 0])
+        assert len({file.get_output_details()[0]["name"] for file in files}) == 1
     else:
         assert after == before

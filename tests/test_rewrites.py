@@ -376,6 +376,12 @@ def test_a_scale_per_channel_folds_into_what_follows(group: int) -> None:
     assert simplified(b, b.conv(scaled, 6, 6, 3, group=group)) == ["Conv", "Relu", "Conv"]
 
 
+def test_a_constant_over_a_tensor_is_no_scale() -> None:
+    b = Builder()
+    above = b.op("Add", b.op("Sigmoid", b.conv("picture", 3, 4, 3)), b.constant(0.5))
+    simplified(b, b.conv(b.op("Div", b.constant(3.0), above), 4, 2), 1e-4)
+
+
 def test_a_scale_read_by_something_else_folds_into_what_precedes() -> None:
     b = Builder()
     scaled = b.op("Mul", b.conv("picture", 3, 4, 3), b.constant(0.25))
