@@ -32,6 +32,11 @@ def on_conv(b: Builder) -> str:
     return b.conv("picture", 3, CLASSES, 3)
 
 
+def on_grouped_conv(b: Builder) -> str:
+    """Whose channels read different inputs: no difference folds into it."""
+    return b.conv(b.conv("picture", 3, CLASSES, 3), CLASSES, CLASSES, 3, group=CLASSES)
+
+
 def on_upsampled_conv(b: Builder) -> str:
     return b.upsample(b.conv("picture", 3, CLASSES, 3, strides=[2, 2]), HEIGHT, WIDTH, CLASSES)
 
@@ -45,7 +50,7 @@ def channels_last(b: Builder) -> str:
     return str(b.op("Transpose", b.conv("picture", 3, CLASSES, 3), perm=[0, 2, 3, 1]))
 
 
-HEADS = [on_conv, on_upsampled_conv, on_upsampled_relu, channels_last]
+HEADS = [on_conv, on_grouped_conv, on_upsampled_conv, on_upsampled_relu, channels_last]
 
 
 def network(head: Callable[[Builder], str], activation: str, *, opset: int = 17) -> ModelProto:
@@ -131,6 +136,43 @@ def test_the_reference_reduces_as_the_network_is_reduced(
         assert np.ptp(found) > 0.01
         assert largest_difference(reference, found.astype(np.float32), picture) < 1e-5
         reference.close()
+
+
+@pytest.mark.parametrize("settings", [{"axis": 2}, {"axis": -1}, {}], ids=str)
+def test_a_softmax_over_rows_or_columns_is_refused(settings: dict[str, int]) -> None:
+    """Without an axis it is over the last one."""
+    b = Builder()
+    model = b.model(b.op("Softmax", on_conv(b), **settings))
+    with pytest.raises(ConversionError, match="wanted a Softmax over the channels, found one over"):
+        single_logit(model, spec("Softmax", 1))
+
+
+def test_a_softmax_without_an_axis_is_over_the_channels_where_they_are_last() -> None:
+    b = Builder()
+    model = b.model(b.op("Softmax", channels_last(b)))
+    picture = random_picture(model)
+    p = classes_of(model, picture)
+    rival = np.delete(p, 1, axis=0).max(axis=0)
+    answer = run(single_logit(model, spec("Softmax", 1)), picture)[0, 0]
+    np.testing.assert_allclose(sigmoid(answer), p[1] / (p[1] + rival), atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", ["Slice", "Gather", "Split"])
+def test_the_person_is_followed_through_what_picks_and_orders_classes(kind: str) -> None:
+    """Three of five logits are returned: the person is the second of them."""
+    b = Builder()
+    logits = on_conv(b)
+    picked = {
+        "Slice": lambda: b.op("Slice", logits, *(b.constant([v], np.int64) for v in (0, 5, 1, 2))),
+        "Gather": lambda: b.op("Gather", logits, b.constant([4, 2, 0], np.int64), axis=1),
+        "Split": lambda: b.op("Split", logits, b.constant([2, 3], np.int64), outputs=2, axis=1)[1],
+    }[kind]()
+    model = b.model(picked)
+    picture = random_picture(model)
+    returned = run(model, picture)[0]
+    answer = run(single_logit(model, OutputSpec("logit", 1)), picture)[0, 0]
+    rival = np.maximum(returned[0], returned[2])
+    np.testing.assert_allclose(answer, returned[1] - rival, atol=1e-5)
 
 
 def shown(b: Builder, channels: str, start: int, end: int) -> ModelProto:
