@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from edge_seg.errors import DatasetError, OutputError
-from edge_seg.files import PART, whole_file
+from edge_seg.errors import DatasetError
+from edge_seg.files import PART, whole_file, writing
 from edge_seg.spec import MAX_SIDE
 from edge_seg.training import pphumanseg
 from edge_seg.training.shapes import Network, network_of
@@ -34,14 +34,9 @@ def save_tensors(path: Path, tensors: Tensors, facts: dict[str, Any]) -> None:
     Raises OutputError with the system's reason (a full disk, no such folder).
     """
     packed = {name: tensor.detach().contiguous().cpu().clone() for name, tensor in tensors.items()}
-    try:
-        with whole_file(path) as beside:
-            beside.write_bytes(save(packed, metadata={"facts": json.dumps(facts)}))
-    except OSError as error:
-        raise OutputError(
-            f"{path}: wanted to write a checkpoint, found: {error.strerror or error}; free space "
-            "or choose another place (what was there before is untouched)"
-        ) from error
+    remedy = "free space or choose another place (what was there before is untouched)"
+    with writing(path, "to write a checkpoint", remedy), whole_file(path) as beside:
+        beside.write_bytes(save(packed, metadata={"facts": json.dumps(facts)}))
 
 
 def sweep(folder: Path) -> None:

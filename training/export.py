@@ -16,11 +16,11 @@ from typing import Any
 import onnx
 import torch
 
-from edge_seg.errors import DatasetError, OutputError
-from edge_seg.files import whole_file, write_whole
+from edge_seg.errors import DatasetError
+from edge_seg.files import whole_file, write_whole, writing
 from edge_seg.spec import InputSpec, OutputSpec
 from edge_seg.training.checkpoint import mean_of, save_warm
-from edge_seg.training.fit import BEST
+from edge_seg.training.fit import checkpoint_of
 from edge_seg.training.network import input_spec, output_spec
 from edge_seg.training.shapes import Network
 
@@ -34,27 +34,22 @@ def to_onnx(network: Network, path: Path, *, side: int) -> None:
     Raises OutputError when the file cannot be written.
     """
     network = network.cpu().eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    try:
-        with whole_file(path) as beside, warnings.catch_warnings():
-            # The exporter we need (dynamo=False) announces its own retirement.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # sizes are to be constants
-            torch.onnx.export(
-                network,
-                (torch.zeros(1, 3, side, side),),
-                str(beside),
-                input_names=["picture"],
-                output_names=["logits"],
-                opset_version=OPSET,
-                dynamo=False,
-            )
-            _name_order(beside)
-            onnx.checker.check_model(str(beside), full_check=True)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: wanted to write the network there, found: {error.strerror or error}; free "
-            "space or choose another -o"
-        ) from error
+    said = writing(path, "to write the network there", "free space or choose another -o")
+    with said, whole_file(path) as beside, warnings.catch_warnings():
+        # The exporter we need (dynamo=False) announces its own retirement.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # sizes are to be constants
+        torch.onnx.export(
+            network,
+            (torch.zeros(1, 3, side, side),),
+            str(beside),
+            input_names=["picture"],
+            output_names=["logits"],
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        _name_order(beside)
+        onnx.checker.check_model(str(beside), full_check=True)
 
 
 def _name_order(path: Path) -> None:
@@ -67,22 +62,6 @@ def _name_order(path: Path) -> None:
         if node.op_type == "DepthToSpace":
             next(a for a in node.attribute if a.name == "mode").s = b"DCR"
     onnx.save(model, str(path))
-
-
-def checkpoint_of(source: Path) -> Path:
-    """Return the best checkpoint of a run's folder; a checkpoint file is itself.
-
-    Raises DatasetError where the run has not been judged yet.
-    """
-    if not source.is_dir():
-        return source
-    best = source / BEST
-    if not best.is_file():
-        raise DatasetError(
-            f"{source}: wanted a run that has been judged, found no {BEST}; let "
-            "edge-seg train reach its first judgement, or name a checkpoint file"
-        )
-    return best
 
 
 def export_run(

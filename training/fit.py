@@ -51,6 +51,22 @@ class TrainingStopped(EdgeSegError, RuntimeError):
     """The loss became NaN or infinite; the last good state is kept."""
 
 
+def checkpoint_of(source: Path) -> Path:
+    """Return the best checkpoint of a run's folder; a checkpoint file is itself.
+
+    Raises DatasetError where the run has not been judged yet.
+    """
+    if not source.is_dir():
+        return source
+    best = source / BEST
+    if not best.is_file():
+        raise DatasetError(
+            f"{source}: wanted a run that has been judged, found no {BEST}; let "
+            "edge-seg train reach its first judgement, or name a checkpoint file"
+        )
+    return best
+
+
 def _computes_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()

@@ -26,7 +26,7 @@ SETTINGS = ("shape", "steps", "batch", "lr", "seed")
 
 def recipe_of(args: argparse.Namespace) -> Recipe:
     """The settings: of the run that is resumed, or the file's and the flags'."""
-    from edge_seg.training.recipe import Recipe
+    from edge_seg.training.recipe import NAME, Recipe
 
     asked: dict[str, Any] = _json(args.recipe) if args.recipe is not None else {}
     asked |= {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
@@ -34,7 +34,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         asked["sizes"] = [[0, args.side]]
     if args.workers < 0:
         raise DatasetError(f"wanted --workers of 0 or more, found {args.workers}; correct it")
-    written = args.out / "recipe.json"
+    written = args.out / NAME
     if written.is_file():
         begun = Recipe.from_dict(_json(written))
         before = begun.to_dict()
@@ -79,12 +79,12 @@ def checkpoint_of(name: str) -> Path:
     """The file a training begins from."""
     from edge_seg.bundle import DEFAULT_BUNDLE
     from edge_seg.cli.networks import weights_of
-    from edge_seg.training.fit import BEST, WARM
+    from edge_seg.training import fit
 
     if name == "default":
-        return DEFAULT_BUNDLE / WARM
-    path = weights_of(Path(name), otherwise="begin with --from portrait, and --side {side}")
-    return path / BEST if path.is_dir() else path
+        return DEFAULT_BUNDLE / fit.WARM
+    otherwise = "begin with --from portrait, and --side {side}"
+    return fit.checkpoint_of(weights_of(Path(name), otherwise=otherwise))
 
 
 def _facts(checkpoint: Path) -> dict[str, Any]:

@@ -214,9 +214,10 @@ def _store(files: Collection, training: Run) -> PictureStore:
 def _write_down(training: Run, files: Collection) -> None:
     """Settings, and which pictures were trained and judged on, as lists `convert` reads."""
     from edge_seg.files import write_whole
+    from edge_seg.training.recipe import NAME
 
     recipe = json.dumps(training.recipe.to_dict(), indent=2)
-    write_whole(training.folder / "recipe.json", recipe + "\n")
+    write_whole(training.folder / NAME, recipe + "\n")
     for name, pairs in (("train.txt", files.train), ("val.txt", files.val)):
         lines = [
             f"{pair.image.absolute()} {pair.label.absolute()}\n" for pair in pairs if pair.label
