@@ -2,12 +2,14 @@
 
     python benchmarks/worth.py scl --data DIR --teacher MASKS -o out/scl [--jobs 2]
     python benchmarks/worth.py scl ... --sweep 0.02,0.05,0.1,0.2     lambda first, on a seed apart
+    python benchmarks/worth.py scl-v1-lite --begin OFFICIAL.onnx --data ... --teacher ... -o out/v1
     python benchmarks/worth.py recipe --data DIR --teacher MASKS -o out/recipe [--jobs 2]
 
-    scl       cross-entropy alone (ce), with the Lovasz hinge, with SCL; begins with `base`, trained
-              on with cross-entropy alone
-    recipe    the recipe as it is (whole), and without one part at a time; begins with a network
-              that learned from labels alone, so that each part can still show what it brings
+    scl          cross-entropy alone (ce), with the Lovasz hinge, with SCL; begins with `base`,
+                 trained on with cross-entropy alone
+    scl-v1-lite  the same with the paper's network; begins with its official weights, trained on so
+    recipe       the recipe as it is (whole), and without one part at a time; begins with a network
+                 that learned from labels alone, so that each part can still show what it brings
 
 Every run of a seed sees the same samples in the same order, as far as the part allows, and begins
 from the same weights. Differences are taken per seed against the first arm. Two intervals of 95 %
@@ -40,9 +42,10 @@ FIRST_SEED, SWEEP_SEED = 101, 100
 
 @dataclass(frozen=True)
 class Experiment:
-    """begin: what the warm start begins with, None: random weights. warm, common: settings of the
-    warm start and of every run after it, steps of `BATCH` included. arms: what each changes; the
-    first is what the others are held against. untaught: arms without the teachers' masks.
+    """begin: what the warm start begins with, None: --begin, or random weights. warm, common:
+    settings of the warm start and of every run after it, steps of `BATCH` included. arms: what each
+    changes; the first is what the others are held against. untaught: arms without the teachers'
+    masks.
     """
 
     begin: Path | None
@@ -56,12 +59,20 @@ WARM = "warm"  # the folder of the warm start, and its name as an arm
 LABELS = {"unlabelled": 0.0, "composites": 0.0, "rooms": 0.0, "edge": 0.0, "overlap": 0.0}
 PORTRAIT = {"unlabelled": 0.2, "composites": 0.22, "rooms": 0.2, "cards": 0.04, "edge": 3.0}
 PORTRAIT |= {"overlap": 0.5, "scl": 0.1, "lovasz": 0.3}  # training/portrait.json
+SCL: dict[str, dict[str, Any]] = {"ce": {}, "lovasz": {"lovasz": 0.5}, "scl": {"scl": 0.1}}
+V1_LITE = {"shape": "pphumanseg-v1-lite", "lr": 5e-4, "overlap": 0.0}
 EXPERIMENTS = {
     "scl": Experiment(
         begin=Path(__file__).parent.parent / "training/base.safetensors",
         warm={"steps": 400, "lr": 5e-4, "overlap": 0.0},
         common={"steps": 800, "lr": 5e-4, "overlap": 0.0},  # CE alone is CE alone
-        arms={"ce": {}, "lovasz": {"lovasz": 0.5}, "scl": {"scl": 0.1}},
+        arms=SCL,
+    ),
+    "scl-v1-lite": Experiment(
+        begin=None,
+        warm={"steps": 800, **V1_LITE},
+        common={"steps": 400, **V1_LITE},
+        arms=SCL,
     ),
     "recipe": Experiment(
         begin=None,
@@ -135,7 +146,7 @@ def one(args: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     recipe = Recipe.from_dict(settings(args, arm, seed))
     run = Run(folder, recipe, place=Place(0, 1, torch.device("cpu")))
-    begin = experiment.begin if arm == WARM else args.out / WARM / WEIGHTS
+    begin = (args.begin or experiment.begin) if arm == WARM else args.out / WARM / WEIGHTS
     if not run.resume() and begin is not None:
         run.start_from(begin)
         run.tuning = False  # the start is judged by its own run
@@ -284,6 +295,7 @@ def launch(args: argparse.Namespace, arm: str, seed: int, weight: float | None =
         return
     words = [sys.executable, __file__, args.experiment, "--data", args.data, "-o", args.out]
     words += ["--teacher", args.teacher] if args.teacher else []
+    words += ["--begin", args.begin] if args.begin else []
     words += ["--steps", args.steps] if args.steps else []
     words += ["--warm-steps", args.warm_steps] if args.warm_steps else []
     words += ["--weight", weight] if weight is not None else []
@@ -316,6 +328,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path)
     parser.add_argument("-o", dest="out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3, choices=range(1, len(T_975) + 2))
+    parser.add_argument("--begin", type=Path, help="what the warm start begins with")
     parser.add_argument("--steps", type=int, help="of a run, instead of the experiment's own")
     parser.add_argument("--warm-steps", type=int)
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each")
@@ -323,6 +336,8 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--weight", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.experiment == "scl-v1-lite" and not args.begin:
+        parser.error("scl-v1-lite: wanted --begin with the official network, .onnx")
     if args.sweep and args.experiment != "scl":
         parser.error("--sweep: wanted the experiment scl, whose lambdas they are")
     if args.one:
