@@ -27,9 +27,10 @@ from edge_seg.converters import onnx as reader  # noqa: E402
 from edge_seg.converters.causes import Suspect, causes  # noqa: E402
 from edge_seg.converters.gate import AGREEMENT, LABELS, Exam  # noqa: E402
 from edge_seg.converters.head import single_logit  # noqa: E402
-from edge_seg.converters.judging import NO_CAUSE, Row, judge  # noqa: E402
+from edge_seg.converters.judging import NO_CAUSE, Row, exam_of, judge  # noqa: E402
 from edge_seg.converters.rewrites import simplify  # noqa: E402
 from edge_seg.converters.targets import OUTPUT, parts_of  # noqa: E402
+from edge_seg.errors import BackendUnavailable  # noqa: E402
 from edge_seg.pixels import prepare  # noqa: E402
 from edge_seg.spec import InputSpec  # noqa: E402
 from tests import toy_pictures  # noqa: E402
@@ -254,6 +255,50 @@ def test_a_network_that_lost_its_picture(tmp_path: Path) -> None:
     made = bundle(tmp_path, model=b.model(b.conv(b.op("Relu", dead), 4, 1)))
     said = verdict(made, 0).reasons
     assert f"likely cause: dead layer: from Conv {name!r} on" in said[1]
+
+
+# --- judging --------------------------------------------------------------------------------------
+
+
+def brighter(folder: Path, *names: str) -> list[Path]:
+    """The same network with a higher threshold: it misses a part of the people, and is no ruin."""
+    paths = [folder / f"{name}.onnx" for name in names]
+    for path in paths:
+        onnx.save(conv(GRAY, BIAS - 12 * np.float32(0.6)), path)
+    return paths
+
+
+def test_every_artifact_is_held_against_float_and_not_against_the_one_before(
+    tmp_path: Path,
+) -> None:
+    made = bundle(tmp_path, *brighter(tmp_path, "int8", "again"))
+    rows = judge(made, exam())[1]
+    assert [[reason.split(" ")[0] for reason in row.reasons[:2]] for row in rows[1:]] == [
+        ["lost", "lost"]
+    ] * 2
+    assert rows[0].reasons == () and rows[1].reasons == rows[2].reasons
+    assert [row.reasons for row in judge(made, exam(), max_drop=100)[1]] == [()] * 3
+
+
+def test_agreement_is_with_float_s_masks_for_every_artifact(tmp_path: Path) -> None:
+    made = bundle(tmp_path, *brighter(tmp_path, "int8"))
+    judged, rows = judge(made, exam_of([frame for frame, _ in PICTURES]))
+    assert rows[0].figures["person_iou"] == 1 and rows[0].reasons == ()
+    assert rows[1].figures["person_iou"] < 0.95
+    assert "points of agreement on the person" in rows[1].reasons[0]
+    assert judged[1].quality["agreement_person_iou"] == rows[1].figures["person_iou"]
+    assert "person_iou" not in judged[1].quality
+
+
+def test_an_artifact_that_cannot_be_run_is_a_row_and_a_float_one_an_error(tmp_path: Path) -> None:
+    junk = tmp_path / "int8.onnx"
+    junk.write_bytes(b"junk")
+    made = bundle(tmp_path, junk)
+    judged, rows = judge(made, exam())
+    assert [artifact.file for artifact in judged] == ["float.onnx", "int8.onnx"]
+    assert rows[1].figures == {} and "int8.onnx" in rows[1].reasons[0]
+    with pytest.raises(BackendUnavailable, match=r"int8\.onnx"):
+        judge(replace(made, artifacts=made.artifacts[::-1]), exam())
 
 
 # --- a network as it is used ----------------------------------------------------------------------

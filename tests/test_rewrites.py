@@ -191,10 +191,11 @@ def test_a_padded_max_pool_of_signed_values_is_mirrored(
     assert simplified(b, b.op("MaxPool", x, **sizes))[-2:] == ["Pad", "MaxPool"]
 
 
-def test_a_window_too_small_for_its_mirror_is_left_alone() -> None:
+@pytest.mark.parametrize(("stride", "pads"), [(2, [1, 1, 1, 1]), (1, [0, 0, 1, 1])])
+def test_a_window_too_small_for_its_mirror_is_left_alone(stride: int, pads: list[int]) -> None:
     b = Builder()
     x = b.op("Sub", b.conv("picture", 3, 4, 3), b.constant(50.0))
-    pooled = b.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], pads=[1, 1, 1, 1])
+    pooled = b.op("MaxPool", x, kernel_shape=[2, 2], strides=[stride] * 2, pads=pads)
     assert "Pad" not in simplified(b, pooled)
 
 
@@ -209,7 +210,7 @@ def test_a_map_smaller_than_its_mirror_is_left_alone() -> None:
 BELOW_ZERO: dict[str, Callable[[Builder, str, str], str]] = {
     "one branch": lambda b, positive, low: b.op("Concat", positive, low, axis=1),
     "sum": lambda b, positive, low: b.op("Add", positive, low),
-    "difference": lambda b, positive, low: b.op("Sub", low, positive),
+    "difference": lambda b, positive, low: b.op("Sub", positive, b.op("Abs", low)),
     "clipped": lambda b, positive, low: b.op("Clip", low, b.constant(-60.0), b.constant(6.0)),
     "leaky": lambda b, positive, low: b.op("LeakyRelu", low, alpha=0.5),
     "padded": lambda b, positive, low: b.op(
@@ -543,12 +544,13 @@ def test_rows_that_are_interleaved_are_no_shuffle_of_channels() -> None:
 @pytest.mark.parametrize("axis", [1, 2])
 @pytest.mark.parametrize("order", [[0, 0, 3, 1], [-1, -4, 1, 2], [3, 1], [2, 3]])
 @pytest.mark.parametrize("group", [1, 0])
-def test_any_gather_stays_right(axis: int, order: list[int], group: int) -> None:
+@pytest.mark.parametrize("between", ["Identity", "Relu"])
+def test_any_gather_stays_right(axis: int, order: list[int], group: int, between: str) -> None:
     """Of channels, or of rows; some twice, some counted from the end, some not at all."""
     b = Builder((1, 3, 4, 16))
     x = b.op("Gather", b.conv("picture", 3, 4, 3), b.constant(order, np.int64), axis=axis)
     channels = len(order) if axis == 1 else 4
-    simplified(b, b.conv(b.op("Relu", x), channels, channels, 3, group=group or channels), 1e-4)
+    simplified(b, b.conv(b.op(between, x), channels, channels, 3, group=group or channels), 1e-4)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 12, 16), (16,), (1, 8, 12, 1)])
