@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 
 from edge_seg import pixels
+from edge_seg.arrays import Labelled
 from edge_seg.bundle import Artifact, ModelBundle
 from edge_seg.calibration.dataset import Pair, labelled_pairs
 from edge_seg.calibration.frames import CalibrationSet
@@ -35,7 +36,6 @@ from edge_seg.calibration.sources import Frames, open_frames
 from edge_seg.camera import open_source
 from edge_seg.converters import family, onnx, targets
 from edge_seg.converters.targets import OUTPUT, Network, Workpiece
-from edge_seg.evaluation import Labelled
 from edge_seg.files import sha256_of, write_whole
 from edge_seg.metrics import Areas, binary
 from edge_seg.segmenter import open_artifact

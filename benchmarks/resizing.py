@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg import pixels
+from edge_seg.arrays import Labelled
 from edge_seg.bundle import ModelBundle
 from edge_seg.calibration.dataset import labelled_pairs
-from edge_seg.evaluation import Labelled, evaluate
+from edge_seg.evaluation import evaluate
 from edge_seg.metrics import Quality
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
 

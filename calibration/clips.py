@@ -10,18 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from edge_seg.arrays import LabelledFrame
 from edge_seg.calibration.dataset import clip_pairs, load_pair
 from edge_seg.errors import DatasetError
-
-LabelledFrame = tuple[NDArray[np.uint8], NDArray[np.uint8], float]
-
-
-def is_clip(source: Path) -> bool:
-    """True for a folder that holds frames/: its pictures follow each other in time."""
-    return (source / "frames").is_dir()
 
 
 def clip_shots(folder: Path, fps: float) -> Iterator[LabelledFrame]:

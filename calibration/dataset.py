@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge_seg import formats, pictures
-from edge_seg.arrays import Label, Picture
+from edge_seg.arrays import Label, Labelled, Picture
 from edge_seg.errors import CameraError, DatasetError
 from edge_seg.pictures import PICTURE_SUFFIXES
 
@@ -215,6 +215,11 @@ def _nearest(stem: str, files: list[Path]) -> str:
     return next((f"{path.name!r}" for path in files if alike.fullmatch(path.stem)), "none")
 
 
+def is_clip(source: Path) -> bool:
+    """True for a folder that holds frames/: its pictures follow each other in time."""
+    return (source / "frames").is_dir()
+
+
 def clip_pairs(folder: Path) -> list[Pair]:
     """Return the frames and masks of a clip (a folder holding frames/ and masks/): one scene."""
     name = folder.resolve().as_posix()
@@ -228,7 +233,7 @@ def pairs_of(source: Path, *, scene: SceneRule = own_scene) -> list[Pair]:
     """
     if not source.is_dir():
         return read_list(source, scene=scene)
-    if (source / "frames").is_dir():
+    if is_clip(source):
         return clip_pairs(source)
     if (source / "images").is_dir():
         return read_folder(source / "images", source / "masks", scene=scene)
@@ -238,7 +243,7 @@ def pairs_of(source: Path, *, scene: SceneRule = own_scene) -> list[Pair]:
     )
 
 
-def labelled_pairs(source: Path) -> Iterator[tuple[Picture, Label]]:
+def labelled_pairs(source: Path) -> Iterator[Labelled]:
     """Yield (picture, label) of every pair of `pairs_of(source)`, read one at a time.
 
     Raises DatasetError for a pair without a label before anything is read.
@@ -348,7 +353,7 @@ def _has_grey_palette(path: Path, colours: NDArray[np.signedinteger]) -> bool:
     return len(colours) == 256 and bool((colours == np.arange(256)[:, None]).all())
 
 
-def load_pair(pair: Pair) -> tuple[Picture, Label]:
+def load_pair(pair: Pair) -> Labelled:
     """Return (picture, label) of one size. A pair without a label gets one that is all ignored.
 
     Raises DatasetError, also when the label is of another size than its picture.

@@ -25,6 +25,7 @@ from edge_seg.calibration.dataset import (
     Pair,
     SceneRule,
     clip_scene,
+    is_clip,
     load_image,
     load_label,
     read_list,
@@ -135,8 +136,8 @@ def inner_name(path: Path, source: Path) -> str:
 
 def _of_folder(source: Path, scene: SceneRule) -> list[Pair]:
     """The pictures of a folder or clip, in name order, with a clip's masks where it has them."""
-    is_clip = (source / "frames").is_dir()
-    folder = source / "frames" if is_clip else source
+    clip = is_clip(source)
+    folder = source / "frames" if clip else source
     try:
         files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
     except OSError as error:
@@ -144,7 +145,7 @@ def _of_folder(source: Path, scene: SceneRule) -> list[Pair]:
             f"{folder}: wanted a folder of calibration frames, found: {error.strerror}; "
             "check its permissions"
         ) from error
-    if not is_clip:
+    if not clip:
         return [Pair(file, None, scene(file)) for file in files]
     name = source.resolve().as_posix()
     masks = {file: source / "masks" / f"{file.stem}.png" for file in files}

@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg import pixels
+from edge_seg.arrays import Labelled
 from edge_seg.backends import open_backend, readers
 from edge_seg.bundle import Artifact, ModelBundle
 from edge_seg.converters import guards, layers
 from edge_seg.converters.gate import Exam
-from edge_seg.evaluation import Labelled, evaluate
+from edge_seg.evaluation import evaluate
 from edge_seg.metrics import collapse
 from edge_seg.pixels import Codec
 from edge_seg.segmenter import open_artifact

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.arrays import Labelled
 from edge_seg.calibration.dataset import labelled_pairs
 from edge_seg.errors import DatasetError
-from edge_seg.evaluation import Labelled, evaluate
+from edge_seg.evaluation import evaluate
 from edge_seg.files import sha256_of
 from edge_seg.metrics import THRESHOLD, collapse
 from edge_seg.segmenter import EdgeSegmenter

@@ -11,15 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.arrays import Labelled, LabelledFrame, Picture
 from edge_seg.errors import DatasetError
 from edge_seg.metrics import Quality
 from edge_seg.segmenter import EdgeSegmenter
 from edge_seg.stability import Stability
 from edge_seg.stability.figures import Figures
 from edge_seg.stability.motion import LEAST_SIDE, motion_between
-
-Labelled = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-LabelledFrame = tuple[NDArray[np.uint8], NDArray[np.uint8], float]
 
 
 def evaluate(
@@ -67,7 +65,7 @@ def evaluate_clip(
     do not grow, or labels that ignore every pixel of the clip.
     """
     judges = {name: Stability() for name in segmenters}
-    before: NDArray[np.uint8] | None = None
+    before: Picture | None = None
     done = 0
     for done, (frame, label, time) in enumerate(shots, 1):
         size = (label.shape[0], label.shape[1])

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_seg.arrays import Labelled
 from edge_seg.bundle import ModelBundle
 from edge_seg.errors import DatasetError
-from edge_seg.evaluation import Labelled, evaluate
+from edge_seg.evaluation import evaluate
 from edge_seg.metrics import Quality
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
 from edge_seg.spec import InputSpec, OutputSpec

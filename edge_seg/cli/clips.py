@@ -53,7 +53,8 @@ def add_fps(parser: argparse.ArgumentParser) -> None:
 
 def check(labels: Path, fps: float | None) -> None:
     """Read what can be read of a clip before anything is opened. Raises DatasetError."""
-    from edge_seg.calibration.clips import clip_shots, is_clip
+    from edge_seg.calibration.clips import clip_shots
+    from edge_seg.calibration.dataset import is_clip
 
     if is_clip(labels):
         clip_shots(labels, fps or CLIP_FPS)
@@ -71,7 +72,8 @@ def measure(
 
     open_one: opens the segmenter to judge, once for each column.
     """
-    from edge_seg.calibration.clips import clip_shots, is_clip
+    from edge_seg.calibration.clips import clip_shots
+    from edge_seg.calibration.dataset import is_clip
     from edge_seg.evaluation import evaluate_clip
     from edge_seg.smoothing import DEFAULT, resolve
     from edge_seg.stability.gain import gain_over_raw
