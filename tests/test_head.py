@@ -105,6 +105,14 @@ def test_its_soft_edge_is_the_person_against_the_strongest_other(
     assert (answer >= p[2] - 2e-6).all()  # never less sure than the softmax
 
 
+def test_a_network_whose_output_is_called_as_ours_is_reduced_once_more() -> None:
+    """As one that was converted before, kept and converted again."""
+    once = single_logit(network(on_upsampled_conv, "Softmax"), spec("Softmax", 2))
+    picture = random_picture(once)
+    again = single_logit(once, OutputSpec("logit", 0))
+    np.testing.assert_array_equal(run(again, picture), run(once, picture))
+
+
 def test_a_sigmoid_of_many_classes_is_the_channel_itself() -> None:
     model = network(on_conv, "Sigmoid")
     picture = random_picture(model)

@@ -469,6 +469,26 @@ def test_nothing_to_calibrate_with_and_wrong_tensors_are_refused(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_pictures_brighter_than_those_of_calibration_keep_their_answer(
+    fp16: Path, int8: Path
+) -> None:
+    """It was calibrated on -0.5..0.5; the input's codes reach from -1 to 1, and mean that."""
+    plain, made = open_backend("openvino", fp16), open_backend("openvino", int8)
+    truth = np.array([plain.infer(sample) for sample in noise(4)])
+    found = np.array([made.infer(sample) for sample in noise(4)])
+    assert np.abs(found - truth).mean() < 0.03 * np.ptp(truth)
+
+
+def test_every_picture_is_calibrated_on(tmp_path: Path) -> None:
+    """The first is nearly black: by that one alone the others would be cut off."""
+    samples = [noise(1, -0.02, 0.02)[0], *noise(7)]
+    openvino.to_float(tiny(), tmp_path / "float.xml", bits=32)
+    openvino.to_int8(tiny(), tmp_path / "int8.xml", tensors=samples)
+    plain, made = (open_backend("openvino", tmp_path / f"{n}.xml") for n in ("float", "int8"))
+    truth, found = plain.infer(samples[3]), made.infer(samples[3])
+    assert np.abs(found - truth).mean() < 0.05 * np.ptp(truth)
+
+
 def activated(b: Builder, x: str, kind: str) -> str:
     if kind == "leaky":
         return str(b.op("LeakyRelu", x, alpha=0.05))
@@ -494,6 +514,15 @@ def test_activations_that_are_small_below_zero_use_all_their_codes(
     off = [int8.infer(s) - plain.infer(s) for s in samples]
     spread = np.std([plain.infer(s) for s in samples])
     assert np.std(off) < 0.04 * spread, np.std(off) / spread
+
+
+@pytest.mark.parametrize("kind", ["LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "HardSwish", "Mish"])
+def test_activations_that_let_a_little_below_zero_through_are_known(kind: str) -> None:
+    b = Builder((1, 3, TINY.height, TINY.width))
+    x = b.conv("picture", 3, 4, 3)
+    more = [b.constant(np.full((4, 1, 1), 0.1))] if kind == "PRelu" else []
+    graph = b.conv(b.op(kind, x, *more), 4, 1)
+    assert openvino.small_below_zero(b.model(graph, opset=18))
 
 
 def test_a_gate_of_something_else_is_no_such_activation() -> None:

@@ -84,6 +84,41 @@ def test_every_pixel_level_has_its_own_code(
     assert sorted(table[:, 0].tolist()) == list(range(-128, 128))
 
 
+def test_channels_of_different_ranges_share_one_that_holds_them_all() -> None:
+    """ImageNet's: -2.12 is the darkest red and 2.64 the brightest blue."""
+    spec = InputSpec(*SIZE, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    low, high = tflite.pixel_range(spec)
+    step = (high - low) / 255
+    assert step == pytest.approx(((1 - 0.406) / 0.225 + 0.485 / 0.229) / 255)
+    assert abs(low + 0.485 / 0.229) <= step and abs(high - (1 - 0.406) / 0.225) <= step
+    assert low / step == pytest.approx(round(low / step), abs=1e-6), "0 is a code"
+
+
+def test_the_answer_s_range_is_the_mean_of_the_pictures_ranges(
+    float_file: Path, tmp_path: Path
+) -> None:
+    """Neither the last picture's nor that of the loudest."""
+    samples = [
+        (t * k).astype(np.float32) for t, k in zip(tensors(4), (1, 0.1, 0.5, 0.2), strict=True)
+    ]
+    tflite.to_int8(float_file, tmp_path / "int8.tflite", tensors=samples)
+    real = open_backend("tflite", float_file)
+    answers = [np.asarray(real.infer(sample)) for sample in samples]
+    low, high = (float(np.mean([end(a) for a in answers])) for end in (np.min, np.max))
+    made = open_backend("tflite", tmp_path / "int8.tflite").output
+    assert made.scale == pytest.approx((high - low) / 255, rel=0.01)
+    assert made.scale * (-128 - made.zero_point) == pytest.approx(low, abs=made.scale)
+
+
+def test_a_channel_that_training_switched_off_is_mended_and_said(tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    weight[2] *= 1e-27
+    source = tmp_path / "float.tflite"
+    save_conv(source, weight, np.array([0.1, -0.2, 1.5, 0.0], np.float32), SIZE)
+    said = tflite.to_int8(source, tmp_path / "int8.tflite", tensors=tensors())
+    assert said == ["CONV_2D answer: 1 channel(s) with weights of ~0"]
+
+
 def test_the_order_of_the_pictures_does_not_matter(float_file: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one.tflite", tmp_path / "two.tflite"
     samples = [t * scale for t, scale in zip(tensors(), np.linspace(0.2, 1, 8), strict=True)]
