@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("PIL", reason="labels are read by the workshop: edge-seg[convert]")
 
 from edge_seg.calibration import contact_sheet, manifest  # noqa: E402
-from edge_seg.calibration.dataset import pp_humanseg14k_scene, scene_rule  # noqa: E402
+from edge_seg.calibration.dataset import pp_humanseg14k_scene, read_list, scene_rule  # noqa: E402
 from edge_seg.calibration.frames import CalibrationSet, gather  # noqa: E402
 from edge_seg.errors import DatasetError, OutputError  # noqa: E402
 from edge_seg.spec import InputSpec  # noqa: E402
@@ -62,7 +62,53 @@ def test_statistics_are_those_of_the_frames(folder: Path, tmp_path: Path) -> Non
         assert told["picked"][key]["least"] == pytest.approx(min(values), abs=1e-4)
         assert told["picked"][key]["median"] == pytest.approx(np.median(values), abs=1e-4)
         assert told["picked"][key]["greatest"] == pytest.approx(max(values), abs=1e-4)
+        for name, share in (("tenth", 0.1), ("nine_tenths", 0.9)):
+            assert told["picked"][key][name] == pytest.approx(np.quantile(values, share), abs=1e-3)
         assert told["considered"][key]["least"] <= told["picked"][key]["least"]
+
+
+def test_what_was_held_back_could_not_be_read_or_flatters_is_told(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "train" / sorted(p.name for p in (folder / "train").glob("*.png"))[0]).write_bytes(
+        b""
+    )
+    told = written(tmp_path / "bundle", gather(folder / "train.txt", SPEC, hold_back=50))
+    assert told["unreadable"] == 1 and told["notes"] == []
+    assert told["held_back"] == 3, "one scene in five of the 19 that can be read"
+    assert told["picked"]["frames"] == told["considered"]["frames"] == 16
+    (tmp_path / "clip" / "frames").mkdir(parents=True)
+    for i in range(12):
+        cv2.imwrite(str(tmp_path / f"clip/frames/{i:03d}.png"), toy_pictures.picture(i)[0])
+    told = written(tmp_path / "bundle", gather(tmp_path / "clip", SPEC, hold_back=50))
+    assert len(told["notes"]) == 1 and "flatters" in told["notes"][0]
+    assert (told["held_back"], told["picked"]["scenes"], told["considered"]["scenes"]) == (2, 1, 1)
+
+
+def test_sizes_of_people_are_counted_where_they_are_known_empty_rooms_among_them(
+    folder: Path, tmp_path: Path
+) -> None:
+    lines = (folder / "train.txt").read_text().splitlines()
+    image, label = lines[0].split()
+    cv2.imwrite(str(folder / label), np.zeros_like(cv2.imread(str(folder / label), -1)))
+    rest = [lines[0], *lines[1:6], *(line.split()[0] for line in lines[6:12])]
+    (folder / "some.txt").write_text("".join(f"{line}\n" for line in rest))
+    told = written(tmp_path / "bundle", gather(folder / "some.txt", SPEC))
+    assert (told["picked"]["frames"], told["picked"]["person_known"]) == (12, 6)
+    assert told["picked"]["person"]["least"] == 0
+
+
+def test_pictures_that_a_bundle_was_calibrated_on_are_found_among_others(
+    folder: Path, tmp_path: Path
+) -> None:
+    written(tmp_path / "bundle", gather(folder / "train.txt", SPEC))
+    seen = sorted((folder / "train").glob("*.png"))[0]
+    (folder / "val" / "copy.png").write_bytes(seen.read_bytes())
+    listing = folder / "more.txt"
+    listing.write_text((folder / "val.txt").read_text() + "val/copy.png\n")
+    found = manifest.seen_among(tmp_path / "bundle", read_list(listing))
+    assert [path.name for path in found] == ["copy.png"]
+    assert manifest.seen_among(tmp_path / "bundle", read_list(folder / "val.txt")) == []
 
 
 def test_two_conversions_of_one_seed_write_the_same(folder: Path, tmp_path: Path) -> None:

@@ -374,6 +374,32 @@ def test_quality_ignores_what_the_label_ignores() -> None:
     assert figures["specks"] == 0
 
 
+def test_the_share_of_wrong_pixels_is_of_those_that_count_and_none_where_none_do() -> None:
+    label = label_of(blocks((0, 0, 100, 25), size=100))
+    label[:, 50:] = 255
+    quality = metrics.Quality()
+    quality.add(np.zeros((100, 100), np.float32), label)
+    quality.add(np.zeros((100, 100), np.float32), np.full((100, 100), 255, np.uint8))
+    quality.add(np.ones((100, 100), np.float32), label)
+    assert quality.wrong == [0.5, None, 0.5]
+    assert quality.areas.predicted_share == 0.5 == quality.areas.true_share
+
+
+def test_specks_and_contours_where_nobody_looks_do_not_count() -> None:
+    """A person seen in an ignored part, and a small ignored hole inside of a true one."""
+    label = label_of(blocks((20, 20, 40, 40), size=100))
+    label[:, 70:] = 255
+    label[40:42, 40:42] = 255
+    mask = np.zeros((100, 100), np.float32)
+    mask[20:60, 20:60] = 1
+    mask[40:42, 40:42] = 0
+    mask[5:25, 80:95] = 1  # a speck
+    quality = metrics.Quality()
+    quality.add(mask, label)
+    figures = quality.to_dict()
+    assert (figures["specks"], figures["sc"], figures["boundary_f"]) == (0, 1, 1)
+
+
 def test_a_picture_of_ignored_pixels_alone_is_not_counted() -> None:
     truth = blocks((20, 20, 40, 40), size=100)
     quality = metrics.Quality()

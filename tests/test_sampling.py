@@ -109,6 +109,32 @@ def test_person_size_is_covered_and_unknown_sizes_count_as_average() -> None:
     assert persons >= {0.02, 0.1, 0.6, 0.9}
 
 
+def test_brightness_is_luma_of_the_colours_as_they_are(tmp_path: Path) -> None:
+    """BT.601: 0.299 of red, 0.587 of green, 0.114 of blue; pictures are read as BGR."""
+    (tmp_path / "p").mkdir()
+    wanted = {"b": 0.114, "g": 0.587, "r": 0.299}
+    for name, colour in zip("bgr", np.eye(3) * 255, strict=True):
+        picture = np.full((20, 30, 3), colour.astype(np.uint8))
+        cv2.imwrite(str(tmp_path / "p" / f"{name}.png"), picture)
+    found = {c.name[0]: c.brightness for c in survey(open_frames(tmp_path / "p")).candidates}
+    assert found == pytest.approx(wanted, abs=0.005)
+
+
+def test_the_three_things_have_equal_weight_and_light_counts_as_brightness_alone() -> None:
+    random = np.random.default_rng(6)
+    frames = [
+        candidate(i, brightness=float(b), person=float(p), level=random.integers(0, 256, 3))
+        for i, (b, p) in enumerate(random.random((50, 2)))
+    ]
+    darker = [candidate(50 + i, brightness=0.1, level=(40 + 90 * i, 120, 140)) for i in range(2)]
+    points = sampling._points([*frames, *darker])
+    for group in (points[:, :1], points[:, 1:2], points[:, 2:]):
+        assert group.mean(axis=0) == pytest.approx(0, abs=1e-9)
+        assert group.var(axis=0).sum() == pytest.approx(1)
+    np.testing.assert_allclose(points[50], points[51], atol=1e-9, err_msg="the same but for light")
+    assert points[50, 1] == pytest.approx(0, abs=1e-9), "of an unknown size: the average"
+
+
 def test_a_pick_leaves_no_frame_far_away_that_a_random_choice_would() -> None:
     """What greedy k-centre promises: a radius at most twice the best."""
     random = np.random.default_rng(2)
