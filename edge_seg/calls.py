@@ -3,29 +3,25 @@
     Here      call(), end(), wait(); what hangs here, hangs the caller
     Worker    the same with a limit of seconds: Hung where there was no answer in time
 
-Both close the engine when its last call is over. None of our threads may be in a vendor's library
-when the process ends, which would abort it: they are waited for at exit, two seconds at most.
+Both close the engine when its last call is over.
 """
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_seg.arrays import Picture
 from edge_seg.backends import Tensor
 from edge_seg.engine import Engine, Tick
 from edge_seg.errors import BackendFailure
+from edge_seg.threads import Thread
 
 log = logging.getLogger("edge_seg")
-
-GRACE = 2.0  # seconds that closing waits for a call that is still running
 
 
 @dataclass
@@ -41,25 +37,6 @@ def free(engine: Engine, name: str) -> None:
         engine.close()
     except Exception as error:
         log.warning("%s: closing it failed: %s: %s", name, type(error).__name__, error)
-
-
-class Thread(threading.Thread):
-    """A thread that calls a vendor's library. stop: asks it to end, and does not wait."""
-
-    def __init__(self, work: Callable[[], None], stop: Callable[[], None], name: str) -> None:
-        super().__init__(target=work, name=name, daemon=True)  # a hang must not keep the process
-        self.stop = stop
-
-
-@atexit.register
-def _let_go() -> None:
-    """Wait for our threads: a process that ends while one is in a C++ library aborts."""
-    until = time.monotonic() + GRACE
-    ours = [thread for thread in threading.enumerate() if isinstance(thread, Thread)]
-    for thread in ours:
-        thread.stop()
-    for thread in ours:
-        thread.join(max(0.0, until - time.monotonic()))
 
 
 class Here:

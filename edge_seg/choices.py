@@ -14,9 +14,10 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from edge_seg.calls import Thread, free
+from edge_seg.calls import free
 from edge_seg.engine import Engine
 from edge_seg.errors import EdgeSegError
+from edge_seg.threads import Thread
 from edge_seg.watch import silhouettes
 
 

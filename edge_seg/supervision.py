@@ -24,12 +24,13 @@ from dataclasses import dataclass
 
 from edge_seg.arrays import Picture
 from edge_seg.backends import Tensor
-from edge_seg.calls import GRACE, Here, Hung, Worker
+from edge_seg.calls import Here, Hung, Worker
 from edge_seg.choices import Choice, Opened, Opening
 from edge_seg.counters import Counters
 from edge_seg.engine import Engine, Tick
 from edge_seg.errors import BackendFailure, BackendUnavailable, MaskLate
 from edge_seg.ranges import check
+from edge_seg.threads import GRACE
 from edge_seg.watch import Watch, silhouettes
 
 log = logging.getLogger("edge_seg")

@@ -46,7 +46,9 @@ class SimulatedClock:
     def sleep(self, seconds: float) -> None:
         self.wait(seconds)
 
-    def start(self, work: Callable[[], None], name: str) -> SimulatedThread:
+    def start(
+        self, work: Callable[[], None], stop: Callable[[], None], name: str
+    ) -> SimulatedThread:
         task = self._join()
         task.ready, task.order = True, next(self._orders)
 

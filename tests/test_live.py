@@ -6,6 +6,8 @@ import logging
 import math
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -597,6 +599,21 @@ def test_a_camera_that_is_dropped_without_being_closed_is_let_go() -> None:
     assert threading.active_count() > before
     del source
     until(lambda: threading.active_count() <= before)
+
+
+ENDS_WITHOUT_CLOSING = """
+import atexit, threading
+atexit.register(lambda: print(threading.active_count()))  # registered first, runs last
+from edge_seg.camera import open_source
+source = open_source("fake:size=1920x1080,fps=60")
+"""
+
+
+def test_a_program_that_ends_with_a_camera_open_is_not_aborted() -> None:
+    """As it is while the camera's thread is in OpenCV, in every second run or so."""
+    words = [sys.executable, "-c", ENDS_WITHOUT_CLOSING]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
 
 
 def test_a_forked_process_is_told_to_open_a_camera_of_its_own() -> None:

@@ -134,10 +134,9 @@ class Reader:
     ) -> None:
         self._name, self._process = name, os.getpid()
         self._loop = _Loop(connect, name=name, mail=mail, clock=clock)
-        # Who drops a camera without closing it must not keep the device and a thread. At exit it
-        # ends with the process.
+        # Who drops a camera without closing it must not keep the device and a thread.
         weakref.finalize(self, self._loop.drop).atexit = False
-        self.thread: Thread = clock.start(self._loop.work, "edge_seg-camera")
+        self.thread: Thread = clock.start(self._loop.work, self._loop.stop, "edge_seg-camera")
 
     def hangs(self, now: float) -> bool:
         """True where the present call is over its time. Raises CameraLost where it cannot end: in

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from edge_seg import threads
+
 
 class Condition(AbstractContextManager[Any], Protocol):
     """What of `threading.Condition` is used."""
@@ -49,8 +51,8 @@ class Clock(Protocol):
         """Return a new condition that waits in this time."""
         ...
 
-    def start(self, work: Callable[[], None], name: str) -> Thread:
-        """Start a thread that does not keep the process alive."""
+    def start(self, work: Callable[[], None], stop: Callable[[], None], name: str) -> Thread:
+        """Start a thread that does not keep the process alive. stop: asks it to end."""
         ...
 
 
@@ -65,9 +67,9 @@ class RealClock:
         """Return a `threading.Condition`."""
         return threading.Condition()
 
-    def start(self, work: Callable[[], None], name: str) -> Thread:
-        """Start a daemon thread: one that hangs in a driver must not keep the process alive."""
-        thread = threading.Thread(target=work, name=name, daemon=True)
+    def start(self, work: Callable[[], None], stop: Callable[[], None], name: str) -> Thread:
+        """Start a thread of ours, which is stopped and waited for when the process ends."""
+        thread = threads.Thread(work, stop, name)
         thread.start()
         return thread
 
