@@ -67,6 +67,12 @@ def test_frames_are_prepared_as_the_runtime_does_and_come_in_the_source_s_order(
     assert found.skipped == [] and found.held_back == []
 
 
+def test_another_seed_is_another_choice_and_the_same_one_the_same(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "p", 40)
+    chosen = [[c.index for c in gather(folder, SPEC, count=10, seed=s).picked] for s in (3, 4, 3)]
+    assert chosen[0] == chosen[2] != chosen[1]
+
+
 def test_colour_order_and_letterbox_are_the_spec_s(tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     for i in range(LEAST):
