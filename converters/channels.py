@@ -218,12 +218,7 @@ def _gather_after(graph: Graph, node: NodeProto, order: Array) -> None:
     node.output[0] = graph.fresh("reordered")
     index = graph.constant(order.astype(np.int64), "order")
     gathered = graph.add("Gather", [node.output[0], index], "gather", axis=1)
-    for reader in graph.nodes:
-        for position, name in enumerate(reader.input):
-            if name == old:
-                reader.input[position] = gathered
-    if graph.is_output(old):
-        graph.nodes[-1].output[0] = old
+    graph.redirect(old, gathered)
 
 
 def _dense(graph: Graph, conv: NodeProto, name: str) -> bool:

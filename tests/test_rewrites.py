@@ -517,6 +517,14 @@ def test_a_shuffle_that_is_the_answer_stays_right() -> None:
     simplified(b, b.shuffle(b.conv("picture", 3, 8, 3), (1, 8, 12, 16), 2))
 
 
+def test_a_shuffle_behind_which_the_answer_is_read_too_stays_right() -> None:
+    b = Builder()
+    y = b.op("Relu", b.shuffle(b.conv("picture", 3, 8, 3), (1, 8, 12, 16), 2))
+    model = b.model(y, more=[b.op("Sigmoid", y)])
+    after, _ = simplify(model)
+    same_answer(model, after)
+
+
 def test_a_shuffle_with_two_kinds_of_readers_stays_right() -> None:
     b = Builder()
     y = b.shuffle(b.conv("picture", 3, 8, 3), (1, 8, 12, 16), 2)
