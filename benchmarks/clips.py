@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from edge_seg.arrays import Label, Picture
 from edge_seg.calibration.dataset import load_cutout, load_image, load_label, load_pair, pairs_of
-from edge_seg.training.collection import HELD_OUT_CUTOUT
+from edge_seg.recording import MaskFolder, PictureFolder
+from edge_seg.training.collection import cutouts_of
 
 Floats = NDArray[np.float32]
 Time = float
@@ -250,41 +251,32 @@ def across(start: float, end: float, height: float = 0.85, y: float = 1.0) -> Tr
     )
 
 
-def dance(x: float = 0.5) -> Track:
+def dance(t: Time) -> Pose:
     """Turn, lean and step: rotation, scale and translation together."""
-    return lambda t: Pose(
-        x=x + 0.09 * float(np.sin(2 * np.pi * 0.5 * t)),
+    return Pose(
+        x=0.5 + 0.09 * float(np.sin(2 * np.pi * 0.5 * t)),
         y=0.98,
         height=0.85 * (1 + 0.06 * float(np.sin(2 * np.pi * 0.8 * t))),
         angle=14 * float(np.sin(2 * np.pi * 0.65 * t)),
     )
 
 
-def approach(x: float = 0.5) -> Track:
+def approach(t: Time) -> Pose:
     """Come closer until the frame cuts the legs off."""
-    return lambda t: Pose(x=x, y=0.95 + 0.12 * t, height=0.55 + 0.22 * t)
+    return Pose(y=0.95 + 0.12 * t, height=0.55 + 0.22 * t)
 
 
-def visit(side: float = 1.3) -> Track:
+def visit(t: Time) -> Pose:
     """Sit, leave for a second, come back."""
-
-    def path(t: Time) -> Pose:
-        away = np.clip((t - 0.8) / 0.7, 0, 1) - np.clip((t - 2.4) / 0.7, 0, 1)
-        smooth = float(away * away * (3 - 2 * away))
-        return Pose(x=0.5 + (side - 0.5) * smooth, height=0.88)
-
-    return path
+    away = np.clip((t - 0.8) / 0.7, 0, 1) - np.clip((t - 2.4) / 0.7, 0, 1)
+    return Pose(x=0.5 + 0.8 * float(away * away * (3 - 2 * away)), height=0.88)
 
 
-def hand_held(strength: float = 4.0, phase: float = 0.0) -> Shake:
+def hand_held(t: Time) -> tuple[float, float]:
     """A camera in a hand: a few px, slow and quick parts."""
-
-    def shake(t: Time) -> tuple[float, float]:
-        x = np.sin(2 * np.pi * 0.7 * t + phase) + 0.35 * np.sin(2 * np.pi * 3.1 * t)
-        y = np.cos(2 * np.pi * 0.9 * t + phase) + 0.35 * np.sin(2 * np.pi * 2.7 * t + 1)
-        return strength * float(x), strength * 0.7 * float(y)
-
-    return shake
+    x = np.sin(2 * np.pi * 0.7 * t) + 0.35 * np.sin(2 * np.pi * 3.1 * t)
+    y = np.cos(2 * np.pi * 0.9 * t) + 0.35 * np.sin(2 * np.pi * 2.7 * t + 1)
+    return 4.0 * float(x), 2.8 * float(y)
 
 
 # --- people and rooms ----------------------------------------------------------------------------
@@ -315,8 +307,7 @@ def portraits(data: Path) -> list[Person]:
 
 def cutouts(data: Path) -> list[Person]:
     """The people of cutouts/ that training leaves out."""
-    files = sorted((data / "cutouts").rglob("*.png"))
-    held = [load_cutout(p) for i, p in enumerate(files, 1) if i % HELD_OUT_CUTOUT == 0]
+    held = map(load_cutout, cutouts_of(data)[1])
     return [Person((picture,), (alpha,)) for picture, alpha in held]
 
 
@@ -417,14 +408,14 @@ def _movers(who: Cast, part: str) -> list[Clip]:
     busts, bodies, places = who.busts, who.bodies, who.rooms
     scenes = {
         "walks through": Scene(places[4], ((bodies[0], across(-0.1, 1.1)),)),
-        "dances": Scene(places[5], ((bodies[6 % len(bodies)], dance()),)),
-        "approaches": Scene(places[6], ((bodies[2], approach()),)),
-        "leaves and enters": Scene(places[7], ((busts[-1], visit()),)),
+        "dances": Scene(places[5], ((bodies[6 % len(bodies)], dance),)),
+        "approaches": Scene(places[6], ((bodies[2], approach),)),
+        "leaves and enters": Scene(places[7], ((busts[-1], visit),)),
         "two cross": Scene(
             places[8],
             ((bodies[3], across(0.1, 0.9, 0.8, 0.96)), (bodies[7], across(0.95, 0.05, 0.9))),
         ),
-        "camera shake": Scene(places[9], ((busts[-2], calm(2.0)),), hand_held()),
+        "camera shake": Scene(places[9], ((busts[-2], calm(2.0)),), hand_held),
     }
     made = [
         Clip(f"{part}/{name}", "mover", ((0, scene),), Camera(mains=50 if i % 2 else 0))
@@ -440,11 +431,10 @@ def _movers(who: Cast, part: str) -> list[Clip]:
 
 def save(clip: Clip, folder: Path, fps: float = FPS) -> None:
     """Write a clip as frames/ and masks/, as `edge-seg eval --labels` reads them."""
-    for name in ("frames", "masks"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    frames, masks = PictureFolder(folder / "frames"), MaskFolder(folder / "masks")
     for i, shot in enumerate(clip.render(fps)):
-        cv2.imwrite(str(folder / "frames" / f"{i:05d}.png"), shot.frame)
-        cv2.imwrite(str(folder / "masks" / f"{i:05d}.png"), shot.label * np.uint8(255))
+        frames.write(shot.frame, f"{i:05d}")
+        masks.write(shot.label * np.uint8(255), f"{i:05d}")
 
 
 def main() -> int:

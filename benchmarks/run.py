@@ -56,15 +56,14 @@ def main() -> int:
     peer = ("--mediapipe", PEER) if PEER.is_file() else ()
     run("benchmarks/budgets.py", *bundles, *peer)
     labels = SHARED / "data" / "val.txt"
+    data = ("--data", SHARED / "data") if labels.is_file() else ()
     if labels.is_file():
         for bundle in bundles:
             run("benchmarks/resizing.py", bundle, "--labels", labels)
     if bundles[0] == DEFAULT_BUNDLE:
-        data = ("--data", SHARED / "data") if labels.is_file() else ()
         run("benchmarks/edges.py", DEFAULT_BUNDLE, *data, "--quick")
     for bundle in bundles:
         run("-m", "edge_seg", "bench", bundle)
-    data = ("--data", SHARED / "data") if labels.is_file() else ()
     reference = BUNDLES / "pphumanseg_v2_lite"
     beside = ("--reference", reference) if (reference / MANIFEST).is_file() else ()
     run("benchmarks/smoothing.py", "--half", *data, *beside, "-o", ROOT / "out" / "smoothing")

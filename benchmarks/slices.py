@@ -29,7 +29,7 @@ from edge_seg.files import check_place, write_whole
 from edge_seg.metrics import Quality, binary, empty_rooms
 from edge_seg.segmenter import EdgeSegmenter, open_artifact
 from edge_seg.training import cards
-from edge_seg.training.collection import HELD_OUT_CUTOUT, Collection, find
+from edge_seg.training.collection import Collection, cutouts_of, find
 
 DARK = 80  # mean pixel
 CARDS = 200  # pictures of nothing (edge_seg.training.cards): of the kind trained on, other seeds
@@ -192,8 +192,7 @@ def main() -> None:
     if args.json:
         check_place(args.json)
     files = find(args.data)
-    every = sorted((args.data / "cutouts").rglob("*.png"))
-    cutouts = [path for n, path in enumerate(every, 1) if n % HELD_OUT_CUTOUT == 0]
+    cutouts = cutouts_of(args.data)[1]
     table: dict[str, Rows] = {}
     for path in args.bundles:
         bundle = ModelBundle.load(path)

@@ -61,7 +61,7 @@ def test_every_clip_has_frames_labels_and_growing_times(part: str) -> None:
 
 def test_the_label_is_where_the_person_is() -> None:
     room = drawn_room(1)
-    path = clips_module.dance()
+    path = clips_module.dance
     shots = list(Clip("x", "mover", ((0, scene(path)),), QUIET, 1.0).render())
     empty = next(Clip("y", "mover", ((0, Scene(room)),), QUIET, 1.0).render()).frame
     for shot in shots:
@@ -78,7 +78,7 @@ def test_motion_is_the_formula() -> None:
     centres = [np.nonzero(shot.label)[1].mean() for shot in shots]
     steps = np.diff(centres)
     assert np.allclose(steps, 0.02 * clips_module.SIZE[1], atol=0.5)
-    tall = list(Clip("x", "mover", ((0, scene(clips_module.approach())),), QUIET, 2.0).render(2))
+    tall = list(Clip("x", "mover", ((0, scene(clips_module.approach)),), QUIET, 2.0).render(2))
     areas = [int(shot.label.sum()) for shot in tall]
     assert areas == sorted(areas) and areas[-1] > 1.5 * areas[0]
 
@@ -153,7 +153,7 @@ def test_the_noise_is_what_was_asked_at_mid_grey_and_less_in_the_dark(noise: flo
 
 
 def test_leaving_empties_the_truth() -> None:
-    shots = list(Clip("x", "mover", ((0, scene(clips_module.visit())),), QUIET, 4.0).render(5))
+    shots = list(Clip("x", "mover", ((0, scene(clips_module.visit)),), QUIET, 4.0).render(5))
     shares = [float(shot.label.mean()) for shot in shots]
     assert shares[0] > 0.1 and min(shares) == 0 and shares[-1] > 0.1
 

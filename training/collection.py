@@ -108,7 +108,6 @@ def find(folder: Path, *, teacher: Path | None = None, scene: SceneRule = own_sc
     _check_apart(folder, train, val)
     rooms, hard = _rooms(folder / "backgrounds")
     copies = _copies(rooms, [*(pair.image for pair in val), *hard])
-    cutouts = _files(folder / "cutouts", (".png",))
     bare = next((pair for pair in [*train, *val] if pair.label is None), None)
     if bare is not None:
         raise DatasetError(
@@ -123,10 +122,17 @@ def find(folder: Path, *, teacher: Path | None = None, scene: SceneRule = own_sc
         val=val,
         rooms=[path for path in rooms if path not in copies],
         hard_rooms=hard,
-        cutouts=[p for i, p in enumerate(cutouts, 1) if i % HELD_OUT_CUTOUT],
+        cutouts=cutouts_of(folder)[0],
         unlabelled=unlabelled,
         teacher=teacher,
     )
+
+
+def cutouts_of(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The people of cutouts/ that training uses, and those it leaves out."""
+    found = _files(folder / "cutouts", (".png",))
+    used = [path for i, path in enumerate(found, 1) if i % HELD_OUT_CUTOUT]
+    return used, found[HELD_OUT_CUTOUT - 1 :: HELD_OUT_CUTOUT]
 
 
 def _check_apart(folder: Path, train: list[Pair], val: list[Pair]) -> None:
