@@ -114,6 +114,16 @@ def test_what_is_held_back_is_of_videos_that_were_not_calibrated_on(tmp_path: Pa
     assert len(found.held_back) == 10
 
 
+def test_of_what_is_held_back_every_scene_comes_before_a_second_frame_of_one() -> None:
+    look = np.zeros((8, 8, 3), np.uint8)
+    listed = [Candidate(i, f"{i}", f"cam{i // 6}", f"{i}", 0.5, None, look) for i in range(60)]
+    for count in (2, 4, 7):
+        _, held, _ = hold_scenes_back(listed, count, 0)
+        scenes = [candidate.scene for candidate in held]
+        assert len(held) == count and len(set(scenes)) == 2
+        assert abs(scenes.count(scenes[0]) - count / 2) <= 0.5
+
+
 def test_a_copy_of_what_is_held_back_is_not_calibrated_on(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "p", 20)
     for path in list(folder.iterdir()):
@@ -255,6 +265,19 @@ def test_a_picture_that_vanishes_between_looking_and_reading_is_skipped(tmp_path
     found = gather(folder, SPEC, progress=remove_one)
     assert len(found.pictures) == len(found.picked) == 11
     assert len(found.skipped) == 1 and "004.png" in found.skipped[0]
+
+
+def test_where_too_few_are_left_when_they_are_read_it_is_refused(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "p", LEAST)
+
+    def remove_one(done: int, total: int) -> None:
+        if done == total:
+            (folder / "004.png").unlink()
+
+    with pytest.raises(
+        DatasetError, match=f"at least {LEAST} calibration frames, found {LEAST - 1}"
+    ):
+        gather(folder, SPEC, progress=remove_one)
 
 
 # --- leaks ----------------------------------------------------------------------------------------

@@ -116,8 +116,10 @@ def test_brightness_is_luma_of_the_colours_as_they_are(tmp_path: Path) -> None:
     for name, colour in zip("bgr", np.eye(3) * 255, strict=True):
         picture = np.full((20, 30, 3), colour.astype(np.uint8))
         cv2.imwrite(str(tmp_path / "p" / f"{name}.png"), picture)
-    found = {c.name[0]: c.brightness for c in survey(open_frames(tmp_path / "p")).candidates}
-    assert found == pytest.approx(wanted, abs=0.005)
+    seen = survey(open_frames(tmp_path / "p")).candidates
+    assert {c.name[0]: c.brightness for c in seen} == pytest.approx(wanted, abs=0.005)
+    blue = next(c.look for c in seen if c.name == "b.png")
+    assert blue[..., 2].max() < 60, "b of CIE Lab: far on its blue side, red is on the other"
 
 
 def test_the_three_things_have_equal_weight_and_light_counts_as_brightness_alone() -> None:
