@@ -106,9 +106,9 @@ def network(width: float, folder: Path) -> dict[str, Path]:
     """Convert an untrained network; every width a multiple of 4. Returns precision -> file."""
     import torch
 
+    from edge_seg.calibration.frames import CalibrationSet
     from edge_seg.converters import head, onnx, rewrites, tflite
-    from edge_seg.pixels import Codec
-    from edge_seg.spec import TensorSpec
+    from edge_seg.converters.targets import float_tensors
     from edge_seg.training.export import to_onnx
     from edge_seg.training.network import SHAPES, PortraitNet, input_spec, output_spec
 
@@ -134,13 +134,9 @@ def network(width: float, folder: Path) -> dict[str, Path]:
     to_onnx(PortraitNet(shape), source, side=SIDE)
     reduced = head.single_logit(onnx.load(source, spec), output_spec())
     tflite.to_float(rewrites.simplify(reduced)[0], paths["fp32"])
-    ends = TensorSpec((1, SIDE, SIDE, 3), "float32", "nhwc")
-    codec = Codec(
-        spec, output_spec(), eats=ends, returns=TensorSpec((1, 1, 1, 1), "float32", "nhwc")
-    )
     random = np.random.default_rng(0)
     pictures = random.integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)
-    tensors = [codec.encode(picture) for picture in pictures]
+    tensors = float_tensors(CalibrationSet(list(pictures)), spec, "nhwc")
     tflite.to_int8(paths["fp32"], paths["int8"], tensors=tensors, input=spec)
     return paths
 

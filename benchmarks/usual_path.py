@@ -19,6 +19,7 @@ from tables import show
 from edge_seg.bundle import ModelBundle, describe
 from edge_seg.calibration.dataset import labelled_pairs, pairs_of
 from edge_seg.calibration.frames import CalibrationSet, gather
+from edge_seg.cli.figures import FIGURES
 from edge_seg.converters import environment, onnx, tflite
 from edge_seg.converters.family import known_spec
 from edge_seg.converters.targets import float_tensors
@@ -27,8 +28,6 @@ from edge_seg.errors import ConversionError
 from edge_seg.evaluation import evaluate
 from edge_seg.segmenter import open_artifact
 from edge_seg.spec import InputSpec, load_spec
-
-FIGURES = {"miou": "mIoU", "person_iou": "person IoU", "boundary_f": "boundary F", "sc": "SC"}
 
 
 def to_float(model: Path, folder: Path) -> Path:

@@ -7,7 +7,6 @@ int32 and erases the layer without an error), and names what an int8 artifact co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +96,9 @@ def float_operators(path: Path) -> list[str]:
 
 def wrong_biases(path: Path, source: Path) -> list[str]:
     """Return the layers of an int8 file whose dequantized bias is not the float file's."""
-    floats = {name: values for name, values in _biases(TfliteFile(source), "FLOAT32")}
-    file = TfliteFile(path)
+    before, file = TfliteFile(source), TfliteFile(path)
+    biases = [bias for bias in map(bias_of, before.operators()) if bias is not None]
+    floats = {name_of(b): before.values(b) for b in biases if before.type_of(b) == "FLOAT32"}
     wrong = []
     for op in file.operators():
         bias = bias_of(op)
@@ -118,10 +118,3 @@ def wrong_biases(path: Path, source: Path) -> list[str]:
                 f"{truth[worst]:.3g} became {found[worst]:.3g})"
             )
     return wrong
-
-
-def _biases(file: TfliteFile, kind: str) -> Iterator[tuple[str, NDArray[Any]]]:
-    for op in file.operators():
-        bias = bias_of(op)
-        if bias is not None and file.type_of(bias) == kind:
-            yield name_of(bias), file.values(bias)

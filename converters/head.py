@@ -71,7 +71,7 @@ def single_logit(model: ModelProto, output: OutputSpec) -> ModelProto:
     weights = _combination(graph, head, output)
     name = _as_nchw(graph, head)
     logit = _least(graph, _reduced(graph, name, weights), len(weights))
-    height, width = _spatial(graph, name)
+    height, width = graph.shapes[name][2:]
     if graph.producer(logit) is None:
         raise ConversionError("wanted a network, found its output to be its input; check the file")
     named = helper.make_node("Identity", [logit], [OUTPUT_NAME], name=OUTPUT_NAME)
@@ -280,11 +280,6 @@ def _as_nchw(graph: Graph, head: _Head) -> str:
     name = graph.add("Transpose", [head.name], "nchw", perm=list(head.axes))
     graph.shapes[name] = tuple(source[a] for a in head.axes)
     return name
-
-
-def _spatial(graph: Graph, name: str) -> tuple[int, int]:
-    shape = graph.shapes[name]
-    return shape[2], shape[3]
 
 
 def _reduced(graph: Graph, name: str, weights: Array) -> str:
