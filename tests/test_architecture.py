@@ -100,6 +100,8 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "bench": ("_version", "board", "bundle", "machine", "segmenter", "smoothing"),
     "__init__": ("_version", "errors", "spec", "bundle", "board", "segmenter", "supervision"),
     "__main__": ("cli",),
+    "__pyinstaller": (),
+    "__pyinstaller.*": ("backends",),
     "cli": ("_version", "errors", "cli.streams"),
     "cli.*": ("*",),
 }
@@ -155,6 +157,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "openvino": ("backends.openvino",),
     "nncf": ("converters.openvino",),
     "tensorrt": ("backends.tensorrt",),
+    "PyInstaller": ("__pyinstaller.*",),
     "picamera2": ("camera.picamera2",),
     "libcamera": ("camera.picamera2",),
     "gi": ("camera.gstreamer",),

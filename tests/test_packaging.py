@@ -136,6 +136,8 @@ def test_what_is_imported_is_declared(folder: str, extras: list[str]) -> None:
     declared |= {"flatbuffers"} if folder in ("tests", "converters", "benchmarks") else set()
     # It comes with JetPack, and the tests put a stand-in in its place.
     declared |= {"tensorrt"} if folder in ("edge_seg", "tests") else set()
+    # It is what imports its hook.
+    declared |= {"pyinstaller"} if folder == "edge_seg" else set()
     # What imports PaddlePaddle is run in an environment of the converters' making.
     declared |= {"paddle"} if folder == "tests" else set()
     # So is what one benchmark compares us with.
@@ -321,6 +323,35 @@ def test_the_wheel_works_in_a_fresh_environment_outside_the_tree(
     shutil.copy(fake_board, tmp_path / "board.toml")
     assert "mask (48, 64) True True" in run(bin / "python", "-c", SEGMENT, cwd=tmp_path)
     run(bin / "edge-seg", "verify", "bundle", cwd=tmp_path)
+
+
+FROZEN = """\
+import numpy as np
+from edge_seg import EdgeSegmenter, ModelBundle
+from edge_seg.board import boards, load
+from edge_seg.doctor import diagnose
+with EdgeSegmenter.open(board="generic") as segmenter:
+    mask = segmenter.segment(np.full((48, 64, 3), 90, np.uint8))
+print("mask", mask.shape, segmenter.runtime, segmenter.degraded, end=" ")
+found = diagnose(load("generic"), ModelBundle.load())
+print(*(b.name for b in boards()), *((f.runtime.backend, f.opens) for f in found.findings), end=" ")
+print(*((c.subject, c.state) for c in found.conditions))
+"""
+
+
+@pytest.mark.slow
+def test_a_program_frozen_by_pyinstaller_finds_what_it_found_before(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """The network, the boards, OpenVINO's plugins; and `doctor` sees the libraries it runs on."""
+    bin = fresh_environment(tmp_path / "env", sys.executable)
+    run(bin / "pip", "install", "-q", f"{wheel}[openvino]", "pyinstaller", cwd=tmp_path)
+    (tmp_path / "kiosk.py").write_text(FROZEN, encoding="utf-8")
+    before = run(bin / "python", "kiosk.py", cwd=tmp_path).splitlines()[-1]
+    assert "('tflite', True)" in before and "('openvino', True)" in before
+    run(bin / "pyinstaller", "kiosk.py", cwd=tmp_path)
+    frozen = tmp_path / "dist" / "kiosk" / "kiosk"
+    assert run(frozen, cwd=tmp_path).splitlines()[-1] == before
 
 
 # --- other Pythons -------------------------------------------------------------------------------
