@@ -216,6 +216,33 @@ def test_under_a_panning_camera_masks_that_go_along_are_consistent_and_held_ones
     assert found["raw"].warped < 1 and 10 < found["held"].warped < 25
 
 
+class Late:
+    """A smoother that shows the mask of the frame before."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def update(self, mask: Soft, picture: Picture, timestamp: float | None) -> Soft:
+        before, self._last = self._last, mask.copy()
+        return mask if before is None else before
+
+    def reset(self) -> None:
+        self._last: Soft | None = None
+
+
+def test_the_lag_is_behind_the_first_segmenter_s_masks(
+    clip: Path, fake_bundle: Path, fake_board: Path
+) -> None:
+    board = str(fake_board)
+    with (
+        EdgeSegmenter.open(fake_bundle, board=board, smoother=None, edges=False) as raw,
+        EdgeSegmenter.open(fake_bundle, board=board, smoother=Late(), edges=False) as late,
+        EdgeSegmenter.open(fake_bundle, board=board, smoother=None, edges=False) as same,
+    ):
+        found = evaluate_clip({"raw": raw, "late": late, "same": same}, clip_shots(clip, 10))
+    assert found["late"].lag == pytest.approx(100, abs=10) and found["same"].lag == 0
+
+
 def test_a_clip_too_low_for_optical_flow_has_all_figures_but_that_one(
     fake_bundle: Path, fake_board: Path
 ) -> None:

@@ -179,6 +179,25 @@ def test_the_colour_order_is_the_one_that_was_said(fake_board: Path, tmp_path: P
                 assert (mask > 0.5).all() == (said == really)
 
 
+def test_an_artifact_is_judged_in_the_colour_order_that_was_said(tmp_path: Path) -> None:
+    bundle = make_fake_bundle(tmp_path, InputSpec(64, 96, std=(0.1, 1e6, 1e6)))  # sees red alone
+    red = np.full((48, 64, 3), (255, 0, 0), np.uint8)
+    for format, person in (("rgb", True), ("bgr", False)):
+        with open_artifact(bundle, bundle.artifacts[0], format=format) as segmenter:
+            assert (segmenter.segment(red) > 0.5).all() == person
+
+
+def test_a_shot_is_read_in_its_source_s_format_and_not_in_the_segmenter_s(
+    segmenter: EdgeSegmenter,
+) -> None:
+    with open_source("fake:size=64x48", format="nv12") as source:
+        shot = source.read(5.0)
+        assert shot is not None and shot.frame.shape == (72, 64)
+        mask = segmenter.segment_shot(shot, source, timed=False)
+    assert mask.shape == (48, 64)
+    assert np.array_equal(mask, segmenter.segment(shot.frame, format="nv12"))
+
+
 def test_a_format_that_is_none_is_refused_before_anything_opens(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="bgr"):
         EdgeSegmenter.open(tmp_path / "no such bundle", format="grey")
