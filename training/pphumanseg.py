@@ -70,12 +70,12 @@ class _Flat(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = channels // 2
-        self.mix = conv_bn(self.half, self.half)
-        self.long = _Separable(self.half, self.half)
+        self.each = channels // 2
+        self.mix = conv_bn(self.each, self.each)
+        self.long = _Separable(self.each, self.each)
 
     def forward(self, x: Tensor) -> Tensor:
-        kept, worked = x.split(self.half, dim=1)
+        kept, worked = x.split(self.each, dim=1)
         return _shuffle(torch.cat([kept, self.long(self.mix(worked))], dim=1))
 
     def blocks(self) -> list[nn.Module]:
