@@ -75,6 +75,15 @@ def test_blur_removes_detail_and_keeps_brightness() -> None:
     assert abs(float(blurred.mean()) - float(frame.mean())) < 1.0
 
 
+@pytest.mark.parametrize("level", [0, 1, 117, 254, 255])
+def test_a_wall_of_one_colour_is_that_colour_when_blurred(level: int) -> None:
+    """To the level, up to the picture's border and beside the person: no darkening, no seam."""
+    frame = np.full((200, 300, 3), level, np.uint8)
+    mask = np.zeros((200, 300), np.uint8)
+    cv2.circle(mask, (150, 120), 50, 255, -1)
+    np.testing.assert_array_equal(compositing.blurred(frame, mask), frame)
+
+
 @pytest.mark.parametrize("size", [(720, 1280), (480, 640), (640, 360)])
 def test_the_blur_reaches_3_percent_of_the_short_side(size: tuple[int, int]) -> None:
     """A step becomes the integral of a Gaussian: a fall from 84 % to 16 % in two of its sigma."""
@@ -263,6 +272,15 @@ def test_a_uint8_mask_of_0_and_1_is_nobody_and_said_once(
     assert np.abs(result.astype(int) - background).max() <= 2
     said = [line.getMessage() for line in caplog.records]
     assert len(said) == lines and all("multiply by 255" in line for line in said)
+
+
+def test_nothing_is_said_of_a_mask_that_segment_made(caplog: pytest.LogCaptureFixture) -> None:
+    compositing._say_ones.cache_clear()
+    with caplog.at_level(logging.WARNING, logger="edge_seg"):
+        compositing.firm(np.ones((90, 120), np.uint8), own=True)
+        assert caplog.records == []
+        compositing.firm(np.ones((90, 120), np.uint8))
+    assert len(caplog.records) == 1
 
 
 BAD_CALLS: dict[str, Callable[[np.ndarray], object]] = {

@@ -80,6 +80,29 @@ def test_a_coarse_mask_comes_to_the_picture_s_contour() -> None:
     assert (count, holes) == (1, 1), "crumbs along the contour"
 
 
+def test_what_is_darker_than_the_room_is_no_person() -> None:
+    """A bright person, a grey room, and something black beside the contour, on the room's side."""
+    picture = np.full((128, 128, 3), 100, np.uint8)
+    picture[:, 64:], picture[58:68, 48:58] = 150, 0
+    mask = np.zeros((32, 32), np.float32)
+    mask[:, 16:] = 1
+    refined = contours.refine(mask, picture)
+    assert refined[58:68, 48:58].max() < 50 and refined[:40, 70:].min() > 200
+
+
+def test_a_person_far_away_has_contours_too() -> None:
+    """One in a hundred pixels: the mask's mean is below what counts as nobody."""
+    area = np.zeros((224, 224), np.uint8)
+    cv2.circle(area, (120, 110), 11, 1, -1)
+    picture = np.where(area[..., None] == 1, (60, 90, 190), (90, 120, 60)).astype(np.uint8)
+    coarse = cv2.resize(area.astype(np.float32), (56, 56), interpolation=cv2.INTER_AREA)
+    mask = cv2.GaussianBlur(np.roll(coarse, 1, axis=1), (0, 0), 1.2)
+    assert mask.mean() < contours.FAINT < mask.max()
+    bilinear = cv2.resize(mask, (224, 224)) >= 0.5
+    refined = contours.refine(mask, picture) >= 128
+    assert (refined != (area == 1)).sum() < 0.5 * (bilinear != (area == 1)).sum()
+
+
 @pytest.mark.parametrize(("ratio", "cells"), [(4, 3), (2, 5)])
 def test_where_the_picture_says_nothing_the_mask_is_only_enlarged(ratio: int, cells: int) -> None:
     """A window reaches 4 px of the picture to each side, however many cells of the mask that is."""

@@ -114,6 +114,8 @@ def test_a_mask_is_enlarged_and_then_thresholded_at_half() -> None:
     mask = np.array([[0.0, 1.0]], np.float32)
     # Bilinear, half-pixel centres: 0, 1/8, 3/8, 5/8, 7/8, 1 would be at 1x8; here 0 .25 .75 1.
     assert metrics.binary(mask, (1, 4)).tolist() == [[False, False, True, True]]
+    timid = mask * np.float32(0.6)  # 0, 0.15, 0.45 and 0.6: not the nearest pixel's
+    assert metrics.binary(timid, (1, 4)).tolist() == [[False, False, False, True]]
     assert metrics.binary(np.array([[0.5, np.nextafter(0.5, 0)]]), (1, 2)).tolist() == [
         [True, False]
     ]

@@ -176,8 +176,25 @@ def test_decode_of_integers_agrees_between_float_and_bytes() -> None:
     assert np.array_equal(soft >= 0.5, tensor[0, :, :, 0] >= 4)
 
 
+def test_a_probability_that_a_network_overshoots_stays_one() -> None:
+    """1.004 in bytes would be 256, which is 0: the surest person would become background."""
+    returns = TensorSpec((1, 1, 1, 4), "float32", "nchw")
+    codec = pixels.Codec(
+        InputSpec(1, 4),
+        OutputSpec("probability"),
+        eats=eats(1, 4, dtype="float32"),
+        returns=returns,
+    )
+    tensor = np.array([[[[-0.01, 0.25, 1.0, 1.004]]]], np.float32)
+    assert codec.decode(tensor).tolist() == [[0, 0.25, 1, 1]]
+    assert codec.decode(tensor, "uint8").tolist() == [[0, 64, 255, 255]]
+
+
 def test_a_codec_of_the_wrong_form_is_refused() -> None:
     returns = TensorSpec((1, 1, 4, 6), "float32", "nchw")
+    grey = TensorSpec((1, 4, 6, 1), "float32", "nhwc")
+    with pytest.raises(BundleError, match="wanted an input of 4x6x3"):
+        pixels.Codec(InputSpec(4, 6), OutputSpec(), eats=grey, returns=returns)
     with pytest.raises(BundleError, match="4x6x3"):
         pixels.Codec(
             InputSpec(4, 6), OutputSpec(), eats=eats(6, 4, dtype="float32"), returns=returns
