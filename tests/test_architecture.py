@@ -441,3 +441,18 @@ def test_the_law_itself_keeps_the_workshop_out_of_the_runtime() -> None:
     for name, row in RUNTIME.items():
         if name != "cli.*":
             assert not {p.split(".")[0] for p in row} & set(WORKSHOP), f"row {name} of the law"
+
+
+def test_every_module_has_a_place_on_the_architecture_page() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z0-9_./]+)`", page))
+    parts = [p for p in (ROOT / "edge_seg").iterdir() if not p.name.startswith(("_", "."))]
+    for part in parts:
+        if part.suffix == ".py":
+            assert part.stem in named, f"docs/architecture.md has no place for {part.name}"
+        elif part.is_dir():
+            assert f"{part.name}/" in named or f"edge_seg/{part.name}/" in named
+    for name in named:  # and what it names is there
+        area, _, module = name.rpartition(".")
+        if area in ("calibration", "converters", "training"):
+            assert (ROOT / area / f"{module}.py").is_file(), f"{name} is on the page alone"
