@@ -163,6 +163,12 @@ def test_frames_without_a_person_say_nothing(tmp_path: Path) -> None:
         gate.exam_from_float(fake(tmp_path / "a"), empty, "held-back frames")
 
 
+def test_one_frame_with_a_person_is_enough_to_agree_on(tmp_path: Path) -> None:
+    frames = [toy_pictures.picture(seed, person=seed == 2)[0] for seed in range(4)]
+    exam = gate.exam_from_float(fake(tmp_path / "a"), frames, "held-back frames")
+    assert [bool(label.any()) for _, label in exam.pairs()] == [False, False, True, False]
+
+
 def test_a_network_that_sees_person_everywhere_agrees_with_nothing(tmp_path: Path) -> None:
     """As one whose 0..255 output is called a logit."""
     white = [np.full((64, 96, 3), 255, np.uint8)] * 4

@@ -62,6 +62,12 @@ def test_a_dead_layer_is_named() -> None:
     assert len(named) == 1 and named[0].startswith("Conv_2 (max|w| ")
 
 
+def test_a_dead_product_of_matrices_is_named_too() -> None:
+    b = Builder()
+    model = b.model(b.op("MatMul", "picture", b.constant(np.full((16, 4), 1e-9))))
+    assert guards.dead_layers(model) == ["MatMul_0 (max|w| 1.0e-09)"]
+
+
 def test_v2_has_two_dead_layers_and_v1_none(models_dir: Path) -> None:
     """The first squeeze-excite block of the released V2-Lite is dead."""
     v1 = reader.load(models_dir / "pphumanseg_v1_lite_portrait_398x224_softmax.onnx")
