@@ -160,16 +160,20 @@ def test_a_bias_far_below_a_step_of_the_answer_keeps_a_ratio_that_xnnpack_takes(
     assert (before * weight / behind).min() > 2.0**-32
 
 
-def test_healthy_scales_are_not_touched(tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [1.0, 1e-4])
+def test_healthy_scales_are_not_touched(tmp_path: Path, share: float) -> None:
+    """Also where a bias is smaller than its own step: that is rounding, and no fault."""
     source, made = tmp_path / "float.tflite", tmp_path / "int8.tflite"
-    save_conv(source, weights(), BIAS, SIZE)
+    save_conv(source, weights(), BIAS * np.float32(share), SIZE)
     assert tflite.to_int8(source, made, tensors=pictures()) == []
     content = bytearray(made.read_bytes())
     assert scales.widen_scales(content, source) == []
     assert bytes(content) == made.read_bytes()
 
 
-def test_a_bias_changed_afterwards_is_noticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("which", "share"), [(0, 2.0), (1, 0.02), (1, -1.0)])
+def test_a_bias_changed_afterwards_is_noticed(tmp_path: Path, which: int, share: float) -> None:
+    """Doubled, by a fiftieth, and erased."""
     source, made = tmp_path / "float.tflite", tmp_path / "int8.tflite"
     save_conv(source, weights(), BIAS, SIZE)
     tflite.to_int8(source, made, tensors=pictures())
@@ -180,7 +184,9 @@ def test_a_bias_changed_afterwards_is_noticed(tmp_path: Path) -> None:
     content = made.read_bytes()
     old = struct.pack("<4i", *codes)
     assert content.count(old) == 1
-    made.write_bytes(content.replace(old, struct.pack("<4i", codes[0] + 5000, *codes[1:])))
+    changed = codes.copy()
+    changed[which] += round(share * codes[which])
+    made.write_bytes(content.replace(old, struct.pack("<4i", *changed)))
     with pytest.raises(QualityRefused, match="CONV_2D answer"):
         guards.check_int8(made, source)
 
