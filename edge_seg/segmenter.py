@@ -417,6 +417,29 @@ class EdgeSegmenter:
             return mask
         return np.floor(soft * 255 + 0.5).astype(np.uint8) if dtype == "uint8" else soft
 
+    @overload
+    def stream(
+        self,
+        source: str | int | Path | Source,
+        *,
+        drop: str = "oldest",
+        dtype: Literal["float32"] | type[np.float32] = "float32",
+    ) -> Iterator[tuple[Picture, Soft]]: ...
+
+    @overload
+    def stream(
+        self,
+        source: str | int | Path | Source,
+        *,
+        drop: str = "oldest",
+        dtype: Literal["uint8"] | type[np.uint8],
+    ) -> Iterator[tuple[Picture, NDArray[np.uint8]]]: ...
+
+    @overload
+    def stream(
+        self, source: str | int | Path | Source, *, drop: str = "oldest", dtype: DTypeLike
+    ) -> Iterator[tuple[Picture, Mask]]: ...
+
     def stream(
         self,
         source: str | int | Path | Source,
