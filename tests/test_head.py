@@ -183,6 +183,15 @@ def test_the_person_is_followed_through_what_picks_and_orders_classes(kind: str)
     np.testing.assert_allclose(answer, returned[1] - rival, atol=1e-5)
 
 
+def test_a_mask_that_is_cropped_at_the_end_stays_cropped() -> None:
+    b = Builder()
+    ends = [b.constant([v], np.int64) for v in (1, 11, 2)]  # of the rows
+    model = b.model(b.op("Slice", b.conv("picture", 3, 1, 3), *ends))
+    picture = random_picture(model)
+    answer = run(single_logit(model, OutputSpec("logit", 0)), picture)
+    np.testing.assert_allclose(answer, run(model, picture), atol=1e-6)
+
+
 def shown(b: Builder, channels: str, start: int, end: int) -> ModelProto:
     """Some channels of what the network computed."""
     ends = [b.constant([v], np.int64) for v in (start, end, 1)]
