@@ -324,7 +324,7 @@ def test_a_hard_sigmoid_that_names_no_slope_has_the_standard_s() -> None:
 
 
 def test_a_hard_swish_is_spelled_out_without_the_library_s_help() -> None:
-    """ONNX Runtime of today does it before; of 2024 it does not."""
+    """Our own rule: in a conversion ONNX Runtime may have done it before."""
     b = Builder()
     model = b.model(b.op("HardSwish", b.op("Mul", b.conv("picture", 3, 4, 3), b.constant(3.0))))
     graph = Graph(model)
