@@ -251,16 +251,15 @@ def collapse(figures: Mapping[str, Any]) -> str:
 class Quality:
     """The figures of one network on one set, gathered picture by picture.
 
-    boundary, sc, speck_counts, predicted_shares: a figure per picture counted, in the order they
-    came. wrong: share of a picture's counted pixels that are wrong, an entry per picture given;
-    None for one that is not counted.
+    boundary, sc, speck_counts: a figure per picture counted, in the order they came. wrong: share
+    of a picture's counted pixels that are wrong, an entry per picture given; None for one that is
+    not counted.
     """
 
     areas: Areas = field(default_factory=Areas)
     boundary: list[float] = field(default_factory=list)
     sc: list[float] = field(default_factory=list)
     speck_counts: list[int] = field(default_factory=list)
-    predicted_shares: list[float] = field(default_factory=list)
     wrong: list[float | None] = field(default_factory=list)
 
     def add(self, mask: NDArray[np.generic], label: NDArray[np.uint8]) -> None:
@@ -280,7 +279,6 @@ class Quality:
         truth = clean((label == 1) & valid) & valid  # cleaning fills small ignored holes
         self.sc.append(connectivity(predicted & valid, truth))
         self.speck_counts.append(specks(predicted & valid, truth))
-        self.predicted_shares.append(float(np.count_nonzero(predicted & valid)) / predicted.size)
 
     @property
     def n(self) -> int:

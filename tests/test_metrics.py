@@ -358,7 +358,6 @@ def test_quality_gathers_pictures() -> None:
     assert figures["specks"] == pytest.approx(0.5)
     assert figures["predicted_share"] == pytest.approx(1700 / 20000)
     assert figures["true_share"] == pytest.approx(1600 / 20000)
-    assert quality.predicted_shares == pytest.approx([0.16, 0.01])
 
 
 def test_quality_ignores_what_the_label_ignores() -> None:
@@ -408,7 +407,7 @@ def test_a_picture_of_ignored_pixels_alone_is_not_counted() -> None:
     quality.add(np.zeros((100, 100), np.float32), label_of(truth))
     quality.add(truth.astype(np.float32), np.full((100, 100), 255, np.uint8))
     figures = quality.to_dict()
-    assert quality.n == len(quality.predicted_shares) == 1
+    assert quality.n == len(quality.sc) == 1
     assert figures["boundary_f"] == figures["sc"] == figures["person_iou"] == 0
 
 
