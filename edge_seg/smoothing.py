@@ -52,12 +52,12 @@ class Smoother(Protocol):
     """
 
     def update(
-        self, mask: NDArray[np.float32], picture: NDArray[np.uint8], timestamp: float | None
+        self, mask: NDArray[np.float32], picture: NDArray[np.uint8], timestamp: float
     ) -> NDArray[np.float32]:
         """Return the smoothed mask, of the same shape.
 
         mask: float32 (h, w) 0..1 at the network's output size. picture: uint8 (H, W, 3), what the
-        network saw. timestamp: seconds, any origin, monotonic; None where the caller has none.
+        network saw. timestamp: seconds, any origin, monotonic; frames without one are left alone.
         """
         ...
 
