@@ -5,6 +5,7 @@
     Softmax over two classes      x_person - x_other
     none, two logits              the same: what the softmax left out would give
     Softmax over more, or logits  min over the others of (x_person - x_other)
+    one logit, a difference       the same, where its two terms are channels of one tensor
 
 Several channels without an activation are exclusive classes: the graph cannot tell them from
 independent ones, and those are told by ending in a Sigmoid.
@@ -70,6 +71,7 @@ def single_logit(model: ModelProto, output: OutputSpec) -> ModelProto:
         pass
     weights = _combination(graph, head, output)
     name = _as_nchw(graph, head)
+    name, weights = _of_difference(graph, name, weights)
     logit = _least(graph, _reduced(graph, name, weights), len(weights))
     height, width = graph.shapes[name][2:]
     if graph.producer(logit) is None:
@@ -280,6 +282,34 @@ def _as_nchw(graph: Graph, head: _Head) -> str:
     name = graph.add("Transpose", [head.name], "nchw", perm=list(head.axes))
     graph.shapes[name] = tuple(source[a] for a in head.axes)
     return name
+
+
+def _of_difference(graph: Graph, name: str, weights: Array) -> tuple[str, Array]:
+    """Return the tensor of which the one channel `name` is a difference of two, and their weights.
+
+    Where it is none, what was given. onnx2tf turns the layout of a Sub of two slices.
+    """
+    node = graph.producer(name)
+    if weights.shape != (1, 1) or node is None or node.op_type != "Sub":
+        return name, weights
+    terms = [_Head(term, (0, 1, 2, 3), 0, [0]) for term in node.input]
+    if not all(_is_one_channel(graph, term) for term in terms):
+        return name, weights
+    person, other = terms
+    if person.name != other.name:
+        return name, weights
+    row = np.zeros((1, graph.shapes[person.name][1]), dtype=np.float32)
+    row[0, person.channel] += weights[0, 0]
+    row[0, other.channel] -= weights[0, 0]
+    return person.name, row
+
+
+def _is_one_channel(graph: Graph, term: _Head) -> bool:
+    """Whether a term is one channel of a tensor, to which the walk then moves."""
+    shape, node = graph.shapes.get(term.name), graph.producer(term.name)
+    if shape is None or len(shape) != 4 or shape[1] != 1 or node is None:
+        return False
+    return node.op_type in SELECTIONS and _over_selection(graph, term, node)
 
 
 def _reduced(graph: Graph, name: str, weights: Array) -> str:

@@ -183,6 +183,33 @@ def test_the_person_is_followed_through_what_picks_and_orders_classes(kind: str)
     np.testing.assert_allclose(answer, returned[1] - rival, atol=1e-5)
 
 
+@pytest.mark.parametrize("activation", ["Sigmoid", ""])
+@pytest.mark.parametrize("order", [(1, 0), (0, 1)])
+def test_a_difference_of_two_channels_becomes_a_convolution_s(
+    order: tuple[int, int], activation: str
+) -> None:
+    """Person less background, by hand: the Sub of two slices would lose its layout in onnx2tf."""
+    b = Builder()
+    classes = b.op("Relu", b.conv("picture", 3, 2, 3))
+    parts = b.op("Split", classes, b.constant([1, 1], np.int64), outputs=2, axis=1)
+    last = b.op("Sub", parts[order[0]], parts[order[1]])
+    model = b.model(b.op(activation, last) if activation else last)
+    picture = random_picture(model)
+    reduced = single_logit(model, spec(activation, 0))
+    assert not {"Sub", "Split"} & set(operators(reduced))
+    answer, wanted = run(reduced, picture), run(model, picture)
+    np.testing.assert_allclose(sigmoid(answer) if activation else answer, wanted, atol=1e-5)
+
+
+def test_a_difference_of_two_tensors_stays_one() -> None:
+    b = Builder()
+    pair = [b.channels(b.conv("picture", 3, 2, 3), 1, 2) for _ in range(2)]
+    model = b.model(b.op("Sub", *pair))
+    picture = random_picture(model)
+    reduced = single_logit(model, OutputSpec("logit", 0))
+    np.testing.assert_allclose(run(reduced, picture), run(model, picture), atol=1e-5)
+
+
 def test_a_mask_that_is_cropped_at_the_end_stays_cropped() -> None:
     b = Builder()
     ends = [b.constant([v], np.int64) for v in (1, 11, 2)]  # of the rows
