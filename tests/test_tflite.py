@@ -196,7 +196,7 @@ def test_tensors_of_another_size_are_an_error_in_words(float_file: Path, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("last", ["conv", "resize", "relu6"])
+@pytest.mark.parametrize("last", ["conv", "resize", "relu6", "difference"])
 def test_float_tflite_answers_as_the_onnx_does(tmp_path: Path, last: str) -> None:
     b = Builder()
     x = b.op("Relu", b.conv("picture", 3, 8, 3, strides=[2, 2]))
@@ -207,6 +207,10 @@ def test_float_tflite_answers_as_the_onnx_does(tmp_path: Path, last: str) -> Non
         x = b.upsample(x, 12, 16, 1)
     if last == "relu6":
         x = b.conv(b.op("Clip", x, b.constant(0.0), b.constant(6.0)), 1, 1, 1)
+    if last == "difference":  # of two classes that end in Relu
+        pair = b.op("Relu", b.conv(x, 1, 2, 1))
+        background, person = b.op("Split", pair, b.constant([1, 1], np.int64), outputs=2, axis=1)
+        x = b.op("Sub", person, background)
     model, _ = simplify(single_logit(b.model(x), LOGIT))
     path = tmp_path / "float.tflite"
     tflite.to_float(model, path)
