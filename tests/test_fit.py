@@ -443,11 +443,8 @@ def test_batches_without_any_person_train(tmp_path: Path) -> None:
     losses: list[float] = []
     recipe = Recipe.from_dict(SMALL | cards | {"steps": 12, "sizes": [[0, 32]], "scl": 0.1})
     run = fit.Run(tmp_path, recipe, place=ALONE)
-    run.fit(
-        renderer(data, tmp_path, recipe=recipe),
-        no_judge,
-        report=lambda row: losses.append(row["loss"]),
-    )
+    cards_alone = Renderer(open_store(find(data), tmp_path / "pictures", side=90), recipe)
+    run.fit(cards_alone, no_judge, report=lambda row: losses.append(row["loss"]))
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]
 
