@@ -21,6 +21,7 @@ from edge_seg.training import checkpoint, fit, pphumanseg  # noqa: E402
 from edge_seg.training.augment import Renderer  # noqa: E402
 from edge_seg.training.collection import find, open_store  # noqa: E402
 from edge_seg.training.export import to_onnx  # noqa: E402
+from edge_seg.training.judge import Judge  # noqa: E402
 from edge_seg.training.network import PortraitNet  # noqa: E402
 from edge_seg.training.pphumanseg import PPHumanSegV1Lite  # noqa: E402
 from edge_seg.training.processes import Place  # noqa: E402
@@ -190,3 +191,12 @@ def test_weights_of_one_kind_do_not_begin_another(tmp_path: Path) -> None:
     theirs = fit.Run(tmp_path / "other", Recipe.from_dict(SETTINGS), place=ALONE)
     with pytest.raises(DatasetError, match="wanted weights of pphumanseg-v1-lite, found .*lite"):
         theirs.start_from(tmp_path / fit.WARM)
+
+
+def test_the_weights_that_are_kept_see_a_person(data_dir: Path) -> None:
+    kept = Path(__file__).parent.parent / "training" / "pphumanseg.safetensors"
+    network, facts = checkpoint.load_network(kept)
+    assert facts["network"] == "PPHumanSegV1Lite" and facts["recipe"]["scl"] == 0.1
+    pairs = read_list(data_dir / "val.txt")[:8]
+    found = [Judge([pair], [])(network, 160)["person_iou"] for pair in pairs]
+    assert np.mean(found) > 0.9
