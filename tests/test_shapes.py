@@ -13,7 +13,7 @@ from edge_seg.training import shapes  # noqa: E402
 @pytest.mark.parametrize("name", shapes.NAMES)
 def test_a_network_gives_one_logit_per_cell_of_its_grid(name: str) -> None:
     network = shapes.network_of(name).eval()
-    stride = getattr(network, "stride", None) or network.shape.stride
+    stride = 4 if name in ("lite", "base", "wide") else 2
     with torch.no_grad():
         assert network(torch.zeros(2, 3, 64, 96)).shape == (2, 1, 64 // stride, 96 // stride)
 

@@ -230,9 +230,13 @@ class Run:
                 "begin without --from"
             )
         self._folded = facts.get("folded", False)
-        checkpoint.fill(self.network, tensors, str(path))
-        checkpoint.fill(self.averaged, tensors, str(path))
+        self._take(tensors, str(path))
         self.tuning = True
+
+    def _take(self, tensors: checkpoint.Tensors, where: str) -> None:
+        """Begin with these weights. Raises DatasetError, naming `where`, for another network's."""
+        checkpoint.fill(self.network, tensors, where)
+        checkpoint.fill(self.averaged, tensors, where)
         if self.recipe.keep:
             self._start = {n: t.clone() for n, t in self.averaged.state_dict().items()}
 
@@ -288,11 +292,7 @@ class Run:
             model = DistributedDataParallel(self.network)
         board = curves.Board(self.folder, step=self.step) if self.place.leads else None
         if self.place.leads:
-            checkpoint.sweep(self.folder)
-            if not (self.folder / STATE).is_file():
-                if self.tuning and not self.step:
-                    self._judge({"step": 0.0}, judge)  # what it began with, to be improved on
-                self.save()  # from here on the run goes on from its folder alone
+            self._first_state(judge)
         clock, self._saved_at = time.perf_counter(), time.monotonic()
         for pictures, targets, weights in batches(
             renderer, self.recipe, start=self.step, place=self.place, workers=workers
@@ -316,6 +316,15 @@ class Run:
         if board is not None:
             board.close()
 
+    def _first_state(self, judge: Judge) -> None:
+        """See that there is a state: from here on the run goes on from its folder alone."""
+        checkpoint.sweep(self.folder)
+        if (self.folder / STATE).is_file():
+            return
+        if self.tuning and not self.step:
+            self._judge({"step": 0.0}, judge)  # what it began with, to be improved on
+        self.save()
+
     def _unfold(self, renderer: Renderer) -> None:
         """Give the batch norms of an official network back, by the first batch: the whole of it in
         every process, so that they stay one network.
@@ -324,10 +333,7 @@ class Run:
         pictures = next(iter(batches(renderer, self.recipe, start=self.step, place=alone)))[0]
         assert isinstance(self.network, pphumanseg.PPHumanSegV1Lite)
         pphumanseg.unfold(self.network, to_input(pictures, self.place.device))
-        tensors = {name: t.clone() for name, t in self.network.state_dict().items()}
-        checkpoint.fill(self.averaged, tensors, "the network that was unfolded")
-        if self.recipe.keep:
-            self._start = tensors
+        self._take(self.network.state_dict(), "the unfolded network")
         self._folded = False
 
     def _stops(self, asked: bool) -> bool:

@@ -88,8 +88,6 @@ class PPHumanSegV1Lite(nn.Module):
     The last block ends with ReLU, as published, so neither class's logit is ever negative.
     """
 
-    stride = 2  # of the logits
-
     def __init__(self) -> None:
         super().__init__()
         self.stem = conv_bn(3, 36, 3, stride=2)
@@ -132,7 +130,7 @@ def official(path: Path) -> PPHumanSegV1Lite:
     import onnx
 
     try:
-        graph = onnx.load(str(path)).graph
+        graph = onnx.load(str(path), load_external_data=False).graph  # it has none
         arrays = {i.name: onnx.numpy_helper.to_array(i).copy() for i in graph.initializer}
         pairs = [
             tuple(torch.from_numpy(arrays[n]) for n in node.input[1:3] if n in arrays)
