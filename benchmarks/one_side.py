@@ -1,7 +1,10 @@
 """One side of benchmarks/mediapipe_api.py, in a process and an environment of its own.
 
-    python one_side.py SIDE calls       times on request: "20" in, 20 milliseconds out
-    python one_side.py SIDE cold        import, open, one mask, and out: the most bytes it held
+    python one_side.py SIDE FRAMES.npy calls    times on request: "20" in, 20 milliseconds out
+    python one_side.py SIDE FRAMES.npy cold     import, open, one mask: the most bytes it held
+
+FRAMES.npy: uint8 BGR [N, H, W, 3], of somebody: where no mask has a person, contours are not
+looked for, and cost nothing.
 
 SIDE: edge-seg, edge-seg-contours (with the mask brought to the contours, its default), the same of
 portrait-lite (edge-seg-lite, edge-seg-lite-contours), each with -openvino at its end in OpenVINO
@@ -19,7 +22,6 @@ from collections.abc import Callable
 from typing import Any
 
 Segment = Callable[[Any], Any]  # of NumPy arrays, which are imported in `main`
-HEIGHT, WIDTH = 480, 640
 
 
 def edge_seg(network: str | None, board: str, *, edges: bool) -> Segment:
@@ -53,7 +55,7 @@ def most_memory() -> int:
 
 def main() -> None:
     """Serve."""
-    side, what = sys.argv[1:]
+    side, path, what = sys.argv[1:]
     if side == "mediapipe":
         segment = mediapipe()
     else:
@@ -62,13 +64,10 @@ def main() -> None:
         segment = edge_seg(network, board, edges="contours" in side)
     import numpy as np
 
-    # A person, roughly, who walks: what a frame shows does not change what it costs.
-    frames = [np.full((HEIGHT, WIDTH, 3), 40, np.uint8) for _ in range(4)]
-    for left, frame in enumerate(frames):
-        frame[100:220, 260 + 9 * left : 380 + 9 * left] = 200
-        frame[220:, 200 + 9 * left : 440 + 9 * left] = 160
+    frames = np.load(path, allow_pickle=False)
     mask = segment(frames[0])
-    assert mask.shape == (HEIGHT, WIDTH) and mask.dtype == np.float32, (mask.shape, mask.dtype)
+    assert mask.shape == frames.shape[1:3] and mask.dtype == np.float32, (mask.shape, mask.dtype)
+    assert 0.2 < mask.mean() < 0.8, f"nobody was found: a mean of {mask.mean():.3f}"
     if what == "cold":
         print(most_memory())
         return
