@@ -17,9 +17,8 @@ from clips import Camera, Clip, Scene, calm, drawn_person, drawn_room
 from edge_seg.baselines import BASELINES, baseline
 from edge_seg.bundle import ModelBundle
 from edge_seg.comparison import bare_call, side_by_side
-from edge_seg.contours import is_coarse
 from edge_seg.segmenter import open_artifact
-from edge_seg.smoothing import Smoother, Steady
+from edge_seg.smoothing import Guiding, Smoother, Steady
 
 METHODS: dict[str, Callable[[], Smoother]] = {
     "steady": Steady,
@@ -27,6 +26,7 @@ METHODS: dict[str, Callable[[], Smoother]] = {
 }
 FLOAT = "tflite-fp32"
 FRAMES = 24
+STEADIED = "and the picture"
 FULL = (256, 144)  # of a network whose mask is as large as its input (width, height)
 
 
@@ -39,15 +39,19 @@ def costs(
     """Return median milliseconds of an update per method, and of the networks' bare inference.
 
     Masks and pictures have the sizes of the bundle's network; "NAME 256x144" the same for a mask
-    as large as the picture. One OpenCV thread. "float reference" is there with a reference.
+    as large as the picture; "NAME, and the picture" with the averaged picture, which is made where
+    contours are drawn. One OpenCV thread. "float reference" is there with a reference.
     """
     cv2.setNumThreads(1)
     spec = bundle.input
     with open_artifact(bundle, bundle.named(artifact)) as segmenter:
         height, width = segmenter.backend.output.size
+        sizes = (spec.width, spec.height), (width, height)
         calls: dict[str, Callable[[], object]] = {"network": bare_call(segmenter.backend)}
         for name, make in methods.items():
-            calls[name] = updates(make(), (spec.width, spec.height), (width, height))
+            calls[name] = updates(make(), *sizes)
+            if isinstance(smoother := make(), Guiding):
+                calls[f"{name}, {STEADIED}"] = updates(smoother, *sizes, steadied=True)
             calls[f"{name} 256x144"] = updates(make(), FULL, FULL)
         if reference is None:
             return side_by_side(calls)
@@ -58,7 +62,11 @@ def costs(
 
 
 def updates(
-    smoother: Smoother, picture_size: tuple[int, int], mask_size: tuple[int, int]
+    smoother: Smoother,
+    picture_size: tuple[int, int],
+    mask_size: tuple[int, int],
+    *,
+    steadied: bool = False,
 ) -> Callable[[], object]:
     """An update on the next of a talking person's frames, again and again."""
     scene = Scene(drawn_room(), ((drawn_person(), calm()),))
@@ -71,14 +79,13 @@ def updates(
         for s in shots
     ]
     count = [0]
-    drawn = is_coarse(masks[0].shape, pictures[0])
 
     def call() -> object:
         i = count[0] = count[0] + 1
         j = i % (2 * FRAMES - 2)
         j = j if j < FRAMES else 2 * FRAMES - 2 - j  # to and fro: no cut
         mask = smoother.update(masks[j], pictures[j], i / 30)
-        if drawn and hasattr(smoother, "steadied"):  # the picture contours are drawn by
+        if steadied and isinstance(smoother, Guiding):
             smoother.steadied(pictures[j])
         return mask
 
@@ -90,7 +97,7 @@ def print_costs(times: Mapping[str, float]) -> None:
     whole = times.get("float reference")
     for name, ms in times.items():
         share = f"   {ms / whole:.3f} of the float reference" if whole else ""
-        print(f"{name:24s} {ms:7.3f} ms{share}")
+        print(f"{name:27s} {ms:7.3f} ms{share}")
 
 
 def main() -> int:
