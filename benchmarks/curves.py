@@ -170,7 +170,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         threads.plot(list(counts), list(counts.values()), mark, label=precision)
     for width, row in found["width"].items():
         widths.annotate(
-            f"x{width}", (row["mmacs"], row["int8"]), (-8, 8), textcoords="offset points"
+            f"x{width}", (row["mmacs"], row["fp32"]), (8, -6), textcoords="offset points"
         )
     widths.set(title="bare call, by width", xlabel="million multiply-adds", ylabel="ms, one thread")
     threads.set(title="bare call, by threads", xlabel="threads", ylabel="ms")

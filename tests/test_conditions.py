@@ -460,7 +460,31 @@ def test_the_verdict_of_files_is_not_called_works(capsys: pytest.CaptureFixture[
     ],
 )
 def test_whether_a_processor_computes_in_bfloat16(tmp_path: Path, line: str, has: bool) -> None:
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc" / "cpuinfo").write_text(f"processor\t: 0\n{line}\nbugs\t\t:\n")
+    write_cpuinfo(tmp_path, line)
     assert machine.computes_bfloat16(tmp_path) is has
     assert not machine.computes_bfloat16(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("flags\t\t: fpu avx2 fma", "no int8 dot products"),
+        ("flags\t\t: fpu avx2 avx512f avx512_vnni avx512_bf16", "AVX-512 VNNI"),
+        ("flags\t\t: fpu avx512_vnni avx_vnni amx_tile amx_int8", "AMX"),
+        ("flags\t\t: fpu avx2 avx_vnni", "AVX-VNNI"),
+        ("Features\t: fp asimd evtstrm crc32 cpuid", "no int8 dot products"),  # Pi 4
+        ("Features\t: fp asimd evtstrm crc32 atomics fphp asimdhp asimddp", "int8 dot products"),
+        ("Features\t: fp asimd asimddp i8mm bf16", "int8 matrix products"),
+        ("model name\t: avx512_vnni Processor", ""),
+    ],
+)
+def test_what_makes_int8_fast_is_told_of_a_processor(tmp_path: Path, line: str, told: str) -> None:
+    write_cpuinfo(tmp_path, line)
+    assert machine.int8_products(tmp_path) == told
+    assert machine.int8_products(tmp_path / "nowhere") == ""
+
+
+def write_cpuinfo(root: Path, line: str) -> None:
+    """Write the kernel's file about a processor of one line."""
+    (root / "proc").mkdir()
+    (root / "proc" / "cpuinfo").write_text(f"processor\t: 0\n{line}\nbugs\t\t:\n")
