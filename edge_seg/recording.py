@@ -20,6 +20,7 @@ import stat
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -57,7 +58,8 @@ class VideoFile:
     Leaving the `with` block finishes it and gives it its name: also on Ctrl-C, SIGTERM and SIGHUP
     (where they raise KeyboardInterrupt, as the command line's do), where a camera or the last
     runtime is lost, where a picture cannot be read, and where a disk is full: what they cut short
-    may not be had again. Any other error removes it, and what lay under the name before stays.
+    may not be had again. Any other error removes it, and what lay under the name before stays. So
+    does a video that is neither finished nor discarded, once it is dropped or the program ends.
 
     frames: number written so far, then number in the finished file; 0 where there is none.
     fps: frames per second; with a clock, once it is finished, the rate that it plays at.
@@ -84,6 +86,7 @@ class VideoFile:
         self._writer: cv2.VideoWriter | None = None
         self._over = False
         self._target, self._part = self._reserve()
+        self._remove = weakref.finalize(self, _remove, self._part, os.getpid())
 
     def _reserve(self) -> tuple[Path, Path]:
         """Return where the file will lie, and what is written until then, beside it."""
@@ -209,8 +212,7 @@ class VideoFile:
         if self._writer is not None:
             self._writer.release()
             self._writer = None
-        with contextlib.suppress(OSError):
-            self._part.unlink()
+        self._remove()
 
     def __enter__(self) -> VideoFile:
         return self
@@ -380,6 +382,13 @@ def _write_picture(path: Path, picture: Picture, *, what: str, option: str) -> N
             part.write_bytes(data.tobytes())
             os.replace(part, path)
     finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def _remove(part: Path, owner: int) -> None:
+    """Remove an unfinished video; in a forked process, which has a copy of it, do nothing."""
+    if os.getpid() == owner:
         with contextlib.suppress(OSError):
             part.unlink()
 

@@ -247,6 +247,40 @@ def test_a_finished_video_takes_no_frame_and_keeps_its_count(tmp_path: Path) -> 
     assert _alone(tmp_path) == ["out.webm"] and frames_in(path) == len(LEVELS)
 
 
+@pytest.mark.parametrize("frames", [0, 3])
+def test_a_video_that_is_dropped_unfinished_leaves_nothing(tmp_path: Path, frames: int) -> None:
+    video = VideoFile(tmp_path / "out.webm", fps=30)
+    for level in LEVELS[:frames]:
+        video.write(_frame(level))
+    assert len(_alone(tmp_path)) == 1
+    del video
+    assert _alone(tmp_path) == []
+
+
+# Forks in the middle, as a program's worker does: what ends there is not the video.
+NEVER_FINISHED = """
+import os, sys
+import numpy as np
+from edge_seg.recording import VideoFile
+video = VideoFile(sys.argv[1] + "/out.webm", fps=30)
+video.write(np.full((48, 64, 3), 9, np.uint8))
+if (child := os.fork()) == 0:
+    del video
+    os._exit(0)
+os.waitpid(child, 0)
+print(len(os.listdir(sys.argv[1])))
+video.itself = video
+sys.exit(3)
+"""
+
+
+def test_a_program_that_ends_with_a_video_unfinished_leaves_nothing(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", NEVER_FINISHED, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (3, "1\n"), done.stderr
+    assert _alone(tmp_path) == []
+
+
 @pytest.mark.parametrize("name", ["camera/0001", "../0001", ""])
 def test_a_picture_s_name_leads_nowhere_else(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match="without a folder"):
