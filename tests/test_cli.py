@@ -585,6 +585,21 @@ def test_no_bundle_there(verb: str, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "wanted a bundle" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words", ["run --source fake: -o out.webm", "inspect b", "export portrait -o x.onnx"]
+)
+def test_a_directory_that_was_removed_is_said(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(words.split()) == 2
+    said = capsys.readouterr().err
+    assert "the current directory no longer exists" in said and "cd to another" in said
+
+
 def test_a_reader_that_goes_away_is_no_error() -> None:
     command = f"{sys.executable} -m edge_seg boards | head -1"
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}

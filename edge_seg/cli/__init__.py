@@ -114,6 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Ours only: the libraries' debug lines would bury them.
     logging.getLogger("edge_seg").setLevel(logging.DEBUG if args.debug else logging.WARNING)
     try:
+        _check_directory()
         with _sigterm_unwinds():
             code: int = args.run(args)
         sys.stdout.flush()
@@ -143,6 +144,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{error!s:.300}; please report it with what `edge-seg --debug ...` shows",
             UNFINISHED,
         )
+
+
+def _check_directory() -> None:
+    """Raise SettingError in a directory that was removed: no relative name leads anywhere there,
+    and libraries end the process in words of their own (oneMKL, which torch loads).
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise SettingError(
+            "wanted a folder to work in, found that the current directory no longer exists; cd to "
+            "another, or to the same path again where it was made anew"
+        ) from None
 
 
 class Terminated(KeyboardInterrupt):
