@@ -475,6 +475,31 @@ class EdgeSegmenter:
                     continue
                 yield shot.frame, mask
 
+    @overload
+    def segment_shot(
+        self,
+        shot: Shot,
+        source: Source,
+        *,
+        dtype: Literal["float32"] | type[np.float32] = "float32",
+        timed: bool | None = None,
+    ) -> Soft: ...
+
+    @overload
+    def segment_shot(
+        self,
+        shot: Shot,
+        source: Source,
+        *,
+        dtype: Literal["uint8"] | type[np.uint8],
+        timed: bool | None = None,
+    ) -> NDArray[np.uint8]: ...
+
+    @overload
+    def segment_shot(
+        self, shot: Shot, source: Source, *, dtype: DTypeLike, timed: bool | None = None
+    ) -> Mask: ...
+
     def segment_shot(
         self,
         shot: Shot,

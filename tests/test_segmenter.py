@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import pickle
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -17,6 +19,7 @@ import cv2
 import numpy as np
 import pytest
 
+import edge_seg
 from edge_seg import EdgeSegmenter, ModelBundle
 from edge_seg.arrays import Picture
 from edge_seg.board import Board, Runtime
@@ -155,6 +158,35 @@ def test_numpys_own_dtypes_name_the_same(segmenter: EdgeSegmenter) -> None:
         mask = segmenter.segment(half_bright(), dtype=dtype)
         assert mask.dtype == dtype
         assert np.array_equal(mask, segmenter.segment(half_bright(), dtype=mask.dtype.name))
+
+
+TYPED = """
+import numpy as np
+from numpy.typing import NDArray
+from edge_seg import EdgeSegmenter
+from edge_seg.camera import Shot, Source
+
+def use(segmenter: EdgeSegmenter, shot: Shot, source: Source) -> None:
+    soft: NDArray[np.float32] = segmenter.segment(shot.frame)
+    soft = segmenter.segment_shot(shot, source)
+    whole: NDArray[np.uint8] = segmenter.segment(shot.frame, dtype="uint8")
+    whole = segmenter.segment_shot(shot, source, dtype="uint8", timed=False)
+    whole = segmenter.segment_shot(shot, source, dtype=np.uint8)
+    for _, soft in segmenter.stream(source): ...
+    for _, whole in segmenter.stream(source, dtype="uint8"): ...
+"""
+
+
+@pytest.mark.slow
+def test_a_type_checker_knows_what_each_dtype_gives(tmp_path: Path) -> None:
+    pytest.importorskip("mypy", reason="edge-seg[dev]")
+    (tmp_path / "use.py").write_text(TYPED)
+    words = [sys.executable, "-m", "mypy", "--follow-imports", "silent", "use.py"]
+    folder = str(Path(edge_seg.__file__).parents[1])
+    done = subprocess.run(
+        words, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "MYPYPATH": folder}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_frame_that_is_none_is_refused_and_the_next_one_works(segmenter: EdgeSegmenter) -> None:
