@@ -4,12 +4,15 @@
     python benchmarks/worth.py scl ... --sweep 0.02,0.05,0.1,0.2     lambda first, on a seed apart
     python benchmarks/worth.py scl-v1-lite --begin OFFICIAL.onnx --data ... --teacher ... -o out/v1
     python benchmarks/worth.py recipe --data DIR --teacher MASKS -o out/recipe [--jobs 2]
+    python benchmarks/worth.py stage --data DIR --teacher MASKS -o out/stage [--jobs 2]
 
     scl          cross-entropy alone (ce), with the Lovasz hinge, with SCL; begins with `base`,
                  trained on with cross-entropy alone
     scl-v1-lite  the same with the paper's network; begins with its official weights, trained on so
     recipe       the recipe as it is (whole), and without one part at a time; begins with a network
                  that learned from labels alone, so that each part can still show what it brings
+    stage        the last stage of the network that ships, and without one part at a time; begins
+                 with `tuned`, as that stage did
 
 Every run of a seed sees the same samples in the same order, as far as the part allows, and begins
 from the same weights. Differences are taken per seed against the first arm. Two intervals of 95 %
@@ -43,16 +46,18 @@ FIRST_SEED, SWEEP_SEED = 101, 100
 @dataclass(frozen=True)
 class Experiment:
     """begin: what the warm start begins with, None: --begin, or random weights. warm, common:
-    settings of the warm start and of every run after it, steps of `BATCH` included. arms: what each
-    changes; the first is what the others are held against. untaught: arms without the teachers'
-    masks.
+    settings of the warm start (None: there is none) and of every run after it, steps of `BATCH`
+    included. arms: what each changes; the first is what the others are held against. untaught: arms
+    without the teachers' masks. counted: arms whose loss counts the people whom a teacher sees and
+    the label forgot.
     """
 
     begin: Path | None
-    warm: dict[str, Any]
+    warm: dict[str, Any] | None
     common: dict[str, Any]
     arms: dict[str, dict[str, Any]]
     untaught: tuple[str, ...] = ()
+    counted: tuple[str, ...] = ()
 
 
 WARM = "warm"  # the folder of the warm start, and its name as an arm
@@ -60,10 +65,13 @@ LABELS = {"unlabelled": 0.0, "composites": 0.0, "rooms": 0.0, "edge": 0.0, "over
 PORTRAIT = {"unlabelled": 0.2, "composites": 0.22, "rooms": 0.2, "cards": 0.04, "edge": 3.0}
 PORTRAIT |= {"overlap": 0.5, "scl": 0.1, "lovasz": 0.3}  # training/portrait.json
 SCL: dict[str, dict[str, Any]] = {"ce": {}, "lovasz": {"lovasz": 0.5}, "scl": {"scl": 0.1}}
+STAGE = PORTRAIT | {"composites": 0.25, "small": 0.15, "decoys": 0.5}  # training/decoys.json
+STAGE |= {"shape": "fine", "batch": 64, "keep": 0.3}
 V1_LITE = {"shape": "pphumanseg-v1-lite", "lr": 5e-4, "overlap": 0.0}
+KEPT = Path(__file__).parent.parent / "training"  # weights in the repository
 EXPERIMENTS = {
     "scl": Experiment(
-        begin=Path(__file__).parent.parent / "training/base.safetensors",
+        begin=KEPT / "base.safetensors",
         warm={"steps": 400, "lr": 5e-4, "overlap": 0.0},
         common={"steps": 800, "lr": 5e-4, "overlap": 0.0},  # CE alone is CE alone
         arms=SCL,
@@ -87,6 +95,28 @@ EXPERIMENTS = {
         },
         untaught=(WARM, "no-teacher"),
     ),
+    "stage": Experiment(
+        begin=KEPT / "tuned.safetensors",
+        warm=None,
+        common={"steps": 300, "lr": 7e-4, **STAGE},
+        arms={
+            "whole": {},
+            "no-teacher": {"unlabelled": 0.0},
+            "no-unlabelled": {"unlabelled": 0.0},
+            "no-composites": {"composites": 0.0},
+            "no-decoys": {"decoys": 0.0},
+            "few-rooms": {"rooms": 0.05},
+            "no-edge": {"edge": 0.0},
+            "no-overlap": {"overlap": 0.0},
+            "no-scl": {"scl": 0.0},
+            "no-lovasz": {"lovasz": 0.0},
+            "no-ema": {"ema": 0.0},
+            "no-keep": {"keep": 0.0},
+            "counted": {},
+        },
+        untaught=("no-teacher",),
+        counted=("counted",),
+    ),
 }
 FIGURES = {"miou": "mIoU", "person_iou": "person IoU", "boundary_f": "boundary F", "sc": "SC"}
 FIGURES |= {"specks": "specks", "room_share": "rooms", "room_alarms": "room alarms"}
@@ -98,7 +128,10 @@ DRAWS = 2000
 def settings(args: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
     """The recipe of a run: nothing but what the arm names differs within an experiment."""
     experiment = EXPERIMENTS[args.experiment]
-    changes = experiment.warm if arm == WARM else experiment.common | experiment.arms[arm]
+    changes = experiment.common | experiment.arms.get(arm, {})
+    if arm == WARM:
+        assert experiment.warm is not None, f"{args.experiment} has no warm start"
+        changes = experiment.warm
     steps = (args.warm_steps if arm == WARM else args.steps) or changes["steps"]
     sizes = changes.get("sizes", [[0, SIDE]])
     return {
@@ -132,8 +165,8 @@ def one(args: argparse.Namespace) -> None:
     import torch
 
     from edge_seg.files import write_whole
+    from edge_seg.training import collection
     from edge_seg.training.augment import Renderer
-    from edge_seg.training.collection import find, open_store
     from edge_seg.training.fit import WARM as WEIGHTS
     from edge_seg.training.fit import Run
     from edge_seg.training.processes import Place
@@ -146,14 +179,18 @@ def one(args: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     recipe = Recipe.from_dict(settings(args, arm, seed))
     run = Run(folder, recipe, place=Place(0, 1, torch.device("cpu")))
-    begin = (args.begin or experiment.begin) if arm == WARM else args.out / WARM / WEIGHTS
+    first = arm == WARM or experiment.warm is None
+    begin = (args.begin or experiment.begin) if first else args.out / WARM / WEIGHTS
     if not run.resume() and begin is not None:
         run.start_from(begin)
         run.tuning = False  # the start is judged by its own run
-    untaught = arm in experiment.untaught
-    files = find(args.data, teacher=None if untaught else args.teacher)
-    pictures = args.out / ("pictures-labels" if untaught else "pictures")
-    store = open_store(files, pictures, side=SIDE * 10 // 7)
+    pictures = args.out / "pictures"
+    if untaught := arm in experiment.untaught:
+        pictures = args.out / "pictures-labels"
+    if arm in experiment.counted:
+        pictures, collection.FORGOTTEN = args.out / "pictures-counted", 255
+    files = collection.find(args.data, teacher=None if untaught else args.teacher)
+    store = collection.open_store(files, pictures, side=SIDE * 10 // 7)
     renderer = Renderer(store, recipe)
     if run.step < recipe.steps:
         run.fit(renderer, lambda network, side: {"miou": 0.0})  # judged below
@@ -247,11 +284,11 @@ def over_pictures(pairs: list[tuple[Judged, Judged]]) -> dict[str, tuple[float, 
     return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
 
-def report(args: argparse.Namespace, seeds: list[int]) -> None:
+def report(args: argparse.Namespace, arms: list[str], seeds: list[int]) -> None:
     """Print every run, then the paired differences; write summary.json."""
     from edge_seg.files import write_whole
 
-    first, *others = EXPERIMENTS[args.experiment].arms
+    first, *others = arms
     runs = {
         (arm, seed): Judged.of(
             json.loads((args.out / name_of(arm, seed) / "result.json").read_text())
@@ -321,7 +358,7 @@ def sweep(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Warm start, then the sweep or every arm with every seed."""
+    """The warm start, then the sweep or every arm with every seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--data", type=Path, required=True)
@@ -332,6 +369,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of a run, instead of the experiment's own")
     parser.add_argument("--warm-steps", type=int)
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each")
+    parser.add_argument("--arms", nargs="+", help="these alone, beside the first")
     parser.add_argument("--sweep", help="scl: lambdas to try, on a seed of their own")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--weight", type=float, help=argparse.SUPPRESS)
@@ -343,14 +381,18 @@ def main() -> None:
     if args.one:
         one(args)
         return
-    launch(args, WARM, SWEEP_SEED - 1)
+    if EXPERIMENTS[args.experiment].warm is not None:
+        launch(args, WARM, SWEEP_SEED - 1)
     if args.sweep:
         sweep(args)
         return
     seeds = list(range(FIRST_SEED, FIRST_SEED + args.seeds))
-    arms = EXPERIMENTS[args.experiment].arms
+    first, *others = EXPERIMENTS[args.experiment].arms
+    if unknown := set(args.arms or ()) - set(others):
+        parser.error(f"--arms: wanted some of {', '.join(others)}, found {', '.join(unknown)}")
+    arms = [first, *(args.arms or others)]
     together(args, [(arm, seed) for seed in seeds for arm in arms])
-    report(args, seeds)
+    report(args, arms, seeds)
 
 
 if __name__ == "__main__":

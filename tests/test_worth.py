@@ -29,19 +29,27 @@ def asked(experiment: str, out: Path = Path("out"), **others: Any) -> argparse.N
 
 @pytest.mark.parametrize("experiment", worth.EXPERIMENTS)
 def test_an_arm_differs_from_the_first_in_what_it_names_alone(experiment: str) -> None:
-    first, *others = worth.EXPERIMENTS[experiment].arms
+    tried = worth.EXPERIMENTS[experiment]
+    first, *others = tried.arms
     base = worth.settings(asked(experiment), first, 101)
     for arm in others:
-        changes = worth.EXPERIMENTS[experiment].arms[arm]
-        assert changes and worth.settings(asked(experiment), arm, 101) == base | changes != base
+        changes = tried.arms[arm]
+        assert worth.settings(asked(experiment), arm, 101) == base | changes
+        assert base | changes != base or arm in tried.counted  # whose pictures differ
         assert worth.settings(asked(experiment), arm, 102)["seed"] == 102
-    for arm in (worth.WARM, first, *others):  # every one is a recipe that training takes
+    for arm in (
+        *([worth.WARM] if tried.warm else []),
+        first,
+        *others,
+    ):  # every one is a recipe that training takes
         Recipe.from_dict(worth.settings(asked(experiment), arm, 101))
 
 
 def test_the_whole_recipe_is_that_of_the_network_that_ships() -> None:
     shipped = json.loads((SCRIPT.parent.parent / "training/portrait.json").read_text())
     assert {name: shipped[name] for name in worth.PORTRAIT} == worth.PORTRAIT
+    last = json.loads((SCRIPT.parent.parent / "training/decoys.json").read_text())
+    assert {name: last[name] for name in worth.STAGE} == worth.STAGE
 
 
 def test_the_interval_over_seeds_is_student_s() -> None:
@@ -91,7 +99,7 @@ def test_differences_are_taken_per_seed_against_the_first_arm(
             folder.mkdir()
             pictures = [row(5, 1, 1, 5, boundary_f=0.4 + 0.2 * at + gain)] * 3
             (folder / "result.json").write_text(json.dumps({"pictures": pictures, "rooms": []}))
-    worth.report(asked("scl", tmp_path), [101, 102])
+    worth.report(asked("scl", tmp_path), list(worth.SCL), [101, 102])
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["lovasz - ce: boundary_f"]["mean"] == pytest.approx(10)
     assert summary["scl - ce: boundary_f"]["mean"] == pytest.approx(-10)
@@ -100,16 +108,23 @@ def test_differences_are_taken_per_seed_against_the_first_arm(
 
 
 @pytest.mark.slow
-def test_the_recipe_s_parts_on_toy_pictures_and_the_same_command_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("experiment", "arms", "runs"),
+    [("recipe", ["no-teacher", "no-edge"], 1 + 3), ("stage", ["counted", "no-edge"], 3)],
+)
+def test_parts_are_left_out_on_toy_pictures_and_the_same_command_goes_on(
+    tmp_path: Path, experiment: str, arms: list[str], runs: int
+) -> None:
     data, masks = toy_pictures.write(tmp_path / "data"), tmp_path / "masks"
     masks.mkdir()
     for label in (data / "train").glob("*_label.png"):
         mask = toy_pictures.cv2.imread(str(label), 0) * 255
         toy_pictures.cv2.imwrite(str(masks / label.name.replace("_label", "")), mask)
-    words = [sys.executable, SCRIPT, "recipe", "--data", data, "--teacher", masks]
+    words = [sys.executable, SCRIPT, experiment, "--data", data, "--teacher", masks]
     words += ["-o", tmp_path / "out", "--seeds", "1", "--steps", "2", "--warm-steps", "2"]
+    words += ["--arms", *arms]
     command = [str(word) for word in words]
     first = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert first.stdout.count("done: ") == 1 + len(worth.EXPERIMENTS["recipe"].arms)
+    assert first.stdout.count("done: ") == runs
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "done: " not in again.stdout and "no-edge - whole, 1 seed(s)" in again.stdout
