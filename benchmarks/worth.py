@@ -65,8 +65,8 @@ LABELS = {"unlabelled": 0.0, "composites": 0.0, "rooms": 0.0, "edge": 0.0, "over
 PORTRAIT = {"unlabelled": 0.2, "composites": 0.22, "rooms": 0.2, "cards": 0.04, "edge": 3.0}
 PORTRAIT |= {"overlap": 0.5, "scl": 0.1, "lovasz": 0.3}  # training/portrait.json
 SCL: dict[str, dict[str, Any]] = {"ce": {}, "lovasz": {"lovasz": 0.5}, "scl": {"scl": 0.1}}
-STAGE = PORTRAIT | {"composites": 0.25, "small": 0.15, "decoys": 0.5}  # training/decoys.json
-STAGE |= {"shape": "fine", "batch": 64, "keep": 0.3}
+STAGE: dict[str, Any] = {"composites": 0.25, "small": 0.15, "decoys": 0.5, "keep": 0.3}
+STAGE = PORTRAIT | STAGE | {"shape": "fine", "batch": 64}  # training/decoys.json
 V1_LITE = {"shape": "pphumanseg-v1-lite", "lr": 5e-4, "overlap": 0.0}
 KEPT = Path(__file__).parent.parent / "training"  # weights in the repository
 EXPERIMENTS = {
@@ -167,10 +167,10 @@ def one(args: argparse.Namespace) -> None:
     from edge_seg.files import write_whole
     from edge_seg.training import collection
     from edge_seg.training.augment import Renderer
-    from edge_seg.training.fit import WARM as WEIGHTS
     from edge_seg.training.fit import Run
     from edge_seg.training.processes import Place
     from edge_seg.training.recipe import Recipe
+    from edge_seg.training.state import WARM as WEIGHTS
 
     torch.set_num_threads(1)
     arm, seed = args.one[0], int(args.one[1])

@@ -17,7 +17,7 @@ from edge_seg.cli import main  # noqa: E402
 from edge_seg.converters import onnx as reader  # noqa: E402
 from edge_seg.converters.head import single_logit  # noqa: E402
 from edge_seg.errors import DatasetError  # noqa: E402
-from edge_seg.training import checkpoint, fit, recipe  # noqa: E402
+from edge_seg.training import checkpoint, fit, recipe, state  # noqa: E402
 from edge_seg.training.export import export_run  # noqa: E402
 from edge_seg.training.processes import Place  # noqa: E402
 from edge_seg.training.recipe import Recipe  # noqa: E402
@@ -34,7 +34,7 @@ def trained(tmp_path: Path) -> fit.Run:
     )
     made.folder.mkdir()
     (made.folder / "recipe.json").write_text("{}")
-    checkpoint.save_tensors(made.folder / fit.BEST, made.averaged.state_dict(), made.facts())
+    checkpoint.save_tensors(made.folder / state.BEST, made.averaged.state_dict(), made.facts())
     return made
 
 
@@ -51,8 +51,8 @@ def test_a_run_is_a_source_like_any_other(trained: fit.Run, tmp_path: Path) -> N
 
 def test_a_checkpoint_file_is_one_too(trained: fit.Run, tmp_path: Path) -> None:
     """The small state that is kept with a project: weights in half precision."""
-    checkpoint.save_warm(trained.folder / fit.WARM, trained.averaged, trained.facts())
-    export_run(trained.folder / fit.WARM, tmp_path / "warm.onnx")
+    checkpoint.save_warm(trained.folder / state.WARM, trained.averaged, trained.facts())
+    export_run(trained.folder / state.WARM, tmp_path / "warm.onnx")
     export_run(trained.folder, tmp_path / "best.onnx")
     picture = np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 64)).astype(np.float32)
     answers = [run(onnx.load(tmp_path / f"{name}.onnx"), picture) for name in ("warm", "best")]
@@ -60,14 +60,14 @@ def test_a_checkpoint_file_is_one_too(trained: fit.Run, tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_never_judged_says_what_to_do(trained: fit.Run, tmp_path: Path) -> None:
-    (trained.folder / fit.BEST).unlink()
+    (trained.folder / state.BEST).unlink()
     with pytest.raises(DatasetError, match="let edge-seg train reach its first judgement"):
         export_run(trained.folder, tmp_path / "net.onnx")
 
 
 def test_it_is_told_from_other_sources(trained: fit.Run, tmp_path: Path, fake_bundle: Path) -> None:
     assert recipe.is_run(trained.folder)
-    assert recipe.is_run(trained.folder / fit.BEST)
+    assert recipe.is_run(trained.folder / state.BEST)
     assert not recipe.is_run(fake_bundle)
     assert not recipe.is_run(tmp_path / "net.onnx")
 
@@ -82,7 +82,7 @@ def test_the_network_that_ships_is_exported_by_its_name(
     assert "convert 'a small.onnx' --spec 'a small.toml'" in said  # as a shell takes it
     Path("a small.onnx").rename("small.onnx")
     picture = np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 64)).astype(np.float32)
-    export_run(DEFAULT_BUNDLE / fit.WARM, Path("same.onnx"), side=64)
+    export_run(DEFAULT_BUNDLE / state.WARM, Path("same.onnx"), side=64)
     answers = [run(onnx.load(name), picture) for name in ("small.onnx", "same.onnx")]
     np.testing.assert_array_equal(*answers)
     assert main(["export", "portrait-lite", "-o", "lite.onnx"]) == 2
@@ -119,14 +119,14 @@ def test_of_several_runs_the_mean_of_their_weights_is_written(
     trained: fit.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two, mean = trained.folder, tmp_path / "two.safetensors", tmp_path / "mean.safetensors"
-    network, facts = checkpoint.load_network(one / fit.BEST)
+    network, facts = checkpoint.load_network(one / state.BEST)
     with torch.no_grad():
         for weights in network.parameters():
             weights.mul_(3)
     checkpoint.save_warm(two, network, facts)
     assert main(["export", str(one), str(two), "-o", str(mean)]) == 0
     assert "the weights of 2 runs" in capsys.readouterr().out
-    first, found = (checkpoint.load_network(p)[0] for p in (one / fit.BEST, mean))
+    first, found = (checkpoint.load_network(p)[0] for p in (one / state.BEST, mean))
     for before, after in zip(first.parameters(), found.parameters(), strict=True):
         assert torch.allclose(
             2 * before, after, rtol=2e-3, atol=1e-4

@@ -25,7 +25,7 @@ from edge_seg.calibration.dataset import read_list, scene_rule  # noqa: E402
 from edge_seg.cli import main  # noqa: E402
 from edge_seg.cli.train import _store  # noqa: E402
 from edge_seg.errors import DatasetError, OutputError  # noqa: E402
-from edge_seg.training import checkpoint, curves, fit  # noqa: E402
+from edge_seg.training import checkpoint, curves, fit, state  # noqa: E402
 from edge_seg.training.augment import Renderer  # noqa: E402
 from edge_seg.training.batches import sample_numbers  # noqa: E402
 from edge_seg.training.collection import find, open_store, to_teach  # noqa: E402
@@ -85,7 +85,7 @@ def train(folder: Path, toys: Path, **settings: object) -> fit.Run:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return checkpoint.load_tensors(folder / fit.STATE)[0]
+    return checkpoint.load_tensors(folder / state.STATE)[0]
 
 
 def command(toys: Path, out: Path, *more: str) -> list[str]:
@@ -105,7 +105,7 @@ def test_it_learns_what_a_person_is_here(toys: Path, tmp_path: Path) -> None:
     run.fit(renderer(toys, tmp_path), judge)
     assert before < 0.7 < 0.85 < judge(run.averaged, 32)["miou"]
     assert run.best > 0.85
-    network, facts = checkpoint.load_network(tmp_path / fit.BEST)
+    network, facts = checkpoint.load_network(tmp_path / state.BEST)
     assert judge(network, 32)["miou"] == pytest.approx(run.best)
     assert facts["recipe"]["steps"] == 80
 
@@ -114,7 +114,7 @@ def test_it_learns_what_a_person_is_here(toys: Path, tmp_path: Path) -> None:
 def test_a_run_leaves_what_it_promises(toys: Path, tmp_path: Path) -> None:
     train(tmp_path, toys)
     names = {path.name for path in tmp_path.iterdir()}
-    assert {fit.STATE, fit.BEST, fit.WARM, "history.jsonl", "curves.png"} <= names
+    assert {state.STATE, state.BEST, state.WARM, "history.jsonl", "curves.png"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
     rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [4, 8]
@@ -174,7 +174,7 @@ def test_a_run_killed_at_any_moment_resumes_bit_equal(toys: Path, tmp_path: Path
         more = () if (broken / "recipe.json").is_file() else ("--recipe", str(settings))
         process = subprocess.Popen(command(toys, broken, *more), env=environment)
         deadline = time.monotonic() + 120
-        while not (broken / fit.STATE).is_file() and time.monotonic() < deadline:
+        while not (broken / state.STATE).is_file() and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
@@ -222,7 +222,7 @@ def test_ctrl_c_and_sigterm_keep_every_step_that_was_done(
     out = tmp_path / "run"
     returned, said = interrupted(command(toys, out, *more), out, *numbers)
     assert returned == code and "Traceback" not in said, said
-    at = checkpoint.load_tensors(out / fit.STATE)[1]["step"]
+    at = checkpoint.load_tensors(out / state.STATE)[1]["step"]
     assert 5 <= at < 5000
     assert f"stopped at step {at} of 5000; the same command goes on" in said
     run = fit.Run(tmp_path, Recipe.from_dict(UNSAVED), place=ALONE)
@@ -244,7 +244,7 @@ def test_two_processes_stop_at_the_same_step(
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     line += ["-m", "edge_seg", "train", "--data", str(toys), "--recipe", str(settings)]
     _, said = interrupted([*line, "-o", str(out)], out, number)
-    at = checkpoint.load_tensors(out / fit.STATE)[1]["step"]
+    at = checkpoint.load_tensors(out / state.STATE)[1]["step"]
     assert 5 <= at < 5000
     assert said.count(f"stopped at step {at} of 5000; the same command goes on") == 2, said
 
@@ -257,7 +257,7 @@ def test_a_run_asked_to_stop_goes_on_to_the_same_bits(toys: Path, tmp_path: Path
     run = fit.Run(tmp_path / "stopped", recipe, place=ALONE)
     run.fit(renderer(toys, tmp_path / "stopped"), no_judge, stop=lambda: run.step == 3)
     assert (run.step, run.saved) == (3, 3)
-    assert checkpoint.load_tensors(tmp_path / "stopped" / fit.STATE)[1]["step"] == 3
+    assert checkpoint.load_tensors(tmp_path / "stopped" / state.STATE)[1]["step"] == 3
     assert train(tmp_path / "stopped", toys, save_every=100).step == 8
     whole, stopped = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
     assert whole.keys() == stopped.keys()
@@ -298,7 +298,7 @@ def test_two_gloo_processes_train_together(toys: Path, tmp_path: Path) -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    tensors, facts = checkpoint.load_tensors(out / fit.STATE)
+    tensors, facts = checkpoint.load_tensors(out / state.STATE)
     assert facts["step"] == 8
     assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
     recipe = Recipe.from_dict(SMALL)
@@ -358,7 +358,7 @@ def test_nan_stops_the_run_names_the_batch_and_keeps_the_last_good_state(
     poison(run, at=5)
     with pytest.raises(fit.TrainingStopped, match=r"batch 5 \(samples 20, 21, 22, 23; seed 0\)"):
         run.fit(renderer(toys, tmp_path), no_judge)
-    tensors, facts = checkpoint.load_tensors(tmp_path / fit.STATE)
+    tensors, facts = checkpoint.load_tensors(tmp_path / state.STATE)
     assert facts["step"] == 4
     assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
 
@@ -378,7 +378,7 @@ def test_infinite_weights_are_never_saved(toys: Path, tmp_path: Path) -> None:
     run._one_step = step  # type: ignore[method-assign]
     with pytest.raises(fit.TrainingStopped, match=r"head\.bias after batch 5"):
         run.fit(renderer(toys, tmp_path), no_judge)
-    tensors, facts = checkpoint.load_tensors(tmp_path / fit.STATE)
+    tensors, facts = checkpoint.load_tensors(tmp_path / state.STATE)
     assert facts["step"] == 4
     assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
 
@@ -388,7 +388,7 @@ def test_nan_in_the_first_batch_leaves_the_state_it_began_with(toys: Path, tmp_p
     poison(run, at=0)
     with pytest.raises(fit.TrainingStopped, match="batch 0"):
         run.fit(renderer(toys, tmp_path), no_judge)
-    tensors, facts = checkpoint.load_tensors(tmp_path / fit.STATE)
+    tensors, facts = checkpoint.load_tensors(tmp_path / state.STATE)
     assert facts["step"] == 0
     assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
 
@@ -452,13 +452,13 @@ def test_batches_without_any_person_train(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_warm_restart_begins_with_the_averaged_weights(toys: Path, tmp_path: Path) -> None:
     old = train(tmp_path / "old", toys)
-    assert (tmp_path / "old" / fit.WARM).stat().st_size < 4_000_000
+    assert (tmp_path / "old" / state.WARM).stat().st_size < 4_000_000
     new = fit.Run(tmp_path, Recipe.from_dict(SMALL), place=ALONE)
-    new.start_from(tmp_path / "old" / fit.WARM)
+    new.start_from(tmp_path / "old" / state.WARM)
     for name, tensor in old.averaged.state_dict().items():
         if tensor.is_floating_point():
             torch.testing.assert_close(new.network.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
-    _, facts = checkpoint.load_tensors(tmp_path / "old" / fit.WARM)
+    _, facts = checkpoint.load_tensors(tmp_path / "old" / state.WARM)
     assert {"step", "recipe"} <= facts.keys() and "seed" in facts["recipe"]
 
 
@@ -487,7 +487,7 @@ def test_a_run_may_begin_with_the_mean_of_several(tmp_path: Path) -> None:
 def test_a_share_of_what_it_began_from_is_kept_also_after_a_stop(
     toys: Path, tmp_path: Path
 ) -> None:
-    begun = train(tmp_path / "begun", toys).folder / fit.BEST
+    begun = train(tmp_path / "begun", toys).folder / state.BEST
     start = checkpoint.load_network(begun)[0].state_dict()
     runs = {}
     for name, keep in (("all", 0.0), ("share", 0.25), ("stopped", 0.25)):
@@ -500,7 +500,7 @@ def test_a_share_of_what_it_began_from_is_kept_also_after_a_stop(
             run = fit.Run(folder, run.recipe, place=ALONE)
             assert run.resume()
         run.fit(renderer(toys, folder), no_judge)
-        runs[name] = checkpoint.load_network(folder / fit.WARM)[0].state_dict()
+        runs[name] = checkpoint.load_network(folder / state.WARM)[0].state_dict()
     for name, tensor in runs["share"].items():
         assert torch.equal(tensor, runs["stopped"][name]), name
         if tensor.is_floating_point():
@@ -513,14 +513,14 @@ def test_a_share_of_what_it_began_from_is_kept_also_after_a_stop(
 def test_the_share_is_in_the_network_that_is_used_though_val_liked_it_less(
     toys: Path, tmp_path: Path
 ) -> None:
-    begun = train(tmp_path / "begun", toys).folder / fit.BEST
+    begun = train(tmp_path / "begun", toys).folder / state.BEST
     scores = iter([0.5, 0.9, 0.8])  # what it began with, unmixed, mixed
     folder = tmp_path / "run"
     folder.mkdir()
     run = fit.Run(folder, Recipe.from_dict(SMALL | {"keep": 0.25}), place=ALONE)
     run.start_from(begun)
     run.fit(renderer(toys, folder), lambda network, side: {"miou": next(scores)})
-    best, facts = checkpoint.load_network(folder / fit.BEST)
+    best, facts = checkpoint.load_network(folder / state.BEST)
     assert facts["step"] == 8 and run.best == 0.8
     for name, tensor in run.averaged.state_dict().items():
         assert torch.equal(best.state_dict()[name], tensor), name
@@ -529,7 +529,7 @@ def test_the_share_is_in_the_network_that_is_used_though_val_liked_it_less(
 @pytest.mark.slow
 def test_a_mix_worse_than_what_it_began_with_leaves_that(toys: Path, tmp_path: Path) -> None:
     """Not what was judged best on the way, unmixed."""
-    begun = train(tmp_path / "begun", toys).folder / fit.BEST
+    begun = train(tmp_path / "begun", toys).folder / state.BEST
     scores = iter([0.5, 0.9, 0.4])  # what it began with, unmixed, mixed
     folder = tmp_path / "run"
     folder.mkdir()
@@ -537,7 +537,7 @@ def test_a_mix_worse_than_what_it_began_with_leaves_that(toys: Path, tmp_path: P
     run = fit.Run(folder, Recipe.from_dict(SMALL | {"keep": 0.25, "sizes": sizes}), place=ALONE)
     run.start_from(begun)
     run.fit(renderer(toys, folder), lambda network, side: {"miou": next(scores)})
-    best, facts = checkpoint.load_network(folder / fit.BEST)
+    best, facts = checkpoint.load_network(folder / state.BEST)
     assert facts["step"] == 0 and run.best == facts["best"] == 0.5
     for name, tensor in checkpoint.load_network(begun)[0].state_dict().items():
         assert torch.equal(best.state_dict()[name], tensor), name
@@ -551,7 +551,7 @@ def test_weights_of_another_network_are_refused(toys: Path, tmp_path: Path) -> N
         other.resume()
     # Weights may grow into a larger network, but these go deeper than it.
     with pytest.raises(DatasetError, match="a network that fits into"):
-        other.start_from(tmp_path / fit.BEST)
+        other.start_from(tmp_path / state.BEST)
 
 
 @pytest.fixture(scope="module")
@@ -567,17 +567,17 @@ def stepped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run._one_step(run.network, pictures, (target, torch.full_like(target, 255)))
     run.history.append({"step": 1, "miou": 0.5})
     run.save()
-    return folder / fit.STATE
+    return folder / state.STATE
 
 
 def test_a_state_after_one_step_is_taken_up(stepped: Path) -> None:
     run = fit.Run(stepped.parent, Recipe.from_dict(SMALL), place=ALONE)
     assert run.resume()
     assert (run.step, run.history) == (1, [{"step": 1, "miou": 0.5}])
-    state = run.optimizer.state_dict()["state"]
+    moments = run.optimizer.state_dict()["state"]
     saved = checkpoint.load_tensors(stepped)[0]
-    assert len(state) == len(list(run.network.parameters()))
-    assert all(torch.equal(state[0][name], saved[f"optimizer.0.{name}"]) for name in state[0])
+    assert len(moments) == len(list(run.network.parameters()))
+    assert all(torch.equal(moments[0][name], saved[f"optimizer.0.{name}"]) for name in moments[0])
 
 
 DAMAGED_FACTS = {
@@ -595,7 +595,7 @@ def test_a_state_whose_facts_are_damaged_is_refused(
     stepped: Path, tmp_path: Path, name: str, value: object
 ) -> None:
     tensors, facts = checkpoint.load_tensors(stepped)
-    checkpoint.save_tensors(tmp_path / fit.STATE, tensors, facts | {name: value})
+    checkpoint.save_tensors(tmp_path / state.STATE, tensors, facts | {name: value})
     run = fit.Run(tmp_path, Recipe.from_dict(SMALL), place=ALONE)
     with pytest.raises(DatasetError, match=rf"state\.safetensors: wanted .*{name}"):
         run.resume()
@@ -604,7 +604,7 @@ def test_a_state_whose_facts_are_damaged_is_refused(
 @pytest.mark.parametrize("facts", [{}, [], {"step": 1, "history": []}, 7, None])
 def test_a_state_without_its_facts_is_refused(stepped: Path, tmp_path: Path, facts: object) -> None:
     tensors = checkpoint.load_tensors(stepped)[0]
-    checkpoint.save_tensors(tmp_path / fit.STATE, tensors, facts)  # type: ignore[arg-type]
+    checkpoint.save_tensors(tmp_path / state.STATE, tensors, facts)  # type: ignore[arg-type]
     with pytest.raises(DatasetError, match=r"state\.safetensors: wanted"):
         fit.Run(tmp_path, Recipe.from_dict(SMALL), place=ALONE).resume()
 
@@ -627,7 +627,7 @@ def test_a_state_whose_moments_are_damaged_is_refused(
     tensors.pop(name, None)
     if shape is not None:
         tensors[name] = torch.zeros(shape)
-    checkpoint.save_tensors(tmp_path / fit.STATE, tensors, facts)
+    checkpoint.save_tensors(tmp_path / state.STATE, tensors, facts)
     run = fit.Run(tmp_path, Recipe.from_dict(SMALL), place=ALONE)
     with pytest.raises(DatasetError, match=rf"state\.safetensors: wanted .*moments.*{name} "):
         run.resume()
@@ -640,9 +640,9 @@ def test_a_warm_restart_takes_up_the_schedule(toys: Path, tmp_path: Path) -> Non
     settings.write_text(json.dumps(SMALL | {"steps": 6}))
     old, new = tmp_path / "old", tmp_path / "new"
     assert main(["train", "--data", str(toys), "--recipe", str(settings), "-o", str(old)]) == 0
-    line = ["train", "--data", str(toys), "--restart", str(old / fit.WARM), "-o", str(new)]
+    line = ["train", "--data", str(toys), "--restart", str(old / state.WARM), "-o", str(new)]
     assert main([*line, "--steps", "9"]) == 0
-    _, facts = checkpoint.load_tensors(new / fit.STATE)
+    _, facts = checkpoint.load_tensors(new / state.STATE)
     assert facts["step"] == 9 and facts["recipe"]["decay_from"] == SMALL["decay_from"]
     assert [row["step"] for row in facts["history"]] == [4, 6, 8, 9]
 
@@ -651,11 +651,11 @@ def test_a_warm_restart_takes_up_the_schedule(toys: Path, tmp_path: Path) -> Non
 def test_fine_tuning_that_only_harms_leaves_what_it_began_with(toys: Path, tmp_path: Path) -> None:
     old = train(tmp_path / "old", toys)
     new = fit.Run(tmp_path, Recipe.from_dict(SMALL | {"sizes": [[0, 64]]}), place=ALONE)
-    new.start_from(tmp_path / "old" / fit.STATE)
+    new.start_from(tmp_path / "old" / state.STATE)
     figures = iter([0.9, 0.8, 0.7])
     new.fit(renderer(toys, tmp_path), lambda network, side: {"miou": next(figures)})
     assert new.best == 0.9
-    kept, _ = checkpoint.load_network(tmp_path / fit.BEST)
+    kept, _ = checkpoint.load_network(tmp_path / state.BEST)
     for name, tensor in old.averaged.state_dict().items():
         assert torch.equal(kept.state_dict()[name], tensor), name
 
@@ -665,7 +665,7 @@ def test_a_restart_with_nothing_left_to_do_is_refused(
     toys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(tmp_path / "old", toys)
-    warm = tmp_path / "old" / fit.WARM
+    warm = tmp_path / "old" / state.WARM
     line = ["train", "--data", str(toys), "--restart", str(warm), "-o", str(tmp_path / "new")]
     assert main(line) == 2
     assert "steps left to do" in capsys.readouterr().err
@@ -674,10 +674,10 @@ def test_a_restart_with_nothing_left_to_do_is_refused(
 def test_a_variance_beyond_half_precision_survives_the_small_state(tmp_path: Path) -> None:
     run = fit.Run(tmp_path, Recipe.from_dict(SMALL), place=ALONE)
     run.averaged.stem[0][1].running_var.fill_(1e6)
-    checkpoint.save_warm(tmp_path / fit.WARM, run.averaged, run.facts())
-    network, _ = checkpoint.load_network(tmp_path / fit.WARM)
+    checkpoint.save_warm(tmp_path / state.WARM, run.averaged, run.facts())
+    network, _ = checkpoint.load_network(tmp_path / state.WARM)
     assert float(network.stem[0][1].running_var.max()) == 1e6
-    assert checkpoint.load_tensors(tmp_path / fit.WARM)[0]["head.weight"].dtype == torch.float16
+    assert checkpoint.load_tensors(tmp_path / state.WARM)[0]["head.weight"].dtype == torch.float16
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\xff" * 64])
@@ -1102,7 +1102,7 @@ def test_a_larger_shape_grows_from_a_smaller_run(
     """--from RUN --shape LARGER begins with what the smaller network can do, and goes on alone."""
     small = fit.Run(tmp_path / "small", Recipe.from_dict(SMALL | {"shape": "base"}), place=ALONE)
     (tmp_path / "small").mkdir()
-    checkpoint.save_tensors(small.folder / fit.BEST, small.averaged.state_dict(), small.facts())
+    checkpoint.save_tensors(small.folder / state.BEST, small.averaged.state_dict(), small.facts())
     before = Judge(find(toys).val, [])(small.averaged.eval(), 64)
     line = ["train", "--data", str(toys), "-o", str(tmp_path / "large")]
     more = ["--from", str(small.folder), "--shape", "fine", "--steps", "2", "--batch", "2"]
@@ -1110,7 +1110,7 @@ def test_a_larger_shape_grows_from_a_smaller_run(
     rows = (tmp_path / "large/history.jsonl").read_text().splitlines()
     assert json.loads(rows[0])["miou"] == pytest.approx(before["miou"], abs=0.02)
     assert main(line) == 0  # no word of the smaller one is needed to go on
-    network, facts = checkpoint.load_network(tmp_path / "large" / fit.WARM)
+    network, facts = checkpoint.load_network(tmp_path / "large" / state.WARM)
     assert network.shape.fine and facts["recipe"]["shape"] == "fine"
     capsys.readouterr()
     assert main([*line[:-1], str(tmp_path / "no"), *more[:2], "--shape", "lite"]) == 2
@@ -1123,7 +1123,7 @@ def test_a_narrower_shape_begins_with_a_part_of_a_wider_run(toys: Path, tmp_path
     line = ["train", "--data", str(toys), "-o", str(tmp_path / "narrow")]
     more = ["--from", "default", "--shape", "slim", "--steps", "1", "--batch", "2"]
     assert main([*line, *more, "--lr", "1e-9", "--side", "64"]) == 0
-    narrow, facts = checkpoint.load_network(tmp_path / "narrow" / fit.WARM)
+    narrow, facts = checkpoint.load_network(tmp_path / "narrow" / state.WARM)
     from edge_seg.cli.settings import checkpoint_of
 
     wide, _ = checkpoint.load_network(checkpoint_of("default"))
@@ -1151,7 +1151,7 @@ def test_train_fine_tune_and_export_through_the_commands(
     assert "begun with" in capsys.readouterr().out
     rows = [json.loads(line) for line in (tuned / "history.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 3]
-    assert rows[0]["miou"] == pytest.approx(checkpoint.load_tensors(run / fit.BEST)[1]["miou"])
+    assert rows[0]["miou"] == pytest.approx(checkpoint.load_tensors(run / state.BEST)[1]["miou"])
     # What --from implies is no setting of the user's: the command goes on without the flags.
     assert main(line) == 0
     assert [len(read_list(tuned / name)) for name in ("train.txt", "val.txt")] == [8, 4]
@@ -1172,8 +1172,8 @@ def test_an_exported_network_answers_as_it_did(
     from edge_seg.training.export import export
 
     run = fit.Run(tmp_path, Recipe.from_dict(SMALL | {"shape": shape}), place=ALONE)
-    checkpoint.save_tensors(tmp_path / fit.BEST, run.averaged.state_dict(), run.facts())
-    contract = export(tmp_path / fit.BEST, tmp_path / "net.onnx", side=side)
+    checkpoint.save_tensors(tmp_path / state.BEST, run.averaged.state_dict(), run.facts())
+    contract = export(tmp_path / state.BEST, tmp_path / "net.onnx", side=side)
     spec, answer = load_spec(contract)
     wanted = side or 64
     assert (spec.height, spec.width, spec.fit, spec.color) == (wanted, wanted, "stretch", "rgb")
@@ -1192,7 +1192,7 @@ def test_an_input_side_the_network_cannot_have_is_refused(
     tmp_path: Path, side: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = fit.Run(tmp_path, Recipe.from_dict(SMALL), place=ALONE)
-    checkpoint.save_tensors(tmp_path / fit.BEST, run.averaged.state_dict(), run.facts())
+    checkpoint.save_tensors(tmp_path / state.BEST, run.averaged.state_dict(), run.facts())
     words = ["export", str(tmp_path), "-o", str(tmp_path / "net.onnx"), "--side", str(side)]
     assert main(words) == 2
     assert "multiple of 32" in capsys.readouterr().err

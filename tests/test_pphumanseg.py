@@ -17,7 +17,7 @@ from torch.nn import functional  # noqa: E402
 
 from edge_seg.calibration.dataset import load_image, read_list  # noqa: E402
 from edge_seg.errors import DatasetError  # noqa: E402
-from edge_seg.training import checkpoint, fit, pphumanseg  # noqa: E402
+from edge_seg.training import checkpoint, fit, pphumanseg, state  # noqa: E402
 from edge_seg.training.augment import Renderer  # noqa: E402
 from edge_seg.training.collection import find, open_store  # noqa: E402
 from edge_seg.training.export import to_onnx  # noqa: E402
@@ -151,7 +151,7 @@ def test_a_run_begins_with_what_the_official_file_knows(
     run.start_from(models_dir / OFFICIAL)
     renderer = Renderer(open_store(files, tmp_path / "pictures", side=90), run.recipe)
     run.fit(renderer, lambda network, side: {"miou": 0.5})
-    network, facts = checkpoint.load_network(tmp_path / fit.BEST)
+    network, facts = checkpoint.load_network(tmp_path / state.BEST)
     assert facts["network"] == "PPHumanSegV1Lite"
     x = torch.from_numpy(photograph(data_dir, (224, 224)))
     with torch.no_grad():
@@ -190,7 +190,7 @@ def test_weights_of_one_kind_do_not_begin_another(tmp_path: Path) -> None:
     ours.save()
     theirs = fit.Run(tmp_path / "other", Recipe.from_dict(SETTINGS), place=ALONE)
     with pytest.raises(DatasetError, match="wanted weights of pphumanseg-v1-lite, found .*lite"):
-        theirs.start_from(tmp_path / fit.WARM)
+        theirs.start_from(tmp_path / state.WARM)
 
 
 def test_the_weights_that_are_kept_see_a_person(data_dir: Path) -> None:

@@ -8,6 +8,7 @@ network              ours; growth, pruning: from a smaller or a wider one
 pphumanseg           the paper's, as published
 loss, connectivity   what is trained for (SCL)
 recipe               a run's settings
-fit                  the loop; batches, processes, checkpoint, judge, curves belong to it
+state, checkpoint    a run between two steps, and its files
+fit                  the loop; batches, processes, judge, curves belong to it
 export               a trained network as ONNX
 """

@@ -20,9 +20,9 @@ from edge_seg.errors import DatasetError
 from edge_seg.files import whole_file, write_whole, writing
 from edge_seg.spec import InputSpec, OutputSpec
 from edge_seg.training.checkpoint import mean_of, save_warm
-from edge_seg.training.fit import checkpoint_of
 from edge_seg.training.network import input_spec, output_spec
 from edge_seg.training.shapes import Network
+from edge_seg.training.state import checkpoint_of
 
 MOST_SIDE = 1024
 OPSET = 17  # torch's TorchScript exporter knows it, and so does every converter downstream

@@ -100,7 +100,7 @@ def weights_of(named: Path, *, otherwise: str) -> Path:
     DatasetError says so.
     """
     from edge_seg.bundle import ModelBundle, locate
-    from edge_seg.training.fit import WARM
+    from edge_seg.training.state import WARM
 
     folder = locate(named)
     if folder == named:

@@ -79,12 +79,12 @@ def checkpoint_of(name: str) -> Path:
     """The file a training begins from."""
     from edge_seg.bundle import DEFAULT_BUNDLE
     from edge_seg.cli.networks import weights_of
-    from edge_seg.training import fit
+    from edge_seg.training import state
 
     if name == "default":
-        return DEFAULT_BUNDLE / fit.WARM
+        return DEFAULT_BUNDLE / state.WARM
     otherwise = "begin with --from portrait, and --side {side}"
-    return fit.checkpoint_of(weights_of(Path(name), otherwise=otherwise))
+    return state.checkpoint_of(weights_of(Path(name), otherwise=otherwise))
 
 
 def _facts(checkpoint: Path) -> dict[str, Any]:

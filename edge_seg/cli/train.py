@@ -15,7 +15,8 @@ from edge_seg.errors import DatasetError, OutputError
 
 if TYPE_CHECKING:
     from edge_seg.training.collection import Collection
-    from edge_seg.training.fit import Row, Run
+    from edge_seg.training.fit import Run
+    from edge_seg.training.state import Row
     from edge_seg.training.store import PictureStore
 
 
@@ -266,7 +267,7 @@ def _line(row: Row, steps: int) -> str:
 
 
 def _say(training: Run) -> None:
-    from edge_seg.training.fit import BEST
+    from edge_seg.training.state import BEST
 
     best = training.folder / BEST
     began = training.history[0] if training.history and not training.history[0]["step"] else None
