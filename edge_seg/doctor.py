@@ -7,7 +7,8 @@ Nothing here raises: whatever a library does when it is opened becomes a finding
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_seg.backends import Progress, entry, find_library
@@ -15,7 +16,7 @@ from edge_seg.board import Board, Runtime
 from edge_seg.bundle import ModelBundle
 from edge_seg.conditions import MISSING, Condition, conditions, name_of
 from edge_seg.errors import EdgeSegError
-from edge_seg.installation import Installation
+from edge_seg.installation import Installation, is_frozen
 from edge_seg.opening import open_runtime
 
 HERE = Path("/")
@@ -62,8 +63,23 @@ def diagnose(
         text = f"could not be looked at: {type(error).__name__}: {error}"
         found = (Condition("machine", MISSING, text),)
     if root == HERE:
-        return Diagnosis(tuple(_try(r, bundle, progress) for r in board.runtimes), found)
+        here = Diagnosis(tuple(_try(r, bundle, progress) for r in board.runtimes), found)
+        return _where_built(here) if is_frozen() else here
     return Diagnosis(tuple(_judge(r, bundle, found) for r in board.runtimes), found)
+
+
+def _where_built(diagnosis: Diagnosis) -> Diagnosis:
+    """Say where advice about Python's packages is to be followed that a frozen program gives."""
+
+    def complete(text: str) -> str:
+        if re.search(r"\b(pip|venv|wheel|python3-\w+)\b", text):
+            return f"{text}, where this frozen program is built; then build it anew"
+        return text
+
+    return Diagnosis(
+        tuple(f if f.opens else replace(f, text=complete(f.text)) for f in diagnosis.findings),
+        tuple(replace(c, mend=complete(c.mend)) for c in diagnosis.conditions),
+    )
 
 
 def _try(runtime: Runtime, bundle: ModelBundle | None, progress: Progress | None) -> Finding:

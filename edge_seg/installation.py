@@ -34,7 +34,7 @@ class Installation:
     python: (3, 11). machine: "aarch64", "armv7l", "x86_64" or what else it says, "unknown" where
     its files do not tell. prefix: its folder. venv: it is a virtual environment; sees_system: it
     sees the system's packages. packages: distribution, in lower case -> version. user, groups: who
-    runs it.
+    runs it. frozen: it is inside a program that PyInstaller, or a tool like it, made.
     """
 
     python: tuple[int, int]
@@ -45,6 +45,7 @@ class Installation:
     packages: Mapping[str, str]
     user: str
     groups: frozenset[str]
+    frozen: bool = False
 
     @classmethod
     def here(cls) -> Installation:
@@ -60,6 +61,7 @@ class Installation:
             packages=_packages(sys.path),
             user=_user(),
             groups=_groups(),
+            frozen=is_frozen(),
         )
 
     @classmethod
@@ -96,6 +98,7 @@ class Installation:
 
     def __str__(self) -> str:
         kind = "a virtual environment" if self.venv else "the system's Python"
+        kind = "in a frozen program" if self.frozen else kind
         system = ", with the system's packages" if self.venv and self.sees_system else ""
         machine = "a machine its files do not name" if self.machine == UNKNOWN else self.machine
         return f"Python {self.python[0]}.{self.python[1]} for {machine}, {kind}{system}"
@@ -108,6 +111,13 @@ class Installation:
     def has(self, package: str) -> bool:
         """True where a distribution is installed."""
         return package in self.packages
+
+
+def is_frozen() -> bool:
+    """True in a program that PyInstaller, or a tool like it, made: it has what it was built with
+    and no pip (`sys.frozen`, PyInstaller's manual, "Run-time Information").
+    """
+    return bool(getattr(sys, "frozen", False))
 
 
 def _settings(config: Path) -> dict[str, str]:

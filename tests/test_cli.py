@@ -506,6 +506,24 @@ def test_doctor_names_the_command_that_mends_a_missing_library(
     assert "Traceback" not in done.stderr
 
 
+def test_doctor_in_a_frozen_program_says_where_what_is_missing_is_added(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`sys.frozen` is PyInstaller's mark; no pip reaches into what it made."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if not p.endswith("-packages")])
+    for library in ("ai_edge_litert", "tflite_runtime"):
+        monkeypatch.setitem(sys.modules, library, None)
+    assert main(["doctor", "--board", "rpi5"]) == 4
+    said = capsys.readouterr().out
+    assert "in a frozen program" in said
+    assert "the system's Python" not in said and "a virtual environment" not in said
+    lines = said.splitlines()
+    for install in ("pip install ai-edge-litert (", "mend: pip install", "install python3-picam"):
+        advice = [line for line in lines if install in line]
+        assert advice and all("where this frozen program is built" in line for line in advice)
+
+
 @pytest.mark.parametrize("active", [True, False])
 def test_doctor_says_which_pip_where_the_environment_is_not_active(
     active: bool, tmp_path: Path
