@@ -10,6 +10,7 @@ Nothing on the page is loaded from anywhere, and names are escaped: a list's nam
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -29,6 +30,7 @@ from edge_seg.pictures import at_most
 MISSED, TAKEN = (40, 40, 230), (235, 120, 20)  # BGR: red, blue
 PAINT = 0.75  # how much of a wrong pixel's colour is paint; the rest lets the picture through
 SIDE = 360  # px, the longer side of a picture on the page
+ROW = 4  # pictures side by side, at most
 QUALITY = 85  # of its JPEG
 CLASSES = (0.01, 0.02, 0.05, 0.10)  # shares of wrong pixels between which pictures are counted
 
@@ -123,6 +125,7 @@ def write_page(
         ),
         classes=_table(["wrong pixels", *names], _classes(columns)),
         held=_text(_held(columns, len(shown))),
+        row=_row(1 + len(columns)),
         pictures="\n".join(_section(n, picture) for n, picture in enumerate(shown, 1)),
     )
     write_whole(path, page)
@@ -165,6 +168,11 @@ def _text(words: str) -> str:
     return escape(words.encode("utf-8", "replace").decode("utf-8"))
 
 
+def _row(count: int) -> int:
+    """How many of `count` pictures a row has: at most `ROW`, the rows as equal as can be."""
+    return math.ceil(count / math.ceil(count / ROW))
+
+
 def _section(number: int, picture: Shown) -> str:
     figures = "".join(_figure(caption, jpeg) for caption, jpeg in picture.figures)
     return f"<section><h3>{number}. {_text(picture.name)}</h3>{figures}</section>"
@@ -191,7 +199,10 @@ th:first-child, td:first-child { text-align: left; padding-left: 0 }
 main { display: flex; flex-wrap: wrap; gap: 0 1rem }
 section { border-top: 1px solid #8886; margin-top: 1rem }
 h3 { font-size: 1rem; overflow-wrap: anywhere }
-figure { display: inline-block; margin: 0 .75rem .5rem 0; vertical-align: top }
+figure {
+  display: inline-block; margin: 0 .75rem .5rem 0; vertical-align: top;
+  max-width: max(100% / $row - .75rem, 12rem);
+}
 img { display: block; max-width: 100% }
 figcaption, .about { opacity: .7 }
 .missed, .taken { padding: 0 .4em; color: #fff }

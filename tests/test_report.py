@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
+import shutil
+import subprocess
+from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -110,6 +115,37 @@ def test_names_are_text_and_nothing_is_loaded(tmp_path: Path) -> None:
     assert cells[cells.index("1 to 2 %") + 1] == "1" and cells[cells.index("0 to 1 %") + 1] == "0"
     assert cells[cells.index("10 % or more") + 1] == "1"
     assert "the 1 worst hold 93 % under x-int8" in "".join(page.texts["p"])
+
+
+TOPS = """<script>document.title = JSON.stringify([...document.querySelectorAll("figure")]
+.map(figure => figure.getBoundingClientRect().top))</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("artifacts", "rows"), [(1, [2]), (2, [3]), (3, [4]), (4, [3, 2]), (6, [4, 3])]
+)
+@pytest.mark.parametrize("width", [1100, 1920])
+def test_no_picture_stands_alone_in_a_row(
+    artifacts: int, rows: list[int], width: int, tmp_path: Path
+) -> None:
+    """In a browser, whose rows are told by where it puts each picture."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no browser here: neither chromium nor google-chrome")
+    columns = [Column(f"onnx-int{n}", {}, [0.1]) for n in range(artifacts)]
+    shown = Shown("a.jpg")
+    for column in [Column("the picture", {}, []), *columns]:
+        shown.add(f"{column.name}: 10 % wrong", np.full((600, 800, 3), 90, np.uint8))
+    page = tmp_path / "page.html"
+    write_page(page, title="", about="", columns=columns, shown=[shown])
+    page.write_text(page.read_text("utf-8") + TOPS, encoding="utf-8")
+    words = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900"]
+    words += ["--disable-background-networking", f"--user-data-dir={tmp_path}", "--dump-dom"]
+    done = subprocess.run([*words, page.as_uri()], capture_output=True, text=True, timeout=120)
+    found = re.search(r"<title>(\[.*?\])</title>", done.stdout)
+    assert found, done.stderr
+    assert list(Counter(json.loads(found[1])).values()) == rows
 
 
 @pytest.fixture
