@@ -290,24 +290,28 @@ def listed(path: Path, names: list[str]) -> Path:
 
 def test_a_labelled_picture_among_them_is_a_leak_whatever_the_path_says(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "p", 12)
+    pictures(tmp_path / "other", 13)
     (tmp_path / "link").symlink_to(folder)
-    judged = read_list(listed(tmp_path / "val.txt", ["p/007.png"]))
-    for source in (folder, tmp_path / "link", folder / ".." / "p"):
-        with pytest.raises(DatasetError, match=r"1 of the labelled pictures.*007\.png"):
-            gather(source, SPEC, judged=judged)
+    for name in ("p/007.png", "link/007.png"):
+        judged = read_list(listed(tmp_path / "val.txt", [name, "other/012.png"]))
+        for source in (folder, tmp_path / "link", folder / ".." / "p"):
+            with pytest.raises(DatasetError, match=r"1 of the labelled pictures.*007\.png"):
+                gather(source, SPEC, judged=judged)
 
 
 def test_another_frame_of_a_judged_video_is_a_leak(tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
-    for video in ("anna", "ben", "carl"):
+    for video in ("anna", "ben", "carl", "dorothea"):
         for i in range(8):
             picture = np.random.default_rng(i).integers(0, 256, (24, 32, 3), dtype=np.uint8)
             cv2.imwrite(str(folder / f"{video}{i:04d}.jpg"), picture + len(video))
     names = sorted(f"images/{p.name}" for p in folder.iterdir())
-    val = listed(tmp_path / "val.txt", [n for n in names if n.endswith("ben0007.jpg")])
-    leaky = listed(tmp_path / "leaky.txt", [n for n in names if not n.endswith("ben0007.jpg")])
-    clean = listed(tmp_path / "clean.txt", [n for n in names if "ben" not in n])
+    stranger = [n for n in names if "dorothea" in n]  # judged on, and nowhere else
+    others = [n for n in names if n not in stranger]
+    val = listed(tmp_path / "val.txt", [*stranger, "images/ben0007.jpg"])
+    leaky = listed(tmp_path / "leaky.txt", [n for n in others if not n.endswith("ben0007.jpg")])
+    clean = listed(tmp_path / "clean.txt", [n for n in others if "ben" not in n])
     rule = pp_humanseg14k_scene
     judged = read_list(val, scene=rule)
     with pytest.raises(DatasetError, match=r"7 frames of 1 scene judged on.*ben0000"):
@@ -335,9 +339,12 @@ def test_another_frame_of_a_judged_clip_is_a_leak_without_any_rule(tmp_path: Pat
 def test_the_same_content_under_another_name_is_a_leak(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "p", 12)
     (tmp_path / "val").mkdir()
-    (tmp_path / "val" / "other.png").write_bytes((folder / "005.png").read_bytes())
-    judged = read_list(listed(tmp_path / "val.txt", ["val/other.png"]))
-    with pytest.raises(DatasetError, match=r"1 that copy labelled.*005\.png.*other\.png"):
+    own = {"first": 20, "other": 5, "again": 9}  # the first one is no copy
+    for name, index in own.items():
+        picture = np.full((24, 32, 3), level(index), np.uint8)
+        cv2.imwrite(str(tmp_path / "val" / f"{name}.png"), picture)
+    judged = read_list(listed(tmp_path / "val.txt", [f"val/{name}.png" for name in own]))
+    with pytest.raises(DatasetError, match=r"2 that copy labelled.*005\.png.*other\.png"):
         gather(folder, SPEC, judged=judged)
 
 
