@@ -54,6 +54,24 @@ def test_a_carried_mask_is_where_the_person_went(step: float) -> None:
         assert wrong(carried, truth) < 0.4 * wrong(mask, truth) + 0.002
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_wide_picture_s_mask_follows_both_ways(turned: bool) -> None:
+    """Up, out of the picture's lower edge, and aside; the same of a tall one."""
+    picture, mask = drawn(0)
+    aside, truth = drawn(16)
+    before, now = picture[24:144], aside[32:152]  # all of it 8 px up as well
+    masks = [mask[6:36], truth[8:38]]
+    if turned:
+        before, now = (np.ascontiguousarray(p.transpose(1, 0, 2)) for p in (before, now))
+        masks = [np.ascontiguousarray(m.T) for m in masks]
+    cadence = Cadence(2)
+    cadence.keep(masks[0], before, 0.0)
+    carried = cadence.carry(now)
+    assert wrong(carried, masks[1]) < 0.2 * wrong(masks[0], masks[1])
+    found, there = ((m[:, -1] if turned else m[-1]) >= 0.5 for m in (carried, masks[1]))
+    assert (found & there).sum() > 0.5 * there.sum(), "the edge is not lost"
+
+
 def test_what_does_not_move_stays_as_it_is() -> None:
     cadence = Cadence(2)
     picture, mask = drawn(0)
@@ -88,6 +106,9 @@ def test_another_photograph_is_another_scene_and_an_exposure_step_is_not() -> No
     cadence.keep(drawn(0)[1], before, 0.0)
     assert cadence.due(after, 0.03)
     assert not cadence.due(cv2.convertScaleAbs(before, alpha=1.2), 0.03)
+    before, after = (cv2.convertScaleAbs(shot, alpha=0.6) for shot in (before, after))
+    cadence.keep(drawn(0)[1], before, 0.1)
+    assert cadence.due(after, 0.13), "in dim light too"
 
 
 def test_each_frame_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,18 +135,47 @@ def test_frames_that_come_in_one_memory_are_told_apart() -> None:
     one, other = Cadence(9), Cadence(9)
     memory, mask = drawn(0)
     for cadence in (one, other):
-        cadence.keep(mask, memory, 0.0)
+        cadence.keep(mask.copy(), memory, 0.0)
     assert not one.due(memory, 0.03)
     one.carry(memory)
     memory[:] = drawn(8)[0]
     np.testing.assert_array_equal(one.carry(memory), other.carry(memory))
 
 
+@pytest.mark.parametrize("between", ["another picture", "too old", "reset"])
+def test_what_was_looked_at_and_not_carried_is_forgotten(between: str) -> None:
+    """A network that failed leaves a picture looked at behind, and the next one is kept or carried.
+
+    What was kept is not the caller's memory either.
+    """
+    cadence, fresh = Cadence(9), Cadence(9)
+    memory, mask = drawn(0)
+    given = mask.copy()
+    cadence.keep(given, memory, 0.0)
+    assert not cadence.due(memory, 0.03)
+    if between == "another picture":
+        fresh.keep(mask, memory, 0.0)
+    else:
+        memory[:] = drawn(8)[0]
+        if between == "reset":
+            cadence.reset()
+        else:
+            assert cadence.due(memory, 0.7)
+        cadence.keep(given, memory, 0.7)
+        fresh.keep(mask, memory.copy(), 0.7)
+    given[:] = 0
+    now = drawn(12)[0]
+    np.testing.assert_array_equal(cadence.carry(now), fresh.carry(now))
+
+
 def test_a_picture_too_small_for_motion_holds_the_mask() -> None:
     cadence = Cadence(2)
     picture, mask = (p[:12, :12] for p in drawn(0))
     cadence.keep(mask, picture, 0.0)
-    np.testing.assert_array_equal(cadence.carry(picture), mask)
+    for _ in range(2):
+        carried = cadence.carry(picture)
+        np.testing.assert_array_equal(carried, mask)
+        carried[:] = 7.0  # the caller may write into it
 
 
 def mean_time(budget: Budget, run: float, carry: float, frames: int = 360) -> float:
@@ -265,7 +315,9 @@ def test_half_a_gap_of_smoothing_is_the_oldest_frame_to_carry_from() -> None:
     assert 2 * OLDEST == GAP
 
 
-@pytest.mark.parametrize(("fps", "longest"), [(60, 0.5), (25, 0.52), (5, 0.6), (2.2, 0.91), (1, 1)])
+@pytest.mark.parametrize(
+    ("fps", "longest"), [(60, 0.5), (25, 0.52), (8, 0.5), (5, 0.6), (2.2, 0.91), (1, 1)]
+)
 def test_smoothing_goes_on_between_the_network_s_frames_at_every_rate(
     fake_bundle: Path,
     fake_board: Path,
@@ -283,7 +335,9 @@ def test_smoothing_goes_on_between_the_network_s_frames_at_every_rate(
         for i in range(round(8 * fps)):
             segmenter.segment(np.full((90, 120, 3), 40, np.uint8), 1000 + i / fps)
             assert smoother._moving is not None or len(seen) == 1, "a first frame"  # noqa: SLF001
-    assert np.diff(seen).max() == pytest.approx(longest, abs=0.01) and longest <= GAP
+    steps = np.diff(seen)
+    assert steps.max() == pytest.approx(longest, abs=0.01) and longest <= GAP
+    assert steps.min() == pytest.approx(longest, abs=0.01), "and no sooner"
     assert not caplog.text
 
 
