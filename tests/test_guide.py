@@ -37,8 +37,11 @@ def test_a_first_picture_and_one_after_a_reset_come_back_as_they_are(portrait: P
     guide.reset()
     other = noisy(portrait, 2)
     assert np.array_equal(guide.update(other, STILL, 0.03), other)
-    small = np.ascontiguousarray(other[::2, ::2])
-    assert np.array_equal(guide.update(small, STILL, 0.03), small), "another size is a first one"
+    for small in (other[:, ::2], other[::2, ::2], other):
+        small = np.ascontiguousarray(small)
+        assert np.array_equal(guide.update(small, STILL, 0.03), small), (
+            "another size is a first one"
+        )
 
 
 @pytest.mark.parametrize("fps", [5, 30])
@@ -66,10 +69,11 @@ def test_what_moves_goes_through_at_once_and_the_rest_does_not(portrait: Picture
 def test_between_two_things_that_move_the_picture_is_averaged(portrait: Picture) -> None:
     guide, moving = Guide(0.8), STILL.copy()
     moving[2, 3] = moving[12, 13] = 1
+    portrait = portrait[:300]  # a wide one
     guide.update(portrait, None, 0.0)
     other = 255 - portrait
     shown = guide.update(other, moving, 0.03)
-    goes = cv2.resize(moving, (512, 512), interpolation=cv2.INTER_LINEAR) > GOES
+    goes = cv2.resize(moving, (512, 300), interpolation=cv2.INTER_LINEAR) > GOES
     assert np.array_equal(shown[goes], other[goes])
     assert np.abs(shown[~goes].astype(int) - portrait[~goes]).max() <= 8
 
@@ -86,7 +90,7 @@ def test_a_cell_that_hardly_moves_moves_no_pixel(portrait: Picture) -> None:
 def test_where_much_moves_all_of_the_picture_goes_through(portrait: Picture) -> None:
     """Beside so much motion, what looks still is often only plain: a wall in a panning camera."""
     guide, moving = Guide(0.8), STILL.copy()
-    moving[:, 12:] = 1
+    moving[:, 14:] = 1  # an eighth
     guide.update(portrait, None, 0.0)
     other = 255 - portrait
     assert np.array_equal(guide.update(other, moving, 0.03), other)
