@@ -151,10 +151,14 @@ def test_a_bias_that_overflowed(tmp_path: Path) -> None:
     path = tmp_path / "int8.tflite"
     tensors = normalised()
     path.write_bytes(tflite._quantized(tmp_path / "float.tflite", tensors, None, tflite.quiet))
-    made = bundle(tmp_path, path)
     source = describe(tmp_path / "float.tflite", format="tflite", precision="fp32")
-    found = causes(Suspect(made, made.artifacts[1], source, exam()))
-    assert found[0].startswith("dead layer: quantisation changed the bias of CONV_2D answer")
+    made = bundle(tmp_path, path)
+    made = replace(made, artifacts=(source, made.artifacts[1]))
+    assert (
+        verdict(made)
+        .reasons[1]
+        .startswith("likely cause: dead layer: quantisation changed the bias of CONV_2D answer")
+    )
 
 
 @each_format
@@ -260,12 +264,28 @@ def test_a_network_that_lost_its_picture(tmp_path: Path) -> None:
 # --- judging --------------------------------------------------------------------------------------
 
 
-def brighter(folder: Path, *names: str) -> list[Path]:
+def brighter(folder: Path, *names: str, level: float = 0.6) -> list[Path]:
     """The same network with a higher threshold: it misses a part of the people, and is no ruin."""
     paths = [folder / f"{name}.onnx" for name in names]
     for path in paths:
-        onnx.save(conv(GRAY, BIAS - 12 * np.float32(0.6)), path)
+        onnx.save(conv(GRAY, BIAS - 12 * np.float32(level)), path)
     return paths
+
+
+def test_a_cause_is_looked_for_where_much_was_lost_and_not_where_little_was(tmp_path: Path) -> None:
+    little, much = (brighter(tmp_path, f"at {t}", level=t)[0] for t in (0.3, 0.42))
+    made, said = bundle(tmp_path, little, much), list[str]()
+    rows = judge(made, exam(), progress=lambda message, done, total: said.append(message))[1]
+    lost = [rows[0].figures["miou"] - row.figures["miou"] for row in rows]
+    assert 0.03 < lost[1] < 0.05 < lost[2] < 0.09
+    assert [len(row.reasons) for row in rows] == [0, 2, 2], "and none is named: none was found"
+    searches = [message for message in said if not message.startswith("measuring")]
+    assert searches == said[-1:] == ["looking for what is wrong with onnx-int8"]
+    said.clear()
+    judge(made, exam(), max_drop=100, progress=lambda message, done, total: said.append(message))
+    assert all(message.startswith("measuring") for message in said), (
+        "what passes is not looked into"
+    )
 
 
 def test_every_artifact_is_held_against_float_and_not_against_the_one_before(
