@@ -13,11 +13,8 @@ from pathlib import Path
 
 from edge_seg.converters.flatbuffer import TfliteFile, TfliteOperator, name_of
 
-ROOTS = {"SQRT", "RSQRT"}
 MEANS = {"MEAN", "SUM"}
-SQUARES = {"MUL", "SQUARE", "POW"}
-CENTRED = {"SUB", "SQUARED_DIFFERENCE"}
-ABOVE = {"ADD", "MAXIMUM", "RESHAPE"} | MEANS | SQUARES | CENTRED
+ABOVE = {"ADD", "MAXIMUM", "MUL", "RESHAPE", "SUB"} | MEANS  # as onnx2tf writes it
 BELOW = {"DIV", "MUL", "ADD", "SUB", "RESHAPE"}
 
 Operators = list[TfliteOperator]
@@ -29,7 +26,7 @@ def normalised(source: Path) -> list[str]:
     operators = list(TfliteFile(source).operators())
     makers = {id(tensor): op for op in operators for tensor in op.outputs}
     inside: Operators = []
-    for root in (op for op in operators if op.name in ROOTS):
+    for root in (op for op in operators if op.name == "SQRT"):
         statistics = _statistics(root, makers)
         if any(op.name in MEANS for op in statistics):
             inside += [*statistics, root, *_scaled(root, operators, makers)]
@@ -41,11 +38,11 @@ def _statistics(op: TfliteOperator, makers: Makers) -> Operators:
     found: Operators = []
     while True:
         above = _computed(op, makers)
-        if op.name in CENTRED:
+        if op.name == "SUB":
             return found + [maker for maker in above if maker.name in MEANS]
         if len(above) != 1 or above[0].name not in ABOVE:
             return found
-        if op.name in SQUARES and above[0].name not in CENTRED:
+        if op.name == "MUL" and above[0].name != "SUB":
             return found
         op = above[0]
         found.append(op)
