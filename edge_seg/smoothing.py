@@ -263,7 +263,7 @@ class Steady:
         goes_on = against & (more == self._more) & (self._waited > -step / 2)
         waited = (self._waited + step) * goes_on
         # Believed in the last frame that is not later than PATIENCE, or in the first further one.
-        lasted = goes_on & (waited + step > PATIENCE + 1e-3) & (waited > 0)
+        lasted = goes_on & (waited + step > PATIENCE + 1e-3)
         waits = against & ~lasted
         moved = differs & beside
         if moved.any() and waits.any():
