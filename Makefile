@@ -49,13 +49,14 @@ DATA ?= ../shared/data
 MODELS ?= ../shared/models
 OUT ?= out/network
 PROCESSES ?= 2 # a divisor of the batch, 64
+# STEPS: so many of each run, instead of its recipe's: `make network STEPS=10` tries the whole way.
 FOLDER = --data $(DATA) $(if $(SCENES),--scenes $(SCENES))
 RUN = $(OUT)/runs/portrait
 AGAIN = $(OUT)/runs/again
 DECOYS = $(OUT)/runs/decoys
 EXPORT = $(PY) -m edge_seg export
 TRAIN = OMP_NUM_THREADS=1 $(PY) -m torch.distributed.run --nproc-per-node $(PROCESSES) -m edge_seg train \
-	$(FOLDER) --teacher $(OUT)/masks
+	$(FOLDER) --teacher $(OUT)/masks $(if $(STEPS),--steps $(STEPS))
 CONVERT = $(PY) -m edge_seg convert --int8 --to all --calibration $(RUN)/train.txt --labels $(RUN)/val.txt
 network: $(VENV)/.all ## from pictures to the bundles OUT/portrait and OUT/portrait-lite (hours)
 	$(PY) -m edge_seg teach $(FOLDER) --teachers training/teachers.json --models $(MODELS) -o $(OUT)/masks
