@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from onnx import ModelProto, ValueInfoProto
 
-from edge_seg.converters.head import last_activation
+from edge_seg.converters.head import check_output, last_activation
 from edge_seg.errors import ConversionError
 from edge_seg.spec import InputSpec, OutputSpec
 
@@ -38,7 +38,8 @@ def known_spec(model: ModelProto) -> tuple[InputSpec, OutputSpec]:
 
     model: what `converters.onnx.load` returns (one input, NCHW, static shapes).
     Raises ConversionError where the network is not known, with a spec file to correct: its size and
-    ending are the network's, the rest nobody can read in it.
+    ending are the network's, the rest nobody can read in it. One that no spec would help is refused
+    for what it returns instead.
     """
     eats, returns = _shape(model.graph.input[0]), _shape(model.graph.output[0])
     size = eats[2:]
@@ -46,6 +47,7 @@ def known_spec(model: ModelProto) -> tuple[InputSpec, OutputSpec]:
         normalized = any(node.op_type == "Softmax" for node in model.graph.node)
         activation = "probability" if normalized else "logit"
         return InputSpec(*size), OutputSpec(activation, channel=1)
+    check_output(model)
     raise ConversionError(
         f"wanted a network whose input contract is known (PP-HumanSeg), found input {eats} and "
         f"output {returns}; write its contract in a file and pass --spec FILE.toml. This one has "

@@ -84,6 +84,14 @@ def single_logit(model: ModelProto, output: OutputSpec) -> ModelProto:
     return fold_constants(graph.to_model())
 
 
+def check_output(model: ModelProto) -> None:
+    """Refuse what no OutputSpec describes: several outputs, hard labels, an output that is not 4-D.
+
+    model: what converters.onnx.load returns. Raises ConversionError.
+    """
+    _start(Graph(fold_constants(model)), OutputSpec())
+
+
 def last_activation(model: ModelProto) -> str:
     """Return "Softmax" or "Sigmoid" where the network ends in one, layout and selection aside;
     "" where it ends in something else.

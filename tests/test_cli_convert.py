@@ -201,6 +201,34 @@ def test_a_head_of_many_classes_that_cannot_be_reduced_says_why(folder: Path, co
     assert "wanted all 19 classes of the last Softmax" in convert()
 
 
+@pytest.mark.parametrize("spec", ["bright.toml", None])
+def test_a_network_that_no_spec_helps_is_refused_before_pictures_are_read(
+    folder: Path, convert: Say, spec: str | None
+) -> None:
+    """The pictures may take minutes to look at; here they are not there at all."""
+    none_there = {"spec": spec, "calibration": "gone", "labels": "gone.txt"}
+    b = Builder((1, 3, 48, 64))
+    labels = b.op("ArgMax", b.conv("picture", 3, 2), axis=1)
+    onnx.save(b.model(b.op("Cast", labels, to=1)), folder / "bright.onnx")
+    said = convert(**none_there)
+    assert "bright.onnx: node" in said and "found ArgMax" in said and "[input]" not in said
+    b = Builder((1, 3, 48, 64))
+    logits = b.conv("picture", 3, 2)
+    both = b.model(b.op("Softmax", logits, axis=1), more=[logits])
+    onnx.save(both, folder / "bright.onnx")
+    said = convert(**none_there)
+    assert "bright.onnx: wanted one output, found 2" in said and "[input]" not in said
+
+
+def test_a_spec_that_does_not_fit_is_refused_before_pictures_are_read(
+    folder: Path, convert: Say
+) -> None:
+    spec = folder / "bright.toml"
+    spec.write_text(spec.read_text().replace('"probability"', '"logit"'))
+    said = convert(calibration="gone", labels="gone.txt")
+    assert "ends in logits, found that it ends in Softmax" in said
+
+
 def test_a_model_that_is_not_there(convert: Say) -> None:
     assert "found no such file" in convert("gone.onnx")
 

@@ -170,9 +170,9 @@ def _wrap(model: Path, spec: Path | None, folder: Path) -> ModelBundle:
 
     given = load_spec(spec) if spec else None
     graph = onnx.load(model, given[0] if given else None)
-    input_spec, output_spec = given or family.known_spec(graph)
     path = folder / "model-fp32.onnx"
     with onnx.naming(model):
+        input_spec, output_spec = given or family.known_spec(graph)
         reduced = head.single_logit(graph, output_spec)
     path.write_bytes(reduced.SerializeToString())
     artifact = describe(path, format="onnx", precision="fp32")

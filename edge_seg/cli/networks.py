@@ -67,15 +67,17 @@ def _refuse_spec(model: Path | None, spec: Path | None, what: str) -> None:
 
 def _with_contract(model: Path, spec: Path | None) -> Network:
     """Return an ONNX file with the contract of the spec, or of the family that it is of."""
-    from edge_seg.converters import family, onnx
+    from edge_seg.converters import family, head, onnx
     from edge_seg.converters.targets import Network
     from edge_seg.spec import load_spec
 
-    if spec is None:
-        return Network(model, *family.known_spec(onnx.load(model)))
-    network = Network(model, *load_spec(spec))
-    onnx.load(model, network.input)  # refused now, not after the pictures are read
-    return network
+    given = load_spec(spec) if spec else None
+    graph = onnx.load(model, given[0] if given else None)
+    with onnx.naming(model):  # all of it is refused now, not after the pictures are read
+        onnx.refuse_quantized(graph)
+        input, output = given or family.known_spec(graph)
+        head.single_logit(graph, output)
+    return Network(model, input, output)
 
 
 def _bundle(model: Path | None) -> NamedNetwork:
