@@ -35,7 +35,7 @@ DARK = 4.0  # levels added before light is divided by light
 # corrected by what it differs by, and a box of 3 (-1/3 for rows in turn) would swing up, frame by
 # frame.
 NEIGHBOURS = np.array([[0.25], [0.5], [0.25]], np.float32)
-YOUNG = 1.25  # frames that the first one of a mean counts for: what moved may still be settling
+YOUNG = 1.25  # less 1: frames that a mean's first one counts for; what moved may still be settling
 
 
 class Movement:
