@@ -28,17 +28,16 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     """The settings: of the run that is resumed, or the file's and the flags'."""
     from edge_seg.training.recipe import NAME, Recipe
 
-    asked: dict[str, Any] = _json(args.recipe) if args.recipe is not None else {}
-    asked |= {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
-    if args.side is not None:
-        asked["sizes"] = [[0, args.side]]
     if args.workers < 0:
         raise DatasetError(f"wanted --workers of 0 or more, found {args.workers}; correct it")
+    file: dict[str, Any] = _json(args.recipe) if args.recipe is not None else {}
+    flags = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    if args.side is not None:
+        flags["sizes"] = [[0, args.side]]
     written = args.out / NAME
     if written.is_file():
         begun = Recipe.from_dict(_json(written))
-        before = begun.to_dict()
-        after = Recipe.from_dict(before | asked).to_dict()
+        before, after = begun.to_dict(), _asked(begun, file, flags).to_dict()
         changed = [name for name, value in after.items() if value != before[name]]
         if changed:
             raise DatasetError(
@@ -47,16 +46,27 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
             )
         return begun
     if args.restart is not None:
-        return Recipe.from_dict(_facts(args.restart)["recipe"] | asked)
+        return Recipe.from_dict(_facts(args.restart)["recipe"] | file | flags)
     base = Recipe()
     if args.start is not None:
         old = _facts(checkpoint_of(args.start[0]))["recipe"]
         side = old["sizes"][-1][1]
         base = Recipe.from_dict({**FINE_TUNE, "shape": old["shape"], "sizes": [[0, side]]})
-    steps = asked.get("steps")
-    if type(steps) is int and steps > 0:
-        base = base.scaled(steps)
-    return Recipe.from_dict(base.to_dict() | asked)
+    return _asked(base, file, flags)
+
+
+def _asked(base: Recipe, file: dict[str, Any], flags: dict[str, Any]) -> Recipe:
+    """What file and flags make of these settings; a length of a run takes its schedule along."""
+    from edge_seg.training.recipe import Recipe
+
+    if "steps" in flags:
+        file = {"steps": flags["steps"]} | file  # a file without a length is written for that one
+    for settings in (file, flags):
+        steps = settings.get("steps")
+        if type(steps) is int and steps > 0:
+            base = base.scaled(steps)
+        base = Recipe.from_dict(base.to_dict() | settings)
+    return base
 
 
 def _json(path: Path) -> dict[str, Any]:
