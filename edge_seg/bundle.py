@@ -273,11 +273,9 @@ class ModelBundle:
         format, _, precision = name.partition("-")
         if format in FORMATS and precision in PRECISIONS:
             return self.find(format, precision)
-        alike = [a.name for a in self.artifacts if a.format == format]
-        choice = " or ".join(alike) or ", ".join(a.name for a in self.artifacts)
         raise BundleError(
             f"bundle {self.name!r}: wanted an artifact's name, <format>-<precision>, found "
-            f"{name!r:.80}; name one of those it holds: {choice}"
+            f"{name!r:.80}; name one of those it holds: {', '.join(a.name for a in self.artifacts)}"
         )
 
     def file(self, artifact: Artifact) -> Path:

@@ -235,7 +235,11 @@ def read_toml(path: Path, *, what: str, length: str, most: int) -> dict[str, Any
         repr(data)  # as a message may: it fails for integers of thousands of digits, too
     except BundleError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise BundleError(
+            f"{path}: wanted {what} in TOML, found: {error.strerror}; check the path"
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: wanted {what} in TOML, found: {error}; correct it") from error
     return data
 

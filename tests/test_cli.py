@@ -107,6 +107,17 @@ def test_wrong_words_are_usage_errors(words: list[str]) -> None:
     _usage_error(lambda: main(words))
 
 
+@pytest.mark.parametrize("verb", ["run", "bench", "boards"])
+def test_an_option_a_verb_does_not_have_is_answered_with_the_verb_s_own(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed = ["--source", "x"] if verb == "run" else []
+    _usage_error(lambda: main([verb, *needed, "--secs", "2", "3"]))
+    said = capsys.readouterr().err
+    assert said.startswith(f"usage: edge-seg {verb} ") and "found others: --secs" in said
+    assert f"edge-seg {verb} --help" in said
+
+
 @pytest.mark.parametrize("words", [["bench"], ["run", "--source", "x"], ["eval", "--labels", "x"]])
 @pytest.mark.parametrize("threads", ["257", "1000", "-1", "two"])
 def test_as_many_threads_as_no_board_has_are_a_usage_error(

@@ -22,6 +22,7 @@ pytest.importorskip("PIL")
 
 from onnx import helper  # noqa: E402
 
+from edge_seg import evaluation  # noqa: E402
 from edge_seg.bundle import DEFAULT_BUNDLE, shipped  # noqa: E402
 from edge_seg.calibration import manifest  # noqa: E402
 from edge_seg.calibration.frames import gather  # noqa: E402
@@ -475,6 +476,19 @@ def test_eval_of_all_artifacts_is_a_list_of_rows(
     assert all(0.8 < row["miou"] <= 1 and row["n"] == 4 for row in rows)
     said = measure(str(fake_bundle), "--artifact", "fake-int8")
     assert "fake-int8" in said and "fake-fp32" not in said
+
+
+def test_eval_says_that_an_artifact_is_damaged_before_it_measures_the_others(
+    fake_bundle: Path, measure: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*words: object, **named: object) -> Quality:
+        raise AssertionError("fake-fp32 was measured in vain")
+
+    monkeypatch.setattr(evaluation, "evaluate", refuse)
+    with (fake_bundle / "fake-int8.json").open("a") as file:
+        file.write(" ")
+    said = measure(str(fake_bundle), "--artifact", "all", code=2)
+    assert "fake-int8.json: wanted" in said and "copy the bundle again" in said
 
 
 def test_eval_says_where_masks_are_no_better_than_chance(

@@ -841,6 +841,18 @@ def test_a_run_says_what_it_found_and_goes_on_with_the_same_pictures_to_judge_on
     assert (tmp_path / "run/val.txt").read_text() == kept
 
 
+def test_what_is_wrong_with_the_words_is_said_before_torch_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a small computer that takes half a minute."""
+    monkeypatch.delitem(sys.modules, "edge_seg.training.fit")  # which imports it
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(["train", "--data", str(tmp_path / "gone"), "-o", str(tmp_path / "run")]) == 2
+    assert "wanted a data folder, found none; check --data" in capsys.readouterr().err
+    assert main(["train", "--data", str(tmp_path), "--steps", "0", "-o", str(tmp_path / "r")]) == 2
+    assert "wanted setting steps from 1" in capsys.readouterr().err
+
+
 def pp_humanseg14k(folder: Path) -> Path:
     """The data set's own folder, small: images/ and annotations/ per split, palette labels whose
     index 1 is VOC's dark red, lists of both paths, test.txt of pictures alone; returns it.

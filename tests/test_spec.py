@@ -195,7 +195,7 @@ def test_a_spec_file_is_not_half_understood(tmp_path: Path, old: str, new: str, 
 
 def test_bytes_that_are_no_text_and_a_missing_file_name_the_file(tmp_path: Path) -> None:
     path = tmp_path / "net.toml"
-    with pytest.raises(BundleError, match=r"net\.toml"):
+    with pytest.raises(BundleError, match=r"net\.toml: .*found: No such file .*; check the path$"):
         load_spec(path)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BundleError, match=r"net\.toml"):

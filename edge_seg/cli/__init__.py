@@ -86,6 +86,22 @@ EXIT_CODES: tuple[tuple[type[EdgeSegError], int], ...] = (
 )
 
 
+class _Verb(argparse.ArgumentParser):
+    """A verb's parser: what it does not know it refuses itself, beside its own usage."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse as argparse does, and leave nothing over."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(
+                f"wanted the arguments above, found others: {' '.join(unknown)}; "
+                f"{self.prog} --help explains them"
+            )
+        return known, unknown
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with every verb."""
     parser = argparse.ArgumentParser(
@@ -96,7 +112,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-seg {__version__}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks and debug log lines")
-    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    subparsers = parser.add_subparsers(
+        dest="verb", metavar="VERB", required=True, parser_class=_Verb
+    )
     for verb in VERBS:
         import_module(f"edge_seg.cli.{verb}").add_parser(subparsers)
     return parser

@@ -292,7 +292,7 @@ def _print(rows: list[Row]) -> None:
     what = "quality" if labelled else "agreement with the float network"
     table = Table(title=f"{what} on {first['on']} ({first['n']} pictures), {ALONE}, percent")
     table.add_column("artifact")
-    for title in ("KB", *FIGURES.values()):
+    for title in ("kB", *FIGURES.values()):
         table.add_column(title if labelled or title != "mIoU" else "agreement", justify="right")
     table.add_column("verdict")
     for row in rows:

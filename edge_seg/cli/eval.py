@@ -80,6 +80,8 @@ def _measured(args: argparse.Namespace) -> list[dict[str, Any]]:
         else:
             bundle = _load(args)
         chosen = _chosen(bundle, args.artifact)
+        for artifact in chosen:
+            bundle.file(artifact)  # a damaged one is said before the others are measured
         results = _results(bundle, chosen, args)
         if args.report:
             mistakes.write(args.report, args.labels, bundle.name, results)

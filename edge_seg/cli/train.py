@@ -86,12 +86,14 @@ def run(args: argparse.Namespace) -> int:
     """Find the pictures, render them ahead, train, say what came of it."""
     from edge_seg.calibration.dataset import named_rule
     from edge_seg.training.collection import find
+
+    recipe = recipe_of(args)
+    files = find(args.data, teacher=args.teacher, scene=named_rule(args.scenes))
+    # After what may be wrong with those: torch takes seconds to load.
     from edge_seg.training.fit import Run
     from edge_seg.training.judge import Judge
     from edge_seg.training.processes import join
 
-    recipe = recipe_of(args)
-    files = find(args.data, teacher=args.teacher, scene=named_rule(args.scenes))
     place = join()
     training = Run(args.out, recipe, place=place)
     _begin(training, args)
