@@ -60,3 +60,20 @@ def test_nesting_of_any_depth_is_shown_to_an_end(
     said = capsys.readouterr().out
     assert f"{place}.top" in said
     assert ("bottom" in said) == (depth == 20) and ("..." in said) == (depth == 600)
+
+
+def test_what_is_true_of_every_artifact_stands_there_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["inspect", "portrait"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said.count("  quality.on: val.txt") == 1
+    bundle = ModelBundle.load()
+    for artifact in bundle.artifacts:
+        begin = said.index(artifact.name)
+        assert said[begin + 1] == f"  file: {artifact.files[0].file}"
+        assert said.count(f"  sha256: {artifact.files[0].sha256}") == 1
+    digits = [line.split(": ")[1] for line in said if ".bare_call_ms: " in line]
+    assert len(digits) == len(bundle.artifacts) and all(len(text) <= 5 for text in digits)
+    tools = bundle.named("openvino-int8").made["tools"]
+    assert f"nncf {tools['nncf']}" in next(line for line in said if "nncf" in line)

@@ -177,9 +177,10 @@ def page_of(fake_bundle: Path, tmp_path: Path) -> Callable[..., Page]:
 
 
 def test_eval_shows_the_worst_pictures_of_every_artifact(
-    pictures: Path, page_of: Callable[..., Page]
+    pictures: Path, page_of: Callable[..., Page], capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = page_of(pictures, "--artifact", "all")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("wrote ")
     names = [text.strip() for text in page.texts["h3"] if text.strip()]
     assert names == ["1. 3.png", "2. 1.png", "3. 0.png", "4. 2.png"]
     captions = [text for text in page.texts["figcaption"] if text.strip()]

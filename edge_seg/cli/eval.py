@@ -88,6 +88,8 @@ def _measured(args: argparse.Namespace) -> list[dict[str, Any]]:
         seen = seen_among(bundle.path, pairs_of(args.labels))
     rows = [result.row for result in results]
     _print(rows, args.labels.name)
+    if args.report:
+        print(f"wrote {args.report}")
     if seen:
         print(
             f"edge-seg: {len(seen)} of these pictures were seen by calibration, first: {seen[0]}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge_seg.cli import arguments
@@ -42,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
     for line in _lines("source", bundle.source):
         print(f"  {line}")
     _print_artifacts(bundle)
-    for artifact in bundle.artifacts:
-        _print_made(artifact)
+    _print_made(bundle.artifacts)
     return 0
 
 
@@ -63,15 +63,27 @@ def _print_artifacts(bundle: ModelBundle) -> None:
     Console().print(table)
 
 
-def _print_made(artifact: Artifact) -> None:
-    rest = {key: value for key, value in artifact.quality.items() if key not in FIGURES}
-    print(artifact.name)
+def _print_made(artifacts: Sequence[Artifact]) -> None:
+    """Print what is true of all artifacts once, then what is true of each."""
+    made = {artifact.name: _made(artifact) for artifact in artifacts}
+    first, *others = made.values()
+    shared = [line for line in first if others and all(line in lines for lines in others)]
+    for name, lines in {"every artifact": shared, **made}.items():
+        own = lines if lines is shared else [line for line in lines if line not in shared]
+        for line in (name, *(f"  {line}" for line in own)) if own else ():
+            print(line)
+
+
+def _made(artifact: Artifact) -> list[str]:
+    lines = []
     for part in artifact.files:
-        print(f"  file: {_clean(part.file)}")
-        print(f"  sha256: {part.sha256}")
-    rest_of_it = (("made", artifact.made), ("quality", rest), ("latency", artifact.latency))
-    for line in (line for title, facts in rest_of_it for line in _lines(title, facts)):
-        print(f"  {line}")
+        lines += [f"file: {_clean(part.file)}", f"sha256: {part.sha256}"]
+    rest = {key: value for key, value in artifact.quality.items() if key not in FIGURES}
+    made = dict(artifact.made)
+    if isinstance(tools := made.get("tools"), dict):
+        made["tools"] = ", ".join(f"{tool} {version}" for tool, version in tools.items())
+    rest_of_it = (("made", made), ("quality", rest), ("latency", artifact.latency))
+    return lines + [line for title, facts in rest_of_it for line in _lines(title, facts)]
 
 
 def _lines(title: str, value: Any) -> list[str]:
@@ -95,6 +107,8 @@ def _flat(title: str, value: Any) -> list[str]:
         return [line for key, inner in value.items() for line in _flat(f"{title}.{key}", inner)]
     if isinstance(value, list):
         value = ", ".join(str(v) for v in value) or "none"
+    if isinstance(value, float):
+        value = f"{value:.4g}"
     return [f"{_clean(title)}: {_clean(str(value))}"]
 
 
