@@ -14,6 +14,7 @@ system's OSError to its caller, who knows what was being written and says so by 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from pathlib import Path
 from edge_seg.errors import EdgeSegError, OutputError
 
 PART = ".part"  # the end of the name of what is being written
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what room on a disk, or another disk, mends
 
 
 def sha256_of(path: Path) -> str:
@@ -79,13 +81,16 @@ def writing(path: Path, wanted: str, remedy: str) -> Iterator[None]:
     """Raise an OSError of the block as an OutputError with the system's reason.
 
     wanted, remedy: the sentence's words for what was to be done and for what to do, as in
-    "PATH: wanted to write a mask, found: No space left on device; free space".
+    "PATH: wanted to write a mask, found: No space left on device; free space or choose another
+    -o". Where room is not what is missing, "free space or" is left out.
     """
     try:
         yield
     except EdgeSegError:  # some of ours are OSErrors, too
         raise
     except OSError as error:
+        if error.errno not in FULL:
+            remedy = remedy.removeprefix("free space or ")
         raise OutputError(
             f"{path}: wanted {wanted}, found: {error.strerror or error}; {remedy}"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,18 @@ def test_what_the_system_says_becomes_a_sentence_and_our_own_words_stay(tmp_path
     with pytest.raises(CameraError) as lost, writing(gone, "to write a mask", "free space"):
         raise camera
     assert lost.value is camera
+
+
+@pytest.mark.parametrize(
+    ("code", "mend"),
+    [
+        (errno.ENOSPC, "free space or choose another -o"),
+        (errno.EROFS, "choose another -o"),
+        (errno.EACCES, "choose another -o"),
+    ],
+)
+def test_room_is_asked_for_where_it_is_what_is_missing(code: int, mend: str) -> None:
+    remedy = "free space or choose another -o"
+    with pytest.raises(OutputError) as told, writing(Path("out.png"), "to write a mask", remedy):
+        raise OSError(code, os.strerror(code))
+    assert str(told.value).endswith(f"{os.strerror(code)}; {mend}")
