@@ -305,6 +305,17 @@ def test_a_folder_of_other_formats_alone_is_named_for_it(tmp_path: Path) -> None
         open_source(tmp_path)
 
 
+def test_a_folder_of_folders_is_told_to_name_one(tmp_path: Path) -> None:
+    for name in ("monday", "tuesday", ".hidden"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(CameraError, match=r"found none, but folders \(monday, tuesday\); name"):
+        open_source(str(tmp_path))
+    (tmp_path / "note.txt").touch()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CameraError, match="found none; check the path"):
+        open_source(str(tmp_path / "empty"))
+
+
 def test_a_jpeg_by_another_name_is_a_picture_and_another_format_is_named(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

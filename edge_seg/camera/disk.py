@@ -94,13 +94,11 @@ def _folder(path: Path, format: str, fps: float | None) -> Source:
             f"{folder}: wanted a folder of pictures, found: {error.strerror}; check its permissions"
         ) from error
     found = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES]
-    others = _others(files)
     if not found:
-        mend = f"{others}: convert them" if others else "none; check the path"
         raise CameraError(
-            f"{folder}: wanted pictures ({', '.join(PICTURE_SUFFIXES)}), found {mend}"
+            f"{folder}: wanted pictures ({', '.join(PICTURE_SUFFIXES)}), found {_instead(files)}"
         )
-    if others:
+    if others := _others(files):
         log.warning(
             "%s: wanted pictures as %s, found %s: left out; convert them to have them too",
             *(folder, ", ".join(PICTURE_SUFFIXES), others),
@@ -110,14 +108,23 @@ def _folder(path: Path, format: str, fps: float | None) -> Source:
     return _pictures(found, describe, format=format, fps=rate, moving=moving)
 
 
+def _instead(files: list[Path]) -> str:
+    """Say what a folder without a picture holds, and what to do."""
+    if others := _others(files):
+        return f"{others}: convert them"
+    inner = [p.name for p in files if p.is_dir() and not p.name.startswith(".")]
+    return f"none, but folders ({_few(inner)}); name one" if inner else "none; check the path"
+
+
 def _others(files: list[Path]) -> str:
     """Say which of a folder's files are pictures of formats that are not read; "" for none."""
     names = [p.name for p in files if p.suffix.lower() in OTHER_PICTURES]
     names = [name for name in names if not name.startswith(".")]
-    if not names:
-        return ""
-    more = ", ..." if len(names) > FEW else ""
-    return f"{len(names)} of other formats ({', '.join(names[:FEW])}{more})"
+    return f"{len(names)} of other formats ({_few(names)})" if names else ""
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join([*names[:FEW], *(["..."] if len(names) > FEW else [])])
 
 
 def _list(path: Path, format: str, fps: float | None) -> Source:
