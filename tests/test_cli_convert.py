@@ -551,7 +551,9 @@ def test_eval_s_user_mistakes(folder: Path, fake_bundle: Path, measure: Callable
     said = measure("bright.onnx", "--spec", "large.toml", code=2)
     assert "wanted the spec's 64x64" in said and "correct the spec" in said
     assert "found a bundle" in measure(bundle, "--spec", "bright.toml", code=2)
-    assert "one of those it holds: fake-fp32, fake-int8" in measure(bundle, "--artifact", "fake-int4", code=2)
+    assert "one of those it holds: fake-fp32, fake-int8" in measure(
+        bundle, "--artifact", "fake-int4", code=2
+    )
     assert "gone.txt" in measure(bundle, code=2, labels="gone.txt")
     place = "/proc/rows.json"
     assert place in measure(bundle, "--artifact", "fake-fp32", "--json", place, code=1)
