@@ -4,8 +4,8 @@
 >>> with EdgeSegmenter.open("my-bundle", board="auto") as segmenter:   # doctest: +SKIP
 ...     mask = segmenter.segment(frame)
 
-Importing this package loads numpy and nothing heavier; OpenCV and the board's library are loaded
-when a segmenter is opened.
+Importing this package loads nothing but Python's own; NumPy, OpenCV and the board's library are
+loaded by what is first asked of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from edge_seg._version import __version__
-from edge_seg.bundle import Artifact, ModelBundle
 from edge_seg.errors import (
     BackendFailure,
     BackendUnavailable,
@@ -35,11 +34,12 @@ from edge_seg.errors import (
     SettingError,
     UnknownBoard,
 )
-from edge_seg.spec import InputSpec, OutputSpec, TensorSpec
 
 if TYPE_CHECKING:
     from edge_seg.board import Board
+    from edge_seg.bundle import Artifact, ModelBundle
     from edge_seg.segmenter import EdgeSegmenter
+    from edge_seg.spec import InputSpec, OutputSpec, TensorSpec
     from edge_seg.supervision import Policy
 
 __all__ = [
@@ -70,7 +70,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # These need OpenCV or read files; they are loaded when first asked for.
+    # These need NumPy, most of them OpenCV too; they are loaded when first asked for.
+    if name in ("Artifact", "ModelBundle"):
+        from edge_seg import bundle
+
+        return getattr(bundle, name)
+    if name in ("InputSpec", "OutputSpec", "TensorSpec"):
+        from edge_seg import spec
+
+        return getattr(spec, name)
     if name == "EdgeSegmenter":
         from edge_seg.segmenter import EdgeSegmenter
 

@@ -760,3 +760,13 @@ def test_ctrl_c_while_the_verbs_are_loaded_is_no_traceback(
     monkeypatch.setattr(cli, "build_parser", stopped)
     assert main(["boards"]) == 130
     assert capsys.readouterr().err == "edge-seg: interrupted; nothing was begun\n"
+
+
+def test_help_is_there_before_numpy_is_loaded() -> None:
+    """On a small board NumPy alone takes half a second, in which Ctrl-C would end in its words."""
+    program = (
+        "import sys; from edge_seg.cli import main\ntry: main(['--help'])\nexcept SystemExit: "
+    )
+    program += "print('numpy' in sys.modules, 'cv2' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.endswith("False False\n") and "convert" in done.stdout, done.stderr
