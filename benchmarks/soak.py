@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -162,9 +163,13 @@ def slope(values: Sequence[float]) -> float:
 
 
 def resident() -> float:
-    """Return this process's resident memory in MB (10^6 bytes)."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    """Return what this process itself holds in memory, in MB (10^6 bytes).
+
+    Pages of files are left out: the system drops them and reads them again as it likes.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    held = re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+) kB", status, re.MULTILINE)
+    return sum(int(kilobytes) for kilobytes in held) * 1024 / 1e6
 
 
 def descriptors() -> int:
