@@ -128,10 +128,11 @@ DRAWS = 2000
 def settings(args: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
     """The recipe of a run: nothing but what the arm names differs within an experiment."""
     experiment = EXPERIMENTS[args.experiment]
-    changes = experiment.common | experiment.arms.get(arm, {})
     if arm == WARM:
         assert experiment.warm is not None, f"{args.experiment} has no warm start"
         changes = experiment.warm
+    else:
+        changes = experiment.common | experiment.arms[arm]
     steps = (args.warm_steps if arm == WARM else args.steps) or changes["steps"]
     sizes = changes.get("sizes", [[0, SIDE]])
     return {

@@ -9,11 +9,14 @@ beats stretching by 3.7 (V2-Lite) and 9.8 points of mIoU (V1-Lite).
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from onnx import ModelProto, ValueInfoProto
 
-from edge_seg.converters.head import check_output, last_activation
+from edge_seg.converters import onnx
+from edge_seg.converters.head import check_output, last_activation, single_logit
 from edge_seg.errors import ConversionError
-from edge_seg.spec import InputSpec, OutputSpec
+from edge_seg.spec import InputSpec, OutputSpec, load_spec
 
 # (height, width) of the released networks (README of contrib/PP-HumanSeg).
 PP_HUMANSEG_SIZES = frozenset({(224, 398), (144, 256), (256, 144), (192, 192), (512, 512)})
@@ -31,6 +34,23 @@ pad = 127                   # pixel value of a letterbox's bars
 activation = "{activation}"  # "probability" (it ends in a Softmax or Sigmoid) or "logit"
 channel = {channel}                 # which channel is the person
 """
+
+
+def reduced(
+    model: Path, spec: Path | None, *, to_quantize: bool = False
+) -> tuple[InputSpec, OutputSpec, ModelProto]:
+    """Return an ONNX file's contract, of a spec's file or its family's, and it with one logit.
+
+    Raises ConversionError, naming the model; with to_quantize also for one that is quantized.
+    BundleError for a spec that cannot be read.
+    """
+    given = load_spec(spec) if spec else None
+    graph = onnx.load(model, given[0] if given else None)
+    with onnx.naming(model):
+        if to_quantize:
+            onnx.refuse_quantized(graph)
+        input, output = given or known_spec(graph)
+        return input, output, single_logit(graph, output)
 
 
 def known_spec(model: ModelProto) -> tuple[InputSpec, OutputSpec]:

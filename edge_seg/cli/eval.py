@@ -169,16 +169,12 @@ def _result(bundle: ModelBundle, artifact: Artifact, args: argparse.Namespace) -
 def _wrap(model: Path, spec: Path | None, folder: Path) -> ModelBundle:
     """Put an ONNX file into a bundle of its own, reduced to one logit, so that it can be run."""
     from edge_seg.bundle import ModelBundle, describe
-    from edge_seg.converters import family, head, onnx
-    from edge_seg.spec import OutputSpec, load_spec
+    from edge_seg.converters.family import reduced
+    from edge_seg.spec import OutputSpec
 
-    given = load_spec(spec) if spec else None
-    graph = onnx.load(model, given[0] if given else None)
+    input_spec, _, graph = reduced(model, spec)
     path = folder / "model-fp32.onnx"
-    with onnx.naming(model):
-        input_spec, output_spec = given or family.known_spec(graph)
-        reduced = head.single_logit(graph, output_spec)
-    path.write_bytes(reduced.SerializeToString())
+    path.write_bytes(graph.SerializeToString())
     artifact = describe(path, format="onnx", precision="fp32")
     return ModelBundle(folder, model.stem, input_spec, OutputSpec("logit", 0), (artifact,))
 

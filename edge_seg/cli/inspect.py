@@ -68,10 +68,10 @@ def _print_made(artifacts: Sequence[Artifact]) -> None:
     made = {artifact.name: _made(artifact) for artifact in artifacts}
     first, *others = made.values()
     shared = [line for line in first if others and all(line in lines for lines in others)]
-    for name, lines in {"every artifact": shared, **made}.items():
-        own = lines if lines is shared else [line for line in lines if line not in shared]
-        for line in (name, *(f"  {line}" for line in own)) if own else ():
-            print(line)
+    if shared:
+        print("every artifact", *shared, sep="\n  ")
+    for name, lines in made.items():
+        print(name, *(line for line in lines if line not in shared), sep="\n  ")
 
 
 def _made(artifact: Artifact) -> list[str]:

@@ -67,16 +67,11 @@ def _refuse_spec(model: Path | None, spec: Path | None, what: str) -> None:
 
 def _with_contract(model: Path, spec: Path | None) -> Network:
     """Return an ONNX file with the contract of the spec, or of the family that it is of."""
-    from edge_seg.converters import family, head, onnx
+    from edge_seg.converters.family import reduced
     from edge_seg.converters.targets import Network
-    from edge_seg.spec import load_spec
 
-    given = load_spec(spec) if spec else None
-    graph = onnx.load(model, given[0] if given else None)
-    with onnx.naming(model):  # all of it is refused now, not after the pictures are read
-        onnx.refuse_quantized(graph)
-        input, output = given or family.known_spec(graph)
-        head.single_logit(graph, output)
+    # What cannot be converted is refused now, not after the pictures are read.
+    input, output, _ = reduced(model, spec, to_quantize=True)
     return Network(model, input, output)
 
 
