@@ -26,9 +26,8 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-import cv2
 import numpy as np
-from skimage import data
+from somebody import somebody
 
 from edge_seg import machine
 from edge_seg.converters.environment import Tool, python
@@ -79,9 +78,7 @@ def interpreters() -> dict[str, Path]:
 
 def write_frames(path: Path) -> None:
     """Write four frames of 640x480 BGR, of somebody who moves by a few pixels."""
-    picture = cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR)
-    large = cv2.resize(picture, (680, 680), interpolation=cv2.INTER_LINEAR)
-    np.save(path, np.stack([large[:480, 9 * i : 640 + 9 * i] for i in range(4)]))
+    np.save(path, np.stack(somebody((480, 640), 4)))
 
 
 def let_go_of_files(pythons: dict[str, Path]) -> None:

@@ -2,7 +2,7 @@
 
     python benchmarks/soak.py [BUNDLE] --frames 200000 [--json FILE]        (make soak)
 
-Frames of three sizes in turn, a person who walks, through one segmenter as it opens by default,
+Frames of three sizes in turn, of somebody who moves, through one segmenter as it opens by default,
 smoother and contours included; resident memory and open descriptors are looked
 at forty times. Flat means: memory grows by less than 1 MB per 100,000 frames, no descriptor is
 added, and at the end a frame's median processor time is within a tenth of what a segmenter opened
@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from somebody import somebody
 
 from edge_seg import machine
 from edge_seg.bundle import DEFAULT_BUNDLE
@@ -43,8 +44,9 @@ TURNS = 40  # of STEPS frames each, the old segmenter and a new one
 class Soak:
     """What was seen. memory: resident MB, descriptors: open ones, median_ms: processor time of a
     frame, p99_ms: of wall time; one of each per look. old_ms, new_ms: processor times of a frame at
-    the end, of this segmenter and of a new one. growth: MB per 100,000 frames, the median of the
-    slopes between all pairs of looks (Theil-Sen) after the first tenth of them.
+    the end, of this segmenter and of a new one. seen: mean of a mask at the end. growth: MB per
+    100,000 frames, the median of the slopes between all pairs of looks (Theil-Sen) after the first
+    tenth of them.
     """
 
     frames: int
@@ -56,6 +58,7 @@ class Soak:
     p99_ms: list[float]
     old_ms: float = 1.0
     new_ms: float = 1.0
+    seen: float = 0.0
 
     @property
     def growth(self) -> float:
@@ -93,7 +96,7 @@ def soak(
     progress: Callable[[], None] = lambda: None,
 ) -> Soak:
     """Push frames through what `open` returns. progress: called after every frame."""
-    shown = [walk(size) for size in SIZES]
+    shown = [somebody(size, STEPS) for size in SIZES]
     found = Soak(frames, 0.0, machine.measured_on(), [], [], [], [])
     block = max(1, frames // LOOKS)
     began = time.monotonic()
@@ -102,6 +105,7 @@ def soak(
             times = range(first, first + block)
             _look(found, *_block(segmenter, shown[number % len(shown)], times, progress))
         found.seconds = time.monotonic() - began
+        found.seen = float(segmenter.segment(shown[0][0], frames / FPS).mean())
         with open() as fresh:
             found.old_ms, found.new_ms = _turns(segmenter, fresh, shown[0], frames)
     return found
@@ -117,19 +121,6 @@ def _turns(
         for segmenter, ms in zip((old, new), spent, strict=True):
             ms += _block(segmenter, shown, times, lambda: None)[0]
     return tuple(1e3 * float(np.median(ms[STEPS:])) for ms in spent)  # type: ignore[return-value]
-
-
-def walk(size: tuple[int, int]) -> list[np.ndarray]:
-    """Return frames of (height, width) in which a bright person walks through a noisy room."""
-    height, width = size
-    room = np.random.default_rng(0).integers(30, 60, (height, width, 3), dtype=np.uint8)
-    frames = []
-    for step in range(STEPS):
-        frame, left = room.copy(), width // 4 + step * width // (4 * STEPS)
-        frame[height // 4 : height // 2, left + width // 16 : left + 3 * width // 16] = 200
-        frame[height // 2 :, left : left + width // 4] = 170
-        frames.append(frame)
-    return frames
 
 
 def _block(
