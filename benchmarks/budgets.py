@@ -50,12 +50,10 @@ def library_call(backend: Any) -> Callable[[], object]:
     if (session := getattr(backend, "_session", None)) is not None:
         name = session.get_inputs()[0].name
         return lambda: session.run(None, {name: tensor})
-    import openvino as ov
-
-    request, shared = backend._request, ov.Tensor(tensor, shared_memory=True)
+    request = backend._request
+    request.get_input_tensor().data[...] = tensor
 
     def openvino() -> None:
-        request.set_input_tensor(shared)
         request.infer()
         np.array(request.get_output_tensor().data)
 

@@ -223,16 +223,22 @@ def _noise_jpeg() -> bytes:
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.97])
-def test_a_truncated_picture_is_refused_by_name(tmp_path: Path, suffix: str, share: float) -> None:
+def test_a_truncated_picture_is_left_out_by_name(
+    tmp_path: Path, suffix: str, share: float, caplog: pytest.LogCaptureFixture
+) -> None:
     _picture(tmp_path / "a.png")
+    _picture(tmp_path / "c.png")
     rng = np.random.default_rng(1)
     noise = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
     data = cv2.imencode(suffix, noise)[1].tobytes()
-    (tmp_path / f"b{suffix}").write_bytes(data[: int(len(data) * share)])
+    damaged = tmp_path / f"b{suffix}"
+    damaged.write_bytes(data[: int(len(data) * share)])
     with open_source(tmp_path) as source:
-        assert next(source).name == "a"
-        with pytest.raises(CameraError, match=f"b{suffix}"):
-            next(source)
+        assert [(shot.name, shot.timestamp) for shot in source] == [("a", 0.0), ("c", 2.0)]
+        assert list(source.unread) == [damaged]
+    assert f"b{suffix}: wanted a" in caplog.text and "left out" in caplog.text
+    with open_source(damaged) as source, pytest.raises(CameraError, match=f"b{suffix}"):
+        next(source)
 
 
 def test_a_jpeg_cut_after_its_thumbnail_is_cut() -> None:

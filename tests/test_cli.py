@@ -316,25 +316,30 @@ def test_a_source_that_cannot_be_opened(
     assert not (tmp_path / "out.webm").exists()
 
 
-def test_a_truncated_picture_ends_the_run_by_name_and_what_was_made_is_kept(
-    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_truncated_picture_is_left_out_by_name_and_the_others_are_made(
+    run: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for i in range(3):
         cv2.imwrite(str(folder / f"{i}.png"), np.full((30, 30, 3), 80, np.uint8))
-    whole = (folder / "2.png").read_bytes()
-    (folder / "2.png").write_bytes(whole[: len(whole) // 2])
+    whole = (folder / "1.png").read_bytes()
+    (folder / "1.png").write_bytes(whole[: len(whole) // 2])
     out, masks = tmp_path / "out.webm", tmp_path / "masks"
-    assert run("--source", folder, "-o", out, "--masks", masks) == 2
-    said = capsys.readouterr().err
-    assert "2.png" in said and f"{out} holds the 2 frames made so far" in said
-    assert f"{masks} holds the 2 masks made so far" in said
+    assert run("--source", folder, "-o", out, "--masks", masks) == 1
+    said = capsys.readouterr()
+    assert "1.png: wanted a whole picture" in caplog.text and "left out" in caplog.text
+    assert "because they cannot be read: 1 of 3 pictures, named above" in said.err
+    assert f"{out}: 2 frames" in said.out and f"{masks}: 2 masks" in said.out
     assert frames_in(out) == 2 and not list(tmp_path.glob(".*"))
-    assert sorted(p.name for p in masks.iterdir()) == ["0.png", "1.png"]
+    assert sorted(p.name for p in masks.iterdir()) == ["0.png", "2.png"]
     before = out.read_bytes()
-    (folder / "0.png").write_bytes(whole[: len(whole) // 2])
-    assert run("--source", folder, "-o", out) == 2
+    for i in (0, 2):
+        (folder / f"{i}.png").write_bytes(whole[: len(whole) // 2])
+    assert run("--source", folder, "-o", out) == 2  # none of them can be read
     assert "nothing was written" in capsys.readouterr().err and out.read_bytes() == before
     assert run("--source", folder, "-o", f"{tmp_path}/d/") == 2
     assert "nothing was written" in capsys.readouterr().err

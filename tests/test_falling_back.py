@@ -20,6 +20,7 @@ from edge_seg.board import Board, Runtime
 from edge_seg.bundle import ModelBundle
 from edge_seg.choices import Choice
 from edge_seg.cli import main
+from edge_seg.cli.account import counted
 from edge_seg.engine import Engine
 from edge_seg.errors import BackendFailure, BackendUnavailable, MaskLate
 from edge_seg.pixels import Mask
@@ -336,7 +337,7 @@ def test_run_gives_a_hung_runtime_up_and_every_mask_keeps_its_frame_s_name(
     said = capsys.readouterr()
     written = sorted(path.name for path in (tmp_path / "masks").glob("*.png"))
     lost = 12 - len(written)
-    assert 1 <= lost <= 4 and f"{lost} masks were left out" in said.err
+    assert 1 <= lost <= 4 and f"{counted(lost, 'mask')} left out" in said.err
     assert f"{len(written)} masks" in said.out and "on fake fp32" in said.out
     assert frames_in(tmp_path / "out.webm") == 12, "as many frames as were read"
     for name in written:

@@ -2,9 +2,10 @@
 
     open_source(source) -> Source       context manager and iterator of Shot
 
-Nothing is skipped in silence: whatever cannot be read raises CameraError and is named; a folder's
-pictures of other formats are left out with one line that names them; what a live source drops is
-counted (`source.counters`).
+Nothing is skipped in silence. What cannot be opened raises CameraError. Of several pictures those
+that cannot be read are left out, each with a line in the log, and listed (`source.unread`); where
+none can be, that raises CameraError. A folder's pictures of other formats are left out with one
+line that names them; what a live source drops is counted (`source.counters`).
 """
 
 from __future__ import annotations

@@ -145,18 +145,34 @@ def _list(path: Path, format: str, fps: float | None) -> Source:
 def _pictures(
     paths: list[Path], describe: str, *, format: str, fps: float, moving: bool = False
 ) -> Source:
+    unread: list[Path] = []
+
     def shots() -> Iterator[Shot]:
         for index, path in enumerate(paths):
-            data = picture_bytes(path)
-            if is_animated(data):
-                log.warning(
-                    "%s: wanted one picture, found an animation: its first frame alone is read; "
-                    "convert it to a video or a GIF to have the others",
-                    path,
-                )
-            yield Shot(_ordered(decode_picture(data, path), format), index / fps, path.stem)
+            try:
+                picture = _picture(path)
+            except CameraError as error:
+                if len(unread) + 1 == len(paths):
+                    raise  # not one of them could be read
+                unread.append(path)
+                log.warning("%s: left out", error)
+                continue
+            yield Shot(_ordered(picture, format), index / fps, path.stem)
 
-    return Source(shots(), describe=describe, moving=moving, fps=fps, files=tuple(paths))
+    source = Source(shots(), describe=describe, moving=moving, fps=fps, files=tuple(paths))
+    source.unread = unread
+    return source
+
+
+def _picture(path: Path) -> Picture:
+    data = picture_bytes(path)
+    if is_animated(data):
+        log.warning(
+            "%s: wanted one picture, found an animation: its first frame alone is read; "
+            "convert it to a video or a GIF to have the others",
+            path,
+        )
+    return decode_picture(data, path)
 
 
 def _ordered(frame: Picture, format: str) -> Picture:

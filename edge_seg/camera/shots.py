@@ -9,7 +9,7 @@ Shot.lores       the same moment once more, small, in lores_format; None where t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +52,7 @@ class Source:
     together (video, clip, camera), so a smoother may be used. fps: nominal rate, None where
     unknown. count: number of frames, None where unknown (a video's header may be wrong by one).
     files: the pictures read, where they are files. labels: the files a list names beside them.
+    unread: those of `files` that could not be read, and were left out so far.
     describe: for people. format, lores_format: of the frames. ended: True once no frame will come
     any more. counters: of a camera what was dropped, missed and mended; None for what lies on disk.
     """
@@ -76,6 +77,7 @@ class Source:
         self.fps = fps
         self.files = files
         self.labels: tuple[Path, ...] = ()
+        self.unread: Sequence[Path] = ()
         self.count = len(files) if files is not None else count
         self.format = "bgr"
         self.lores_format = "yuv420"

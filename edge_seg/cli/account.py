@@ -14,21 +14,28 @@ if TYPE_CHECKING:
     from edge_seg.segmenter import EdgeSegmenter
 
 
+def counted(number: int, thing: str) -> str:
+    """Return "1 frame", "2 frames"."""
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
 def left(out: Written) -> list[str]:
     """Return what a run that ends early leaves, in words."""
     said = []
     if out.video is not None and out.video.frames:
-        said.append(f"{out.video.path} holds the {out.video.frames} frames made so far")
+        said.append(f"{out.video.path} holds the {counted(out.video.frames, 'frame')} made so far")
     if out.pictures is not None and out.pictures.written:
         said.append(_pictures(out.pictures, " made so far"))
     if out.masks is not None and out.masks.written:
-        said.append(f"{out.masks.folder} holds the {out.masks.written} masks made so far")
+        said.append(
+            f"{out.masks.folder} holds the {counted(out.masks.written, 'mask')} made so far"
+        )
     return said
 
 
 def kept(out: Written) -> str:
     """Return what a run that ends early leaves, in one sentence."""
-    late = f"; {out.late} masks came later than --deadline" if out.late else ""
+    late = f"; {counted(out.late, 'mask')} came later than --deadline" if out.late else ""
     return (", ".join(left(out)) or _nothing(out)) + late
 
 
@@ -42,7 +49,7 @@ def _pictures(written: PictureFolder | PictureFile, so_far: str = "") -> str:
     from edge_seg.recording import PictureFolder
 
     if isinstance(written, PictureFolder):
-        return f"{written.folder} holds the {written.written} pictures{so_far}"
+        return f"{written.folder} holds the {counted(written.written, 'picture')}{so_far}"
     return f"{written.path} is made"
 
 
@@ -53,9 +60,10 @@ def missed(source: Source | None) -> str:
     counters = source.counters
     said = ""
     if counters.dropped or counters.stale:
-        said += f"; {counters.dropped} frames gave way to newer ones, {counters.stale} came too old"
+        dropped = counted(counters.dropped, "frame")
+        said += f"; {dropped} gave way to newer ones, {counters.stale} came too old"
     if counters.reconnects:
-        said += f"; opened again {counters.reconnects} time{'s' * (counters.reconnects > 1)}"
+        said += f"; opened again {counted(counters.reconnects, 'time')}"
     return said
 
 
@@ -63,11 +71,13 @@ def say_written(out: Written, seconds: float) -> None:
     """Print what was written, and how fast. seconds: from the first frame to the last."""
     if out.video is not None and out.video.size is not None:
         (width, height), video = out.video.size, out.video
-        print(f"{video.path}: {video.frames} frames, {width}x{height}, {video.fps:g} fps")
+        print(
+            f"{video.path}: {counted(video.frames, 'frame')}, {width}x{height}, {video.fps:g} fps"
+        )
     if out.pictures is not None:
         print(_pictures(out.pictures))
     if out.masks is not None:
-        print(f"{out.masks.folder}: {out.masks.written} masks")
+        print(f"{out.masks.folder}: {counted(out.masks.written, 'mask')}")
     done = out.frames - out.late
     print(f"{done / max(seconds, 1e-9):.1f} frames/s with reading and writing")
 
@@ -76,9 +86,20 @@ def warn_of_nothing(args: argparse.Namespace, out: Written) -> None:
     """Say why a run that came to its end has written nothing."""
     print(
         f"edge-seg: {_nothing(out)}: every mask came after --deadline {1e3 * args.deadline:g} ms, "
-        f"of {out.frames} frames; give it more time",
+        f"of {counted(out.frames, 'frame')}; give it more time",
         file=sys.stderr,
     )
+
+
+def warn_of_unread(source: Source) -> bool:
+    """Say how many pictures were left out, each of which was named; False for none."""
+    if source.unread:
+        print(
+            f"edge-seg: left out, because they cannot be read: {len(source.unread)} of "
+            f"{source.count} pictures, named above; replace or remove them",
+            file=sys.stderr,
+        )
+    return bool(source.unread)
 
 
 def say_times(out: Written, segmenter: EdgeSegmenter) -> None:
@@ -89,7 +110,7 @@ def say_times(out: Written, segmenter: EdgeSegmenter) -> None:
         of = f"mean of {latency.count}{', late ones included' if out.late else ''}"
         print(f"{milliseconds:.1f} ms from a frame to its mask ({of}), on {segmenter.runtime}")
     if out.late:
-        said = f"{out.late} masks were left out, which came later than --deadline"
+        said = f"{counted(out.late, 'mask')} left out, which came later than --deadline"
         if 2 * out.late > out.frames:
             said += (
                 f": more than half of the {out.frames}; what was written shows few of the frames: "

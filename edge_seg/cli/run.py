@@ -174,7 +174,7 @@ def run(args: argparse.Namespace) -> int:
     account.say_written(out, seconds)
     account.say_times(out, segmenter)
     account.warn_of_pace(args, source, out, seconds)
-    return DONE
+    return UNFINISHED if account.warn_of_unread(source) else DONE
 
 
 def _source(args: argparse.Namespace) -> Source:
