@@ -1,4 +1,4 @@
-"""What the SDK adds to the bare library call (budgets of docs/decisions.md), and int8 over float.
+"""What the SDK adds to the bare library call (budgets: docs/speed.md), and int8 over float.
 
     python benchmarks/budgets.py BUNDLE [BUNDLE ...] [--mediapipe FILE.tflite]
 

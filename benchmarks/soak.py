@@ -3,10 +3,10 @@
     python benchmarks/soak.py [BUNDLE] --frames 200000 [--json FILE]        (make soak)
 
 Frames of three sizes in turn, of somebody who moves, through one segmenter as it opens by default,
-smoother and contours included; resident memory and open descriptors are looked
-at forty times. Flat means: memory grows by less than 1 MB per 100,000 frames, no descriptor is
-added, and at the end a frame's median processor time is within a tenth of what a segmenter opened
-just then takes, the two taking turns: a machine that has slowed meanwhile slows both. Of fewer than
+smoother and contours included; the memory it holds itself and its open descriptors are looked at
+forty times. Flat means: memory grows by less than 1 MB per 100,000 frames, no descriptor is added,
+and at the end a frame's median processor time is within a tenth of what a segmenter opened just
+then takes, the two taking turns: a machine that has slowed meanwhile slows both. Of fewer than
 20,000 frames the growth is not judged: it would be that of the warm-up.
 """
 
@@ -42,7 +42,7 @@ TURNS = 40  # of STEPS frames each, the old segmenter and a new one
 
 @dataclass
 class Soak:
-    """What was seen. memory: resident MB, descriptors: open ones, median_ms: processor time of a
+    """What was seen. memory: MB of its own, descriptors: open ones, median_ms: processor time of a
     frame, p99_ms: of wall time; one of each per look. old_ms, new_ms: processor times of a frame at
     the end, of this segmenter and of a new one. seen: mean of a mask at the end. growth: MB per
     100,000 frames, the median of the slopes between all pairs of looks (Theil-Sen) after the first
@@ -185,7 +185,7 @@ def main() -> int:
     grows = f"{found.growth:+.3f} MB per 100,000 frames"
     if not found.tells_growth:
         grows = f"too few frames to say how it grows (--frames {ENOUGH} or more)"
-    print(f"memory {found.memory[0]:.1f} -> {found.memory[-1]:.1f} MB resident,", end=" ")
+    print(f"memory {found.memory[0]:.1f} -> {found.memory[-1]:.1f} MB of its own,", end=" ")
     print(f"{grows}; highest {max(found.memory):.1f} MB")
     print(f"descriptors {found.descriptors[0]} -> {found.descriptors[-1]}")
     alike = found.median_ms[:: len(SIZES)]  # looks at frames of one size

@@ -7,9 +7,9 @@
 In every small window the mask is taken for a linear function of the colours; what the colours can
 explain of it, they place where they change. A bilinear enlargement of 56x56 cells draws a contour
 of 4 px steps; this one follows the picture. Kaiming He, Jian Sun, Xiaoou Tang, "Guided Image
-Filtering", PAMI 2013 (the colour form, equations 19 to 21), with the coefficients made of cells of
-4 px or the mask's own where they are larger: "Fast Guided Filter", arXiv 1505.00996. It leaves
-crumbs of a pixel or two along the contour, which a median takes away.
+Filtering", PAMI 2013 (the colour form, equations 19 to 21), with the coefficients made at the
+mask's size: "Fast Guided Filter", arXiv 1505.00996. It leaves crumbs of a pixel or two along the
+contour, which a median takes away.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ from edge_seg.arrays import Picture, Soft
 from edge_seg.errors import FrameError
 from edge_seg.formats import check_picture
 
-# Chosen on val.txt and the tuning clips (benchmarks/edges.py; docs/decisions.md has the table).
-CELL = 4  # px of the picture; smaller ones take 1.6 times the time for a tenth of a point
-RADIUS = 1  # cells to each side of a window
+# Chosen on val.txt and the tuning clips; docs/decisions.md says what else was tried.
+REACH = 4  # px of the picture that a window reaches to each side: one cell of a mask at 1/4
 EPSILON = 1e-4  # of (range of a colour)^2: noise of 1 % explains nothing
-CRUMB_PASSES = 4  # of a 3x3 median: they take what one of 5x5 takes, in half of its time
+CRUMB_PASSES = 3  # of a 3x3 median: they take what one of 5x5 takes, in a third of its time
 FAINT = 0.02  # of probability: a mask below it everywhere has no contour to find
 LEAST_RATIO = 1.5  # of the picture's sides to the mask's: a finer mask has its own contours
 
@@ -71,12 +70,9 @@ def _refined(mask: Soft, picture: Picture) -> NDArray[np.uint8]:
     size = (picture.shape[1], picture.shape[0])
     if float(mask.max()) < FAINT:  # nobody is there: most frames of a kiosk
         return cv2.convertScaleAbs(cv2.resize(mask, size), alpha=255.0)
-    cells = tuple(
-        min(n, max(1, round(side / CELL))) for n, side in zip(mask.shape[::-1], size, strict=True)
-    )
-    coarse = cv2.resize(mask, cells, interpolation=cv2.INTER_AREA)
-    small = cv2.resize(picture, cells, interpolation=cv2.INTER_AREA)
-    slopes, offset = coefficients(coarse, small, radius=RADIUS)
+    ratio = min(picture.shape[0] / mask.shape[0], picture.shape[1] / mask.shape[1])
+    small = cv2.resize(picture, mask.shape[::-1], interpolation=cv2.INTER_AREA)
+    slopes, offset = coefficients(mask, small, radius=max(1, round(REACH / ratio)))
     planes = cv2.split(picture)
     result = cv2.resize(offset, size, interpolation=cv2.INTER_LINEAR)
     for slope, plane in zip(slopes, planes, strict=True):

@@ -62,7 +62,7 @@ class MaskLate(BackendFailure):
 
 
 class CameraError(EdgeSegError, OSError):
-    """A source of frames that cannot be opened, or a picture in it that cannot be read."""
+    """A source of frames that cannot be opened, or none of whose pictures can be read."""
 
 
 class CameraLost(CameraError):

@@ -57,7 +57,7 @@ class VideoFile:
 
     Leaving the `with` block finishes it and gives it its name: also on Ctrl-C, SIGTERM and SIGHUP
     (where they raise KeyboardInterrupt, as the command line's do), where a camera or the last
-    runtime is lost, where no picture can be read, and where a disk is full: what they cut short
+    runtime is lost, where a frame cannot be read, and where a disk is full: what they cut short
     may not be had again. Any other error removes it, and what lay under the name before stays. So
     does a video that is neither finished nor discarded, once it is dropped or the program ends.
 

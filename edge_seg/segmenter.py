@@ -455,10 +455,11 @@ class EdgeSegmenter:
         only, "none" makes the camera wait. dtype: of the masks, as in `segment`.
 
         Where the camera gives a second, small stream, that is what the network sees; the mask has
-        the size of the frame. A folder or list of unrelated pictures is not smoothed. With a
+        the size of the frame. A folder or list of unrelated pictures is not smoothed; those that
+        cannot be read are left out, with a line in the log (`Source.unread`). With a
         deadline (Policy), frames whose mask was late are left out and counted (`counters.lost`).
-        Raises, with the first frame: CameraError where the source cannot be opened; then
-        CameraLost, BackendFailure.
+        Raises, with the first frame: CameraError where the source cannot be opened, or
+        none of its pictures read; then CameraLost, BackendFailure.
         """
         from edge_seg.camera import LivePolicy, Source, open_source
 

@@ -89,7 +89,7 @@ class OpenVINOBackend:
             self.input = _only(compiled.inputs, path, pixels=picture is not None)
             self.output = _only(compiled.outputs, path)
             self._request: Any = compiled.create_infer_request()
-            self._eaten = _eaten(self._request)
+            self._input_memory = _input_memory(self._request)
         except BackendUnavailable:
             raise
         except VENDOR as error:  # a driver that fails at any of its calls
@@ -112,7 +112,7 @@ class OpenVINOBackend:
                     "openvino: wanted an open backend, found it closed; open again"
                 )
             try:
-                self._eaten[...] = tensor
+                self._input_memory[...] = tensor
                 self._request.infer()
                 return np.array(self._request.get_output_tensor().data)
             except VENDOR as error:
@@ -277,7 +277,7 @@ def _on_pixels(network: Any, picture: InputSpec) -> Any:
     return steps.build()
 
 
-def _eaten(request: Any) -> Tensor:
+def _input_memory(request: Any) -> Tensor:
     """Return the memory a request reads its input from, for good.
 
     Copying into it takes less than handing over other memory with each call: for `portrait` in
