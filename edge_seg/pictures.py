@@ -6,7 +6,9 @@ name, whatever this OpenCV would have made of it. Errors name the file and, in a
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import struct
 from pathlib import Path
 
@@ -40,16 +42,27 @@ def read_picture(path: Path) -> Picture:
 def picture_bytes(path: Path) -> bytes:
     """Return a picture file's bytes, up to 256 MiB of them. Raises CameraError naming the file."""
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise CameraError(f"{path}: wanted a picture under {MAX_FILE_BYTES >> 20} MiB")
-        return path.read_bytes()
+        # A pipe would be waited for, a device never ends: not to be opened as a file is.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):
+                raise CameraError(
+                    f"{path}: wanted a picture, found a folder, a pipe or a device; check the path"
+                )
+            if facts.st_size > MAX_FILE_BYTES:
+                raise CameraError(
+                    f"{path}: wanted a picture's file of at most {MAX_FILE_BYTES >> 20} MiB, found "
+                    f"{facts.st_size >> 20}; reduce it"
+                )
+            return file.read(facts.st_size)
+    except CameraError:
+        raise
     except OSError as error:
-        if isinstance(error, CameraError):
-            raise
         raise CameraError(
             f"{path}: wanted a picture, found: {error.strerror or error}; check the path"
         ) from error
+    except MemoryError as error:
+        raise _no_memory(path) from error
 
 
 def decode_picture(data: bytes, path: Path, *, side: int = 0) -> Picture:
@@ -80,7 +93,9 @@ def decode_picture(data: bytes, path: Path, *, side: int = 0) -> Picture:
     if not (jpeg and jpeg_is_cut(data)):
         try:
             frame = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
-        except cv2.error:
+        except cv2.error as error:
+            if error.code == cv2.Error.StsNoMem:
+                raise _no_memory(path, f" for {width}x{height} pixels") from error
             frame = None
     if frame is None:
         raise CameraError(
@@ -88,6 +103,10 @@ def decode_picture(data: bytes, path: Path, *, side: int = 0) -> Picture:
             "(truncated?); replace or remove it"
         )
     return frame
+
+
+def _no_memory(path: Path, what: str = "") -> CameraError:
+    return CameraError(f"{path}: wanted memory{what}, found too little here; reduce the picture")
 
 
 def at_most(picture: Picture, side: int) -> Picture:

@@ -259,7 +259,7 @@ def restore(
     )
     if not shrinks:
         return full
-    return cv2.resize(full, (width, height), dst=out, interpolation=cv2.INTER_AREA)
+    return _at_most_one(cv2.resize(full, (width, height), dst=out, interpolation=cv2.INTER_AREA))
 
 
 def _averaged(mask: Mask, size: tuple[int, int]) -> Mask:
@@ -267,7 +267,12 @@ def _averaged(mask: Mask, size: tuple[int, int]) -> Mask:
     height, width = min(mask.shape[0], size[0]), min(mask.shape[1], size[1])
     if mask.shape == (height, width):
         return mask
-    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
+    return _at_most_one(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA))
+
+
+def _at_most_one(mask: Mask) -> Mask:
+    """An average's weights add up to a hair more than one, in floats."""
+    return mask if mask.dtype == np.uint8 else np.minimum(mask, 1.0, out=mask)
 
 
 def _whole(start: float, length: float) -> slice:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -162,6 +163,8 @@ def test_a_folder_gives_its_pictures_in_natural_order(tmp_path: Path) -> None:
     for name in ("shot10.png", "shot2.png", "shot1.jpg"):
         _picture(tmp_path / name)
     (tmp_path / "notes.md").write_text("not a picture")
+    (tmp_path / "._shot1.jpg").write_bytes(b"what macOS lays beside a file")
+    (tmp_path / "shot3.png").mkdir()
     with open_source(tmp_path) as source:
         assert (source.live, source.moving, source.fps, source.count) == (False, False, 1.0, 3)
         shots = list(source)
@@ -239,6 +242,59 @@ def test_a_truncated_picture_is_left_out_by_name(
     assert f"b{suffix}: wanted a" in caplog.text and "left out" in caplog.text
     with open_source(damaged) as source, pytest.raises(CameraError, match=f"b{suffix}"):
         next(source)
+
+
+def test_a_pipe_or_a_device_among_pictures_is_left_out_and_never_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _picture(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to("/dev/zero")
+    (tmp_path / "d.png").symlink_to("gone.png")
+    with open_source(tmp_path) as source:
+        assert [shot.name for shot in source] == ["a"]
+        assert [path.name for path in source.unread] == ["b.png", "c.png", "d.png"]
+    assert "b.png: wanted a picture, found a folder, a pipe or a device" in caplog.text
+
+
+def test_where_no_picture_can_be_read_that_is_said_and_all_are_listed(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(b"")
+    with open_source(tmp_path) as source:
+        with pytest.raises(CameraError, match=r"of 3 pictures none can be read; the last.*c\.png"):
+            next(source)
+        assert len(source.unread) == 3
+
+
+def test_a_stick_pulled_out_ends_a_folder_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stick = tmp_path / "stick"
+    for i in range(50):
+        _picture(stick / f"{i}.png")
+    with open_source(stick) as source:
+        assert next(source).name == "0"
+        shutil.rmtree(stick)
+        with pytest.raises(CameraError, match=r"1\.png.*the folder .*stick is gone"):
+            next(source)
+        assert source.read() is None and source.ended
+    assert not caplog.records
+
+
+def test_a_picture_too_large_for_the_memory_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: Any) -> None:
+        error = cv2.error("OpenCV: Insufficient memory")
+        error.code = cv2.Error.StsNoMem
+        raise error
+
+    path = _picture(tmp_path / "a.png")
+    monkeypatch.setattr(cv2, "imdecode", none_left)
+    with pytest.raises(
+        CameraError, match=r"a\.png: wanted memory for 32x24 pixels, found too little here; reduce"
+    ):
+        pictures.read_picture(path)
 
 
 def test_a_jpeg_cut_after_its_thumbnail_is_cut() -> None:

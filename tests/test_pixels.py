@@ -299,6 +299,19 @@ def test_a_frame_that_is_a_view_is_read_as_it_looks() -> None:
             assert np.array_equal(found, wanted)
 
 
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+def test_no_mask_is_more_than_one(fit: str) -> None:
+    """An average's weights add up to a hair more in floats: sqrt(1 - mask) would be NaN."""
+    spec = InputSpec(224, 224, fit=fit)
+    for height in range(1, 90):
+        for width in (55, 92, 4000):
+            placement = pixels.place(height, width, spec)
+            full = pixels.restore(
+                np.ones((224, 224), np.float32), placement, spec, size=(height, width)
+            )
+            assert full.max() <= 1.0 and full.min() > 0.999, (height, width)
+
+
 @pytest.mark.parametrize(
     "height,width", [(480, 640), (720, 1280), (1280, 720), (1, 1), (3, 500), (500, 3), (97, 33)]
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import pty
 import subprocess
@@ -10,6 +12,7 @@ import sys
 import pytest
 
 from edge_seg.cli import progress
+from edge_seg.cli.streams import ToStderr
 
 SCRIPT = """
 from edge_seg.cli.progress import frames_bar, steps_bar
@@ -68,3 +71,13 @@ def test_a_terminal_gets_a_bar_and_no_such_line() -> None:
         os.close(ours)
     assert running.wait(60) == 0
     assert b"calibrating" in shown and b"edge-seg: " not in shown
+
+
+def test_log_lines_go_to_stderr_as_it_is_at_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A progress bar puts itself in stderr's place, so that lines appear above it."""
+    handler, first, second = ToStderr(), io.StringIO(), io.StringIO()
+    record = logging.LogRecord("edge_seg", logging.WARNING, "", 0, "a line", None, None)
+    for place in (first, second):
+        monkeypatch.setattr(sys, "stderr", place)
+        handler.handle(record)
+    assert first.getvalue() == second.getvalue() == "a line\n"

@@ -159,6 +159,48 @@ def test_a_picture_too_long_to_segment_is_named_and_left_out(
     assert frames_in(tmp_path / "out.webm") == 1
 
 
+@pytest.mark.parametrize(
+    ("damaged", "shown"),
+    [("cd", "abbbefgh"), ("a", "bbcdefgh"), ("h", "abcdefgg"), ("abfgh", "cccdeeee")],
+)
+def test_a_clip_with_damaged_frames_keeps_its_length(
+    damaged: str, shown: str, run: Callable[..., int], tmp_path: Path, capsys: Any
+) -> None:
+    """A frame that is missing shows the one before, or the first there is."""
+    frames, levels = tmp_path / "clip" / "frames", {}
+    frames.mkdir(parents=True)
+    for i, name in enumerate("abcdefgh"):
+        levels[name] = 20 + 30 * i
+        cv2.imwrite(str(frames / f"{name}.png"), np.full((64, 64, 3), levels[name], np.uint8))
+    for name in damaged:
+        (frames / f"{name}.png").write_bytes(b"")
+    out = tmp_path / "out.webm"
+    assert run("--source", tmp_path / "clip", "-o", out, "--background", "none") == 1
+    said = capsys.readouterr()
+    assert f"{out}: 8 frames, 64x64, 30 fps" in said.out and "times the speed" not in said.err
+    assert f"they cannot be read: {len(damaged)} of 8 pictures, named above" in said.err
+    with open_source(out) as video:
+        seen = [float(shot.frame.mean()) for shot in video]
+    assert seen == pytest.approx([levels[name] for name in shown], abs=4)
+
+
+def test_what_is_interrupted_says_what_was_left_out(
+    run: Callable[..., int], eight: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (eight / "frames" / "b.png").write_bytes(b"")
+    real = MaskFolder.write
+
+    def write(self: MaskFolder, mask: Any, name: str) -> Path:
+        if name == "e":
+            raise KeyboardInterrupt
+        return real(self, mask, name)
+
+    monkeypatch.setattr(MaskFolder, "write", write)
+    assert run("--source", eight, "--masks", eight / "m") == 130
+    said = capsys.readouterr().err
+    assert "holds the 3 masks made so far; left out, because they cannot be read: 1 of 8" in said
+
+
 def test_what_fills_up_beside_a_video_costs_nothing_of_it(
     run: Callable[..., int],
     eight: Path,

@@ -93,7 +93,7 @@ def _folder(path: Path, format: str, fps: float | None) -> Source:
         raise CameraError(
             f"{folder}: wanted a folder of pictures, found: {error.strerror}; check its permissions"
         ) from error
-    found = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES]
+    found = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES and not _is_aside(p)]
     if not found:
         raise CameraError(
             f"{folder}: wanted pictures ({', '.join(PICTURE_SUFFIXES)}), found {_instead(files)}"
@@ -106,6 +106,11 @@ def _folder(path: Path, format: str, fps: float | None) -> Source:
     rate = fps or (CLIP_FPS if moving else PICTURE_FPS)
     describe = f"{path} ({len(found)} {'frames' if moving else 'pictures'})"
     return _pictures(found, describe, format=format, fps=rate, moving=moving)
+
+
+def _is_aside(path: Path) -> bool:
+    """True for a folder, and for a hidden file: macOS lays a ._NAME.jpg beside NAME.jpg."""
+    return path.name.startswith(".") or os.path.isdir(path)
 
 
 def _instead(files: list[Path]) -> str:
@@ -152,16 +157,25 @@ def _pictures(
             try:
                 picture = _picture(path)
             except CameraError as error:
-                if len(unread) + 1 == len(paths):
-                    raise  # not one of them could be read
                 unread.append(path)
-                log.warning("%s: left out", error)
+                _check_some_are_left(paths, unread, error)
+                log.warning("left out: %s", error)
                 continue
             yield Shot(_ordered(picture, format), index / fps, path.stem)
 
     source = Source(shots(), describe=describe, moving=moving, fps=fps, files=tuple(paths))
     source.unread = unread
     return source
+
+
+def _check_some_are_left(paths: list[Path], unread: list[Path], error: CameraError) -> None:
+    """Raise where no picture can be read, or none any more: a stick was pulled out."""
+    if len(paths) == 1:
+        raise error
+    if len(unread) == len(paths):
+        raise CameraError(f"of {len(paths)} pictures none can be read; the last: {error}")
+    if not os.path.isdir(unread[-1].parent):
+        raise CameraError(f"{error} (the folder {unread[-1].parent} is gone)")
 
 
 def _picture(path: Path) -> Picture:

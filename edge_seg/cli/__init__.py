@@ -42,6 +42,7 @@ from edge_seg.errors import (
 
 DONE, UNFINISHED, WRONG_INPUT, REFUSED, CANNOT_RUN = 0, 1, 2, 3, 4
 INTERRUPTED, TERMINATED = 130, 143
+OPENCV_NO_MEMORY = -4  # cv2.Error.StsNoMem, the code of a cv2.error
 
 # In the order of --help. cli/<verb>.py, literally.
 VERBS = (
@@ -128,7 +129,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:  # a slow disk: the verbs' files take a second to load
         return _say("interrupted; nothing was begun", interrupted(interrupt))
     _settle_opencv(quiet=not args.debug)
-    logging.basicConfig(level=logging.WARNING, format="edge-seg: %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.WARNING, format="edge-seg: %(message)s", handlers=[streams.ToStderr()]
+    )
     # Ours only: the libraries' debug lines would bury them.
     logging.getLogger("edge_seg").setLevel(logging.DEBUG if args.debug else logging.WARNING)
     try:
@@ -157,6 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # a defect of ours: a sentence all the same
         if args.debug:
             raise
+        if isinstance(error, MemoryError) or getattr(error, "code", None) == OPENCV_NO_MEMORY:
+            return _say("wanted memory, found too little here; give smaller pictures", UNFINISHED)
         return _say(
             f"wanted to {args.verb}, found a defect of edge-seg: {type(error).__name__}: "
             f"{error!s:.300}; please report it with what `edge-seg --debug ...` shows",

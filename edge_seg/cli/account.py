@@ -54,9 +54,13 @@ def _pictures(written: PictureFolder | PictureFile, so_far: str = "") -> str:
 
 
 def missed(source: Source | None) -> str:
-    """Say what a camera's reader counted: frames that came and were not used, and new starts."""
-    if source is None or source.counters is None:
+    """Say what a source counted: pictures that cannot be read; a camera's frames that came and
+    were not used, and its new starts.
+    """
+    if source is None:
         return ""
+    if source.counters is None:
+        return f"; {_unread(source)}" if source.unread else ""
     counters = source.counters
     said = ""
     if counters.dropped or counters.stale:
@@ -94,12 +98,13 @@ def warn_of_nothing(args: argparse.Namespace, out: Written) -> None:
 def warn_of_unread(source: Source) -> bool:
     """Say how many pictures were left out, each of which was named; False for none."""
     if source.unread:
-        print(
-            f"edge-seg: left out, because they cannot be read: {len(source.unread)} of "
-            f"{source.count} pictures, named above; replace or remove them",
-            file=sys.stderr,
-        )
+        print(f"edge-seg: {_unread(source)}", file=sys.stderr)
     return bool(source.unread)
+
+
+def _unread(source: Source) -> str:
+    left_out = f"{len(source.unread)} of {counted(source.count or 0, 'picture')}"
+    return f"left out, because they cannot be read: {left_out}, named above with the reason"
 
 
 def say_times(out: Written, segmenter: EdgeSegmenter) -> None:
@@ -121,7 +126,9 @@ def say_times(out: Written, segmenter: EdgeSegmenter) -> None:
 
     cadence = segmenter.cadence
     if cadence is not None and cadence.seen:
-        said = f"the network on {cadence.seen} of {cadence.seen + cadence.left_out} frames"
+        said = (
+            f"the network on {cadence.seen} of {counted(cadence.seen + cadence.left_out, 'frame')}"
+        )
         if isinstance(cadence, Budget):
             done = "kept" if cadence.kept else "NOT kept"
             said += (
@@ -144,7 +151,7 @@ def warn_of_pace(
     from edge_seg.recording import MAX_FPS, MIN_FPS
 
     video = out.video
-    if source is None or video is None or not video.frames or not source.moving:
+    if source is None or video is None or not video.frames or not source.moving or source.unread:
         return
     if source.live:
         pace = video.pace or video.frames / seconds

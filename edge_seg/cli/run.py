@@ -222,13 +222,16 @@ def _frames(
 ) -> None:
     """Segment and write every frame.
 
-    A mask that came too late (--deadline) is left out; a file's video repeats the frame before, or
-    the first that has a mask, so that it keeps its length.
+    A mask that came too late (--deadline) is left out, as is a clip's frame that cannot be read; a
+    file's video repeats the frame before, or the first that has a mask, so that it keeps its
+    length.
     """
-    owed, last = 0, None
+    video, unread = _Paced(out.video), 0
     timed = source.moving or bool(args.smoothing)  # unrelated pictures stand alone
     with frames_bar(Path(source.describe).name, source.count) as advance:
         for shot in source:
+            video.miss((len(source.unread) - unread) * source.moving)
+            unread = len(source.unread)
             name = shot.name if source.files is not None else f"{out.frames:06d}"
             out.began = out.began if out.frames else shot.timestamp
             out.until = shot.timestamp
@@ -238,24 +241,42 @@ def _frames(
                 mask = segmenter.segment_shot(shot, source, dtype="uint8", timed=timed)
             except MaskLate:
                 out.late += 1
-                owed += not source.live
-                if out.video is not None and last is not None:
-                    owed = _repeat(out.video, last, owed)
+                video.miss(not source.live)
                 continue
             if out.masks is not None:
                 out.masks.write(mask, name)
             if out.video is not None:
-                last = composite(shot.frame, mask)
-                owed = _repeat(out.video, last, owed + 1)
+                video.show(composite(shot.frame, mask))
             if out.pictures is not None:
                 out.pictures.write(composite(shot.frame, mask), name)
+    video.miss((len(source.unread) - unread) * source.moving)
 
 
-def _repeat(video: VideoFile, frame: Any, times: int) -> int:
-    """Write a frame so many times; returns how many are owed then: none."""
-    for _ in range(times):
-        video.write(frame)
-    return 0
+class _Paced:
+    """A video, or none, that keeps its length: a frame that is missing repeats the one before, or
+    the first there is.
+    """
+
+    def __init__(self, video: VideoFile | None) -> None:
+        self._video = video
+        self._last: Any = None
+        self._owed = 0
+
+    def miss(self, frames: int) -> None:
+        """So many frames have nothing to show."""
+        self._owed += frames
+        self._pay()
+
+    def show(self, frame: Any) -> None:
+        """Write a frame, and those that waited for one."""
+        self._last = frame
+        self._owed += 1
+        self._pay()
+
+    def _pay(self) -> None:
+        while self._video is not None and self._last is not None and self._owed:
+            self._video.write(self._last)
+            self._owed -= 1
 
 
 def _composite(background: str) -> Composite:

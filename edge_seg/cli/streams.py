@@ -1,11 +1,13 @@
 """The process's three streams, as a shell or a service manager may have left them.
 
-settle    those that are closed lead nowhere; stdout and stderr outlive whoever reads them
+settle     those that are closed lead nowhere; stdout and stderr outlive whoever reads them
+ToStderr   log lines to stderr as it is at the time: a progress bar takes its place, to stay below
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from typing import Any, TextIO
@@ -19,6 +21,18 @@ def settle() -> None:
     # As stderr does, stdout shows the name of any file: not every one is UTF-8.
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+class ToStderr(logging.StreamHandler[TextIO]):
+    """A handler for `sys.stderr`, whatever it is when a line is logged."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        """Where lines go."""
+        return sys.stderr
 
 
 def _fill() -> None:
