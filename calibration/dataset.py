@@ -259,7 +259,7 @@ def labelled_pairs(source: Path) -> Iterator[Labelled]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+    found = sorted(path for path in folder.iterdir() if pictures.is_named_picture(path))
     if not found:
         raise DatasetError(
             f"{folder}: wanted pictures ({', '.join(PICTURE_SUFFIXES)}), found none; check the path"

@@ -30,6 +30,14 @@ REDUCED = {  # what a JPEG decoder does in the frequency domain, for next to not
 }
 
 
+def is_named_picture(path: Path, suffixes: tuple[str, ...] = PICTURE_SUFFIXES) -> bool:
+    """True for what a folder holds as a picture, by its name: no folder, and nothing hidden (macOS
+    lays a ._NAME.jpg beside NAME.jpg).
+    """
+    named = path.suffix.lower() in suffixes and not path.name.startswith(".")
+    return named and not os.path.isdir(path)
+
+
 def read_picture(path: Path) -> Picture:
     """Return a picture as uint8 (H, W, 3) BGR, turned upright where its EXIF says so.
 

@@ -43,7 +43,7 @@ from edge_seg.calibration.dataset import (
 )
 from edge_seg.errors import DatasetError
 from edge_seg.files import is_utf8, sha256_of
-from edge_seg.pictures import at_most, read_lines
+from edge_seg.pictures import at_most, is_named_picture, read_lines
 from edge_seg.training.store import Entry, PictureStore, Planes, render_store
 
 HELD_OUT_CUTOUT = 10  # every tenth
@@ -224,7 +224,7 @@ def _check_names(files: list[Path]) -> None:
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    return sorted(path for path in folder.rglob("*") if is_named_picture(path, suffixes))
 
 
 def _rooms(folder: Path) -> tuple[list[Path], list[Path]]:

@@ -21,6 +21,7 @@ from edge_seg.pictures import (
     decode_picture,
     in_natural_order,
     is_animated,
+    is_named_picture,
     picture_bytes,
     read_list,
 )
@@ -93,7 +94,7 @@ def _folder(path: Path, format: str, fps: float | None) -> Source:
         raise CameraError(
             f"{folder}: wanted a folder of pictures, found: {error.strerror}; check its permissions"
         ) from error
-    found = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES and not _is_aside(p)]
+    found = [path for path in files if is_named_picture(path)]
     if not found:
         raise CameraError(
             f"{folder}: wanted pictures ({', '.join(PICTURE_SUFFIXES)}), found {_instead(files)}"
@@ -106,11 +107,6 @@ def _folder(path: Path, format: str, fps: float | None) -> Source:
     rate = fps or (CLIP_FPS if moving else PICTURE_FPS)
     describe = f"{path} ({len(found)} {'frames' if moving else 'pictures'})"
     return _pictures(found, describe, format=format, fps=rate, moving=moving)
-
-
-def _is_aside(path: Path) -> bool:
-    """True for a folder, and for a hidden file: macOS lays a ._NAME.jpg beside NAME.jpg."""
-    return path.name.startswith(".") or os.path.isdir(path)
 
 
 def _instead(files: list[Path]) -> str:
