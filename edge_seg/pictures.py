@@ -50,12 +50,11 @@ def read_picture(path: Path) -> Picture:
 def picture_bytes(path: Path) -> bytes:
     """Return a picture file's bytes, up to 256 MiB of them. Raises CameraError naming the file."""
     try:
-        # A pipe would be waited for, a device never ends: not to be opened as a file is.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with open(path, "rb", opener=_at_once) as file:
             facts = os.fstat(file.fileno())
             if not stat.S_ISREG(facts.st_mode):
                 raise CameraError(
-                    f"{path}: wanted a picture, found a folder, a pipe or a device; check the path"
+                    f"{path}: wanted a picture, found a pipe or a device; check the path"
                 )
             if facts.st_size > MAX_FILE_BYTES:
                 raise CameraError(
@@ -71,6 +70,11 @@ def picture_bytes(path: Path) -> bytes:
         ) from error
     except MemoryError as error:
         raise _no_memory(path) from error
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open without waiting for who writes into a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def decode_picture(data: bytes, path: Path, *, side: int = 0) -> Picture:

@@ -254,7 +254,17 @@ def test_a_pipe_or_a_device_among_pictures_is_left_out_and_never_waited_for(
     with open_source(tmp_path) as source:
         assert [shot.name for shot in source] == ["a"]
         assert [path.name for path in source.unread] == ["b.png", "c.png", "d.png"]
-    assert "b.png: wanted a picture, found a folder, a pipe or a device" in caplog.text
+    assert "b.png: wanted a picture, found a pipe or a device" in caplog.text
+
+
+def test_what_cannot_be_read_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    before = len(os.listdir("/proc/self/fd"))
+    for name in ("folder.png", "pipe.png", "gone.png"):
+        with pytest.raises(CameraError, match=name):
+            pictures.read_picture(tmp_path / name)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_where_no_picture_can_be_read_that_is_said_and_all_are_listed(tmp_path: Path) -> None:
