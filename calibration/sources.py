@@ -21,7 +21,6 @@ from edge_seg import formats, pictures, pixels
 from edge_seg.arrays import Picture
 from edge_seg.calibration.dataset import (
     IGNORE,
-    PICTURE_SUFFIXES,
     Pair,
     SceneRule,
     clip_scene,
@@ -139,7 +138,7 @@ def _of_folder(source: Path, scene: SceneRule) -> list[Pair]:
     clip = is_clip(source)
     folder = source / "frames" if clip else source
     try:
-        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+        files = sorted(path for path in folder.iterdir() if pictures.is_named_picture(path))
     except OSError as error:
         raise DatasetError(
             f"{folder}: wanted a folder of calibration frames, found: {error.strerror}; "

@@ -61,7 +61,7 @@ def picture_bytes(path: Path) -> bytes:
                     f"{path}: wanted a picture's file of at most {MAX_FILE_BYTES >> 20} MiB, found "
                     f"{facts.st_size >> 20}; reduce it"
                 )
-            return file.read(facts.st_size)
+            return file.read()
     except CameraError:
         raise
     except OSError as error:
@@ -74,7 +74,10 @@ def picture_bytes(path: Path) -> bytes:
 
 def _at_once(path: str, flags: int) -> int:
     """Open without waiting for who writes into a pipe."""
-    return os.open(path, flags | os.O_NONBLOCK)
+    try:
+        return os.open(path, flags | os.O_NONBLOCK)
+    except BlockingIOError:  # a file that a file server lends to somebody: it is given back soon
+        return os.open(path, flags)
 
 
 def decode_picture(data: bytes, path: Path, *, side: int = 0) -> Picture:

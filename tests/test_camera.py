@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
@@ -274,6 +275,29 @@ def test_where_no_picture_can_be_read_that_is_said_and_all_are_listed(tmp_path: 
         with pytest.raises(CameraError, match=r"of 3 pictures none can be read; the last.*c\.png"):
             next(source)
         assert len(source.unread) == 3
+
+
+def test_a_device_that_is_gone_ends_a_folder_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(9):
+        _picture(tmp_path / f"{i}.png")
+    real = os.fstat
+
+    def gone(number: int) -> os.stat_result:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with open_source(tmp_path) as source:
+        next(source)
+        monkeypatch.setattr(pictures.os, "fstat", gone)
+        try:
+            source.read()
+        except CameraError as error:
+            said = str(error)
+        finally:
+            monkeypatch.setattr(pictures.os, "fstat", real)
+        assert "1.png: wanted a picture, found: Input/output error" in said
+        assert not source.unread
 
 
 def test_a_stick_pulled_out_ends_a_folder_at_once(

@@ -332,7 +332,7 @@ def test_a_truncated_picture_is_left_out_by_name_and_the_others_are_made(
     assert run("--source", folder, "-o", out, "--masks", masks) == 1
     said = capsys.readouterr()
     assert "1.png: wanted a whole picture" in caplog.text and "left out" in caplog.text
-    assert "because they cannot be read: 1 of 3 pictures, named above" in said.err
+    assert "because they cannot be read: 1 of 3 pictures, each named" in said.err
     assert f"{out}: 2 frames" in said.out and f"{masks}: 2 masks" in said.out
     assert frames_in(out) == 2 and not list(tmp_path.glob(".*"))
     assert sorted(p.name for p in masks.iterdir()) == ["0.png", "2.png"]

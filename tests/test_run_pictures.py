@@ -178,7 +178,7 @@ def test_a_clip_with_damaged_frames_keeps_its_length(
     assert run("--source", tmp_path / "clip", "-o", out, "--background", "none") == 1
     said = capsys.readouterr()
     assert f"{out}: 8 frames, 64x64, 30 fps" in said.out and "times the speed" not in said.err
-    assert f"they cannot be read: {len(damaged)} of 8 pictures, named above" in said.err
+    assert f"they cannot be read: {len(damaged)} of 8 pictures, each named" in said.err
     with open_source(out) as video:
         seen = [float(shot.frame.mean()) for shot in video]
     assert seen == pytest.approx([levels[name] for name in shown], abs=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -36,6 +37,10 @@ OTHER_PICTURES = (
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".psd", ".ppm", ".pgm", ".pnm", ".exr"),
 )
 MAY_MOVE = (".gif", ".avif")  # of these, what is read as a video where it is named itself
+LOST = (  # what reading gives once a stick is pulled out or a share is gone; no descriptors left
+    *(errno.EIO, errno.ENODEV, errno.ESTALE, errno.ENOTCONN),
+    *(errno.EMFILE, errno.ENFILE),
+)
 FEW = 3  # names that a line about several files holds
 CLIP_FPS = 30.0  # frames/ of a clip carry no time
 PICTURE_FPS = 1.0  # unrelated pictures shown as a video: one a second
@@ -153,6 +158,8 @@ def _pictures(
             try:
                 picture = _picture(path)
             except CameraError as error:
+                if len(paths) == 1 or _is_lost(error):
+                    raise
                 unread.append(path)
                 _check_some_are_left(paths, unread, error)
                 log.warning("left out: %s", error)
@@ -164,10 +171,13 @@ def _pictures(
     return source
 
 
+def _is_lost(error: CameraError) -> bool:
+    """True where the disk or the process, not the picture, is why it cannot be read."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in LOST
+
+
 def _check_some_are_left(paths: list[Path], unread: list[Path], error: CameraError) -> None:
     """Raise where no picture can be read, or none any more: a stick was pulled out."""
-    if len(paths) == 1:
-        raise error
     if len(unread) == len(paths):
         raise CameraError(f"of {len(paths)} pictures none can be read; the last: {error}")
     if not os.path.isdir(unread[-1].parent):

@@ -161,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         if isinstance(error, MemoryError) or getattr(error, "code", None) == OPENCV_NO_MEMORY:
-            return _say("wanted memory, found too little here; give smaller pictures", UNFINISHED)
+            return _say("wanted memory, found too little here; give it less at once", UNFINISHED)
         return _say(
             f"wanted to {args.verb}, found a defect of edge-seg: {type(error).__name__}: "
             f"{error!s:.300}; please report it with what `edge-seg --debug ...` shows",

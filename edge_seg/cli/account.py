@@ -104,7 +104,7 @@ def warn_of_unread(source: Source) -> bool:
 
 def _unread(source: Source) -> str:
     left_out = f"{len(source.unread)} of {counted(source.count or 0, 'picture')}"
-    return f"left out, because they cannot be read: {left_out}, named above with the reason"
+    return f"left out, because they cannot be read: {left_out}, each named with its reason"
 
 
 def say_times(out: Written, segmenter: EdgeSegmenter) -> None:

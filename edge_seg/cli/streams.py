@@ -23,7 +23,7 @@ def settle() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-class ToStderr(logging.StreamHandler[TextIO]):
+class ToStderr(logging.StreamHandler):  # type: ignore[type-arg]  # not subscriptable on 3.10
     """A handler for `sys.stderr`, whatever it is when a line is logged."""
 
     def __init__(self) -> None:
