@@ -23,16 +23,15 @@ def settle() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-class ToStderr(logging.StreamHandler):  # type: ignore[type-arg]  # not subscriptable on 3.10
+class ToStderr(logging.Handler):
     """A handler for `sys.stderr`, whatever it is when a line is logged."""
 
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self) -> TextIO:  # type: ignore[override]
-        """Where lines go."""
-        return sys.stderr
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record's line."""
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except Exception:  # logging's own way: a line that cannot be written ends nothing
+            self.handleError(record)
 
 
 def _fill() -> None:
