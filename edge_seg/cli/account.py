@@ -95,11 +95,10 @@ def warn_of_nothing(args: argparse.Namespace, out: Written) -> None:
     )
 
 
-def warn_of_unread(source: Source) -> bool:
-    """Say how many pictures were left out, each of which was named; False for none."""
+def warn_of_unread(source: Source) -> None:
+    """Say how many pictures were left out, each of which was named."""
     if source.unread:
         print(f"edge-seg: {_unread(source)}", file=sys.stderr)
-    return bool(source.unread)
 
 
 def _unread(source: Source) -> str:

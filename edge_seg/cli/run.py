@@ -174,7 +174,8 @@ def run(args: argparse.Namespace) -> int:
     account.say_written(out, seconds)
     account.say_times(out, segmenter)
     account.warn_of_pace(args, source, out, seconds)
-    return UNFINISHED if account.warn_of_unread(source) else DONE
+    account.warn_of_unread(source)
+    return UNFINISHED if source.unread else DONE
 
 
 def _source(args: argparse.Namespace) -> Source:
