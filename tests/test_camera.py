@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import math
 import os
-import re
 import shutil
 import struct
 import subprocess
@@ -27,6 +26,7 @@ from edge_seg.camera.stream import Request
 from edge_seg.errors import CameraError, CameraLost, DatasetError, SettingError
 from edge_seg.segmenter import EdgeSegmenter
 from edge_seg.supervision import Policy
+from tests.damaged_video import damage
 
 RED_BGR = (0, 0, 255)
 VIDEO = Path("a.mkv")
@@ -82,6 +82,11 @@ class _Container:
         return more, np.zeros((2, 2, 3), np.uint8) if more else None
 
 
+def _shots_of(container: _Container, first: np.ndarray) -> list[Shot]:
+    rest = disk._video_shots(container, first, lambda _: 0, path=VIDEO, format="bgr", fps=10.0)
+    return list(rest)
+
+
 @pytest.mark.parametrize(
     "times",
     [
@@ -94,7 +99,7 @@ class _Container:
 )
 def test_times_always_grow(times: list[float]) -> None:
     first = np.zeros((2, 2, 3), np.uint8)
-    shots = list(disk._video_shots(_Container(times), first, path=VIDEO, format="bgr", fps=10.0))
+    shots = _shots_of(_Container(times), first)
     assert len(shots) == len(times)
     assert np.all(np.diff([s.timestamp for s in shots]) > 0)
 
@@ -102,7 +107,7 @@ def test_times_always_grow(times: list[float]) -> None:
 def test_variable_frame_rate_keeps_the_containers_times() -> None:
     times = [0.0, 0.1, 0.4, 0.45, 1.0]
     first = np.zeros((2, 2, 3), np.uint8)
-    shots = list(disk._video_shots(_Container(times), first, path=VIDEO, format="bgr", fps=10.0))
+    shots = _shots_of(_Container(times), first)
     np.testing.assert_allclose([s.timestamp for s in shots], times)
 
 
@@ -118,24 +123,15 @@ def test_a_video_that_ends_before_its_header_says_so(
     assert "cut.mkv" in caplog.text and f"found {read}" in caplog.text
 
 
-def _damage(path: Path, frames: range) -> None:
-    """Overwrite these frames of a Motion JPEG, all but the container's own bytes."""
-    data = bytearray(path.read_bytes())
-    starts = [found.start() for found in re.finditer(b"00dc....\xff\xd8", data, re.DOTALL)]
-    for frame in frames:
-        (size,) = struct.unpack("<I", data[starts[frame] + 4 : starts[frame] + 8])
-        data[starts[frame] + 8 : starts[frame] + 8 + size] = b"\x55" * size
-    path.write_bytes(data)
-
-
 @pytest.mark.parametrize("damaged", [range(5, 6), range(3, 9), range(0, 2)])
 def test_damaged_frames_do_not_end_a_video_and_are_counted(
     damaged: range, video: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _damage(video, damaged)
+    damage(video, damaged)
     whole = [i for i in range(12) if i not in damaged]
     with open_source(video) as source:
         shots = list(source)
+        assert source.damaged == len(damaged)
     assert [round(float(s.frame.mean()) / 20) for s in shots] == whole
     np.testing.assert_allclose([s.timestamp for s in shots], np.array(whole) / 8, atol=1e-3)
     assert f"found {len(damaged)} damaged" in caplog.text
@@ -143,7 +139,7 @@ def test_damaged_frames_do_not_end_a_video_and_are_counted(
 
 
 def test_a_video_of_damaged_frames_alone_is_named_with_its_codec(video: Path) -> None:
-    _damage(video, range(12))
+    damage(video, range(12))
     with pytest.raises(CameraError, match=r"clip\.avi.*MJPG of which it decodes no frame"):
         open_source(video)
 

@@ -19,6 +19,7 @@ from edge_seg.cli import main
 from edge_seg.cli.run import _composite
 from edge_seg.errors import CameraError, OutputError
 from edge_seg.recording import PICTURE_ENDS, MaskFolder, frames_in
+from tests.damaged_video import damage
 
 GREEN = ("--background", "#00ff00")
 
@@ -179,6 +180,26 @@ def test_a_clip_with_damaged_frames_keeps_its_length(
     said = capsys.readouterr()
     assert f"{out}: 8 frames, 64x64, 30 fps" in said.out and "times the speed" not in said.err
     assert f"they cannot be read: {len(damaged)} of 8 pictures, each named" in said.err
+    with open_source(out) as video:
+        seen = [float(shot.frame.mean()) for shot in video]
+    assert seen == pytest.approx([levels[name] for name in shown], abs=4)
+
+
+@pytest.mark.parametrize(("damaged", "shown"), [([2, 3], "abbbefgh"), ([0], "bbcdefgh")])
+def test_a_video_with_damaged_frames_keeps_its_length(
+    damaged: list[int], shown: str, run: Callable[..., int], tmp_path: Path, capsys: Any
+) -> None:
+    levels = {name: 20 + 30 * i for i, name in enumerate("abcdefgh")}
+    source, out = tmp_path / "in.avi", tmp_path / "out.webm"
+    writer = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"MJPG"), 8.0, (64, 48))
+    for level in levels.values():
+        writer.write(np.full((48, 64, 3), level, np.uint8))
+    writer.release()
+    assert run("--source", source, "-o", out, "--background", "none") == 0
+    damage(source, damaged)
+    assert run("--source", source, "-o", out, "--background", "none") == 1
+    said = capsys.readouterr()
+    assert f"{out}: 8 frames, 64x48, 8 fps" in said.out and "times the speed" not in said.err
     with open_source(out) as video:
         seen = [float(shot.frame.mean()) for shot in video]
     assert seen == pytest.approx([levels[name] for name in shown], abs=4)

@@ -6,7 +6,7 @@ import errno
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -124,8 +124,7 @@ def _instead(files: list[Path]) -> str:
 
 def _others(files: list[Path]) -> str:
     """Say which of a folder's files are pictures of formats that are not read; "" for none."""
-    names = [p.name for p in files if p.suffix.lower() in OTHER_PICTURES]
-    names = [name for name in names if not name.startswith(".")]
+    names = [p.name for p in files if is_named_picture(p, OTHER_PICTURES)]
     return f"{len(names)} of other formats ({_few(names)})" if names else ""
 
 
@@ -221,14 +220,21 @@ def _video(path: Path, format: str) -> Source:
     else:
         count = _stated_count(capture, path)
     rate = fps or VIDEO_FPS
-    shots = _video_shots(capture, first, damaged, path=path, format=format, fps=rate)
-    return Source(
+
+    def left_out(frames: int) -> int:
+        source.damaged += frames
+        return source.damaged
+
+    shots = _video_shots(capture, first, left_out, path=path, format=format, fps=rate)
+    source = Source(
         _counted(shots, path, count, rate),
         describe=f"{path} ({first.shape[1]}x{first.shape[0]}, {rate:g} fps)",
         fps=fps,
         count=count,
         close=capture.release,
     )
+    source.damaged = damaged
+    return source
 
 
 def _first(capture: cv2.VideoCapture, path: Path) -> tuple[Picture, int]:
@@ -336,13 +342,13 @@ def _counted(shots: Iterator[Shot], path: Path, count: int | None, fps: float) -
 def _video_shots(
     capture: cv2.VideoCapture,
     first: Picture,
-    left_out: int = 0,
+    left_out: Callable[[int], int],
     *,
     path: Path,
     format: str,
     fps: float,
 ) -> Iterator[Shot]:
-    """Yield the frames. left_out: damaged ones before the first."""
+    """Yield the frames. left_out: told of damaged ones, it returns how many there are by now."""
     index, timestamp = 0, -math.inf
     frame: Picture | None = first
     while frame is not None:
@@ -353,11 +359,12 @@ def _video_shots(
         timestamp = stated if later else (after if index else 0.0)
         yield Shot(_ordered(frame, format), timestamp, f"{index:06d}")
         frame, damaged = _next_whole(capture)
-        index, left_out = index + 1, left_out + damaged
-    if left_out:
+        left_out(damaged)
+        index += 1
+    if count := left_out(0):
         log.warning(
             "%s: wanted every frame, found %d damaged: left out, those behind them were read; copy "
             "the file again to have them",
             path,
-            left_out,
+            count,
         )

@@ -52,7 +52,8 @@ class Source:
     together (video, clip, camera), so a smoother may be used. fps: nominal rate, None where
     unknown. count: number of frames, None where unknown (a video's header may be wrong by one).
     files: the pictures read, where they are files. labels: the files a list names beside them.
-    unread: those of `files` that could not be read, and were left out so far.
+    unread: those of `files` that could not be read, and were left out so far. damaged: how many
+    frames of a video were left out so far, because they cannot be decoded.
     describe: for people. format, lores_format: of the frames. ended: True once no frame will come
     any more. counters: of a camera what was dropped, missed and mended; None for what lies on disk.
     """
@@ -78,6 +79,7 @@ class Source:
         self.files = files
         self.labels: tuple[Path, ...] = ()
         self.unread: Sequence[Path] = ()
+        self.damaged = 0
         self.count = len(files) if files is not None else count
         self.format = "bgr"
         self.lores_format = "yuv420"

@@ -150,7 +150,9 @@ def warn_of_pace(
     from edge_seg.recording import MAX_FPS, MIN_FPS
 
     video = out.video
-    if source is None or video is None or not video.frames or not source.moving or source.unread:
+    if source is None or video is None or not video.frames or not source.moving:
+        return
+    if source.unread or source.damaged:  # the video repeats frames for them
         return
     if source.live:
         pace = video.pace or video.frames / seconds

@@ -175,7 +175,7 @@ def run(args: argparse.Namespace) -> int:
     account.say_times(out, segmenter)
     account.warn_of_pace(args, source, out, seconds)
     account.warn_of_unread(source)
-    return UNFINISHED if source.unread else DONE
+    return UNFINISHED if _left_out(source) else DONE
 
 
 def _source(args: argparse.Namespace) -> Source:
@@ -223,21 +223,22 @@ def _frames(
 ) -> None:
     """Segment and write every frame.
 
-    A mask that came too late (--deadline) is left out, as is a clip's frame that cannot be read; a
-    file's video repeats the frame before, or the first that has a mask, so that it keeps its
-    length.
+    A mask that came too late (--deadline) is left out, as is a frame that cannot be read; a file's
+    video repeats the frame before, or the first that has a mask, so that it keeps its length.
     """
-    video, unread = _Paced(out.video), 0
+    video, left_out = _Paced(out.video), 0
     timed = source.moving or bool(args.smoothing)  # unrelated pictures stand alone
     with frames_bar(Path(source.describe).name, source.count) as advance:
         for shot in source:
-            video.miss((len(source.unread) - unread) * source.moving)
-            unread = len(source.unread)
+            missing = _left_out(source) - left_out
+            left_out += missing
+            video.miss(missing * source.moving)
             name = shot.name if source.files is not None else f"{out.frames:06d}"
             out.began = out.began if out.frames else shot.timestamp
             out.until = shot.timestamp
             out.frames += 1
-            advance()
+            for _ in range(missing + 1):
+                advance()
             try:
                 mask = segmenter.segment_shot(shot, source, dtype="uint8", timed=timed)
             except MaskLate:
@@ -250,7 +251,12 @@ def _frames(
                 video.show(composite(shot.frame, mask))
             if out.pictures is not None:
                 out.pictures.write(composite(shot.frame, mask), name)
-    video.miss((len(source.unread) - unread) * source.moving)
+    video.miss((_left_out(source) - left_out) * source.moving)
+
+
+def _left_out(source: Source) -> int:
+    """Return how many frames or pictures the source could not read so far."""
+    return source.damaged + len(source.unread)
 
 
 class _Paced:
