@@ -1,6 +1,7 @@
 """A virtual camera for video calls: this machine's camera with the background blurred.
 
-pip install pyvirtualcam; sudo modprobe v4l2loopback exclusive_caps=1
+sudo apt install v4l2loopback-dkms; sudo modprobe v4l2loopback exclusive_caps=1
+pip install pyvirtualcam
 python examples/virtual_camera.py 0
 """
 

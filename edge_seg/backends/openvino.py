@@ -89,7 +89,7 @@ class OpenVINOBackend:
             self.input = _only(compiled.inputs, path, pixels=picture is not None)
             self.output = _only(compiled.outputs, path)
             self._request: Any = compiled.create_infer_request()
-            self._input_memory = _input_memory(self._request)
+            self._input_memory: Any = _input_memory(self._request)
         except BackendUnavailable:
             raise
         except VENDOR as error:  # a driver that fails at any of its calls
@@ -121,7 +121,7 @@ class OpenVINOBackend:
     def close(self) -> None:
         """Free the request and with it the compiled network."""
         with self._lock:
-            self._request = None
+            self._request = self._input_memory = None
 
 
 @functools.cache

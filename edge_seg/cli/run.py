@@ -30,8 +30,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "run",
         help="segment a camera, video, picture, folder or list; write a video, pictures or masks",
-        description="Segment every frame of a source. -o OUT.webm writes a video with as many "
-        "frames as were read, -o DIR/ one picture per frame, -o OUT.png the picture of one; "
+        description="Segment every frame of a source. -o OUT.webm writes a video as long as the "
+        "source, -o DIR/ one picture per frame, -o OUT.png the picture of one; "
         "--masks writes one 8-bit PNG per frame. Ctrl-C finishes the file.",
     )
     arguments.add_bundle(parser)
