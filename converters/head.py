@@ -21,6 +21,7 @@ Exp and Log have no int8 form.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,8 +142,8 @@ def _start(graph: Graph, output: OutputSpec) -> _Head:
             f"output {name!r}: wanted (1, channels, height, width), found {shape}; "
             "export the model with a 4-D output"
         )
-    # (1, C, H, W) or (1, H, W, C): the channel axis is the short one.
-    axes = (0, 1, 2, 3) if shape[1] <= shape[3] else (0, 3, 1, 2)
+    size = graph.shapes[graph.inputs[0].name][2:]
+    axes = (0, 3, 1, 2) if is_channels_last(shape[1:], size) else (0, 1, 2, 3)
     channels = shape[axes[1]]
     if output.channel >= channels:
         raise ConversionError(
@@ -150,6 +151,17 @@ def _start(graph: Graph, output: OutputSpec) -> _Head:
             "channel(s); correct `channel` in the spec"
         )
     return _Head(name, axes, output.channel, list(range(channels)))
+
+
+def is_channels_last(shape: Sequence[int], size: Sequence[int]) -> bool:
+    """Tell (height, width, channels) from (channels, height, width), a network's answer.
+
+    size: its input's (height, width), whose proportions the answer's have; where both ways have
+    them, or neither, channels are the short axis. A network may have more classes than columns.
+    """
+    first = shape[1] * size[1] == shape[2] * size[0]
+    last = shape[0] * size[1] == shape[1] * size[0]
+    return last if first != last else shape[0] > shape[2]
 
 
 def _refuse_hard_labels(graph: Graph, name: str) -> None:

@@ -2,7 +2,8 @@
 
 ai-edge-quantizer has no rule for DEPTH_TO_SPACE, so it puts DEQUANTIZE before and QUANTIZE behind
 it. The operator computes nothing: the codes may be moved themselves, with their scale.
-onnx2tf sometimes turns the mask back to channels-first, which moves nothing: it has one channel.
+onnx2tf sometimes turns the mask back to channels-first, which moves nothing: it has one channel;
+and sometimes it forgets to turn a tensor that an operator wants channels-first.
 """
 
 from __future__ import annotations
@@ -12,10 +13,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from edge_seg.converters.flatbuffer import code_of, operator_names, packed, unpacked
+import numpy as np
+
+from edge_seg.converters.flatbuffer import (
+    INLINE,
+    code_of,
+    name_of,
+    operator_names,
+    packed,
+    unpacked,
+)
 
 MOVES = {"DEPTH_TO_SPACE"}
 TURNS = {"TRANSPOSE", "RESHAPE"}
+TWIN = "_nhwc_bridge"  # how onnx2tf ends the name of what it made channels-last
+FIRST = (0, 3, 1, 2)  # where channels-first takes its axes from
 
 
 def in_integers(content: bytes) -> bytes:
@@ -58,6 +70,71 @@ def with_channels_last(content: bytes) -> bytes:
     names = [graph.tensors[i].name for i in (answer, before)]
     graph.tensors[before].name, graph.tensors[answer].name = names
     return packed(model, content)
+
+
+def with_missing_turned(content: bytes) -> bytes:
+    """Return a TFLite in which a tensor that is read, and that no operator makes, is turned from
+    its channels-last twin.
+
+    onnx2tf makes the twin alone of a sum that an activation reads, too, and leaves the activation
+    channels-first. Without a twin of that name and shape the tensor stays missing.
+    """
+    model = unpacked(content)
+    graph = model.subgraphs[0]
+    names = {name_of(tensor): index for index, tensor in enumerate(graph.tensors)}
+    turned = 0
+    for index in _missing(model, graph):
+        twin = names.get(name_of(graph.tensors[index]) + TWIN, index)
+        given, wanted = ([int(n) for n in graph.tensors[i].shape] for i in (twin, index))
+        maker = [n for n, op in enumerate(graph.operators) if twin in op.outputs]
+        if maker and len(given) == 4 and [given[axis] for axis in FIRST] == wanted:
+            graph.operators.insert(maker[0] + 1, _turning(model, graph, twin, index))
+            turned += 1
+    return packed(model, content) if turned else content
+
+
+def _missing(model: Any, graph: Any) -> list[int]:
+    """Return the tensors that are read, but neither made, nor given, nor constants."""
+    made = {i for op in graph.operators for i in op.outputs} | set(graph.inputs)
+    read = {int(i) for op in graph.operators for i in op.inputs if i >= 0}
+    return sorted(i for i in read - made if _is_empty(model.buffers[graph.tensors[i].buffer]))
+
+
+def _is_empty(buffer: Any) -> bool:
+    return buffer.offset <= INLINE and (buffer.data is None or not len(buffer.data))
+
+
+def _turning(model: Any, graph: Any, source: int, target: int) -> Any:
+    """Return a TRANSPOSE from a channels-last tensor to a channels-first one."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    axes = schema.BufferT()
+    axes.data = np.asarray(FIRST, dtype="<i4").view(np.uint8)
+    model.buffers.append(axes)
+    order = schema.TensorT()
+    order.name, order.shape = f"{name_of(graph.tensors[target])}_axes", [len(FIRST)]
+    order.type, order.buffer = schema.TensorType.INT32, len(model.buffers) - 1
+    graph.tensors.append(order)
+    operator = schema.OperatorT()
+    operator.opcodeIndex = _opcode(model, schema.BuiltinOperator.TRANSPOSE)
+    operator.inputs, operator.outputs = [source, len(graph.tensors) - 1], [target]
+    operator.builtinOptionsType = schema.BuiltinOptions.TransposeOptions
+    operator.builtinOptions = schema.TransposeOptionsT()
+    return operator
+
+
+def _opcode(model: Any, kind: int) -> int:
+    """Return where a file lists a built-in operator; it is added where it does not."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    for index, code in enumerate(model.operatorCodes):
+        if max(code.builtinCode, code.deprecatedBuiltinCode) == kind:
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = kind
+    code.version = 1
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ memory is taken. Anything else is a ConversionError that names the place and the
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -300,7 +301,7 @@ def _fix_input(model: ModelProto) -> None:
             f"({name}) is dynamic; export the model with a fixed size "
             "(no dynamic_axes / dynamic_shapes), or fix it with "
             "`python -m onnxruntime.tools.make_dynamic_shape_fixed "
-            f"--input_name {value.name} --input_shape 1,3,HEIGHT,WIDTH FILE FIXED`"
+            f"--input_name {shlex.quote(value.name)} --input_shape 1,3,HEIGHT,WIDTH FILE FIXED`"
         )
     if changed:  # what was inferred with a symbolic batch no longer holds
         del model.graph.value_info[:]
@@ -366,12 +367,16 @@ def _check_input(model: ModelProto, spec: InputSpec | None) -> None:
             "export the model for one picture"
         )
     if shape[1] != 3:
-        hint = "not RGB or BGR"
         if shape[3] == 3:
-            hint = f"channels last: tf2onnx has --inputs-as-nchw {value.name}"
+            raise ConversionError(
+                f"input {value.name!r}: wanted channels first, (1, 3, height, width), found "
+                f"{_shape_text(value)}; export it so (tf2onnx has --inputs-as-nchw "
+                f"{shlex.quote(value.name)}; in PyTorch leave the permute out of the network)"
+            )
         raise ConversionError(
             f"input {value.name!r}: wanted 3 channels in (1, 3, height, width), found "
-            f"{_shape_text(value)} ({hint}); only networks that see a colour picture are taken"
+            f"{_shape_text(value)} (not RGB or BGR); only networks that see a colour picture are "
+            "taken"
         )
     if spec is not None and (shape[2], shape[3]) != (spec.height, spec.width):
         raise ConversionError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import NodeProto
 
 from edge_seg.converters.graph import Graph, attribute
@@ -39,17 +40,50 @@ def unpad_max_pools(graph: Graph) -> int:
 
 
 def unpad_average_pools(graph: Graph) -> int:
-    """Turn a padded AveragePool that counts its zeros into a zero Pad and an unpadded AveragePool.
+    """Turn a padded AveragePool into a zero Pad and an unpadded AveragePool; where windows do not
+    count all they see, times what they see over what they count, a constant map.
 
-    onnx2tf would write that padding as PADV2, which cannot be quantized. What a size rounded up
-    (ceil_mode) adds behind the padding is not counted, so such a pool is left alone.
+    onnx2tf would write that padding as PADV2, which cannot be quantized, and a size rounded up
+    (ceil_mode) otherwise than ONNX has it: what lies behind the padding is not counted. What TFLite
+    calls SAME, which counts no padding either, is left alone.
     """
     found = 0
     for node, amounts in _padded_pools(graph, "AveragePool"):
-        if attribute(node, "count_include_pad", 0) and not attribute(node, "ceil_mode", 0):
-            _pad_before(graph, node, amounts, mode="constant")
-            found += 1
+        if _is_same(node, amounts, graph.shapes[node.input[0]][2:]):
+            continue
+        seen = float(np.prod(attribute(node, "kernel_shape")))
+        counts = _counts(node, graph.shapes[node.input[0]][2:], graph.shapes[node.output[0]][2:])
+        scale = np.asarray(seen / counts, dtype=np.float32)[None, None]
+        _pad_before(graph, node, amounts, mode="constant", scale=scale)
+        found += 1
     return found
+
+
+def _is_same(node: NodeProto, amounts: list[int], size: tuple[int, ...]) -> bool:
+    """Tell whether an AveragePool pads and counts as TFLite's SAME does: what is left over behind.
+
+    onnx2tf sees that where all of it is the pool's own padding (no ceil_mode's).
+    """
+    strides, kernel = attribute(node, "strides", [1, 1]), attribute(node, "kernel_shape")
+    same = [amounts[2:4] + amounts[6:] == attribute(node, "pads", [0] * 4)]
+    for axis in (0, 1):
+        windows = -(-size[axis] // strides[axis])
+        total = max(0, (windows - 1) * strides[axis] + kernel[axis] - size[axis])
+        same += [(amounts[2 + axis], amounts[6 + axis]) == (total // 2, total - total // 2)]
+    return all(same) and not attribute(node, "count_include_pad", 0)
+
+
+def _counts(node: NodeProto, size: tuple[int, ...], windows: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return by how many values each window of an AveragePool divides, (height, width)."""
+    pads, strides = attribute(node, "pads", [0] * 4), attribute(node, "strides", [1, 1])
+    kernel, ends = attribute(node, "kernel_shape"), []
+    padded = bool(attribute(node, "count_include_pad", 0))
+    for axis in (0, 1):
+        first = np.arange(windows[axis]) * strides[axis] - pads[axis]
+        low = -pads[axis] if padded else 0
+        high = size[axis] + (pads[2 + axis] if padded else 0)
+        ends.append(np.minimum(first + kernel[axis], high) - np.maximum(first, low))
+    return np.outer(*ends)
 
 
 def _padded_pools(graph: Graph, kind: str) -> Iterator[tuple[NodeProto, list[int]]]:
@@ -66,14 +100,26 @@ def _padded_pools(graph: Graph, kind: str) -> Iterator[tuple[NodeProto, list[int
             yield node, amounts
 
 
-def _pad_before(graph: Graph, node: NodeProto, amounts: list[int], *, mode: str) -> None:
-    """Put a Pad and a pool without padding in the place of a pool; "constant" pads with zeros."""
+def _pad_before(
+    graph: Graph,
+    node: NodeProto,
+    amounts: list[int],
+    *,
+    mode: str,
+    scale: NDArray[np.float32] | None = None,
+) -> None:
+    """Put a Pad and a pool without padding in the place of a pool; "constant" pads with zeros.
+
+    scale: a map (1, 1, height, width) that the result is multiplied by, unless it is all ones.
+    """
     inputs = [node.input[0], graph.constant(np.array(amounts, dtype=np.int64), "pads")]
     if mode == "constant":
         inputs.append(graph.constant(np.zeros((), dtype=np.float32), "zero"))
     padded = graph.add("Pad", inputs, "padded", mode=mode)
     kernel, strides = attribute(node, "kernel_shape"), attribute(node, "strides", [1, 1])
     pooled = graph.add(node.op_type, [padded], "pooled", kernel_shape=kernel, strides=strides)
+    if scale is not None and (scale != 1).any():
+        pooled = graph.add("Mul", [pooled, graph.constant(scale, "counted")], "averaged")
     graph.shapes[pooled] = graph.shapes[node.output[0]]  # another pool may read it
     graph.redirect(node.output[0], pooled)
     graph.remove(node)

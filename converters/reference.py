@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edge_seg.backends.onnxruntime import OnnxRuntimeBackend
-from edge_seg.converters.head import last_activation
+from edge_seg.converters.head import is_channels_last, last_activation
 from edge_seg.converters.onnx import original
 from edge_seg.errors import ConversionError
 from edge_seg.pixels import Codec, sigmoid
@@ -33,6 +33,7 @@ class Reference:
             model = original(path)
             onnx.save(model, file)
             self._backend = OnnxRuntimeBackend(file, threads=2)
+        self._size = (input.height, input.width)
         self._channel, self._logit = output.channel, output.activation == "logit"
         self.mislabelled = self._logit
         self._independent = last_activation(model) == "Sigmoid"
@@ -43,7 +44,7 @@ class Reference:
     def probability(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return float32 (h, w) for a prepared picture."""
         answer = self._backend.infer(self._codec.encode(picture))[0].astype(np.float32)
-        if answer.shape[0] > answer.shape[2]:  # channels last: the short axis, as head.py has it
+        if is_channels_last(answer.shape, self._size):
             answer = answer.transpose(2, 0, 1)
         person = answer[self._channel]
         others = np.delete(answer, self._channel, axis=0)

@@ -28,7 +28,12 @@ from edge_seg.calibration import manifest
 from edge_seg.calibration.frames import CalibrationSet
 from edge_seg.converters import environment, guards, head, onnx, rewrites
 from edge_seg.converters.reference import Reference, largest_difference
-from edge_seg.errors import BackendUnavailable, ConversionError, EdgeSegError
+from edge_seg.errors import (
+    BackendFailure,
+    BackendUnavailable,
+    ConversionError,
+    EdgeSegError,
+)
 from edge_seg.pixels import Codec
 from edge_seg.spec import InputSpec, OutputSpec, TensorSpec
 
@@ -285,6 +290,11 @@ def attempt(target: str, work: Workpiece) -> Attempt:
             done.artifacts.append(make(work))
     except (ConversionError, BackendUnavailable) as error:
         done.error = error
+    except BackendFailure as error:
+        done.error = ConversionError(
+            f"{target}: wanted an artifact that runs, found: {error}; convert for the other "
+            "targets, or export the network without the operator named"
+        )
     except ImportError as error:
         done.error = BackendUnavailable(
             f"{target}: wanted its converter, found: {error}; "

@@ -51,7 +51,8 @@ def to_float(model: ModelProto, out: Path, *, progress: Progress = quiet) -> Non
         path = Path(name) / "model.onnx"
         onnx.save(_channels_last(model), path)
         made = onnx2tf(path, interpreter)
-        made.write_bytes(moves.with_channels_last(made.read_bytes()))
+        content = moves.with_missing_turned(made.read_bytes())
+        made.write_bytes(moves.with_channels_last(content))
         _check_float(made, model)
         with whole_file(out) as beside:
             shutil.copyfile(made, beside)
@@ -118,6 +119,7 @@ def _check_float(path: Path, model: ModelProto) -> None:
     try:
         interpreter = Interpreter(model_path=str(path))
         interpreter.allocate_tensors()
+        interpreter.invoke()  # of zeros: some of what cannot run is found only now
     except (RuntimeError, ValueError) as error:
         raise ConversionError(
             f"wanted a TFLite file that LiteRT can run, found: {first_lines(error)}; "

@@ -105,6 +105,26 @@ def test_its_soft_edge_is_the_person_against_the_strongest_other(
     assert (answer >= p[2] - 2e-6).all()  # never less sure than the softmax
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+def test_a_network_may_have_more_classes_than_columns(last: bool, tmp_path: Path) -> None:
+    """As one of 150 classes at a quarter of its input's side."""
+    b, many = Builder(), WIDTH + 8
+    out = b.conv("picture", 3, many, 3)
+    model = b.model(b.op("Transpose", out, perm=[0, 2, 3, 1]) if last else out)
+    picture = random_picture(model)
+    logits = run(model, picture)[0].transpose(2, 0, 1) if last else run(model, picture)[0]
+    found = run(single_logit(model, OutputSpec("logit", 12)), picture)[0, 0]
+    lead = logits[12] - np.delete(logits, 12, axis=0).max(axis=0)
+    np.testing.assert_allclose(found, lead, atol=1e-5)
+    onnx.save(model, tmp_path / "many.onnx")
+    pixels = np.random.default_rng(4).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    tensor = (pixels.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
+    mine = sigmoid(run(single_logit(model, OutputSpec("logit", 12)), tensor)[0, 0])
+    reference = Reference(tmp_path / "many.onnx", INPUT, OutputSpec("logit", 12))
+    assert largest_difference(reference, mine.astype(np.float32), pixels) < 1e-5
+    reference.close()
+
+
 def test_a_network_whose_output_is_called_as_ours_is_reduced_once_more() -> None:
     """As one that was converted before, kept and converted again."""
     once = single_logit(network(on_upsampled_conv, "Softmax"), spec("Softmax", 2))

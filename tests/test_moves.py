@@ -14,7 +14,11 @@ import flatbuffers  # noqa: E402
 from ai_edge_litert.interpreter import Interpreter, OpResolverType  # noqa: E402
 
 from edge_seg.converters.guards import float_operators  # noqa: E402
-from edge_seg.converters.moves import in_integers, with_channels_last  # noqa: E402
+from edge_seg.converters.moves import (  # noqa: E402
+    in_integers,
+    with_channels_last,
+    with_missing_turned,
+)
 
 KINDS = ("DEQUANTIZE", "DEPTH_TO_SPACE", "QUANTIZE", "RELU", "RESHAPE")
 
@@ -152,3 +156,36 @@ def test_a_mask_of_one_channel_is_not_turned_to_channels_first(turned: tuple[int
         assert len({file.get_output_details()[0]["name"] for file in files}) == 1
     else:
         assert after == before
+
+
+def _forgotten(*, name: str = "sum_nhwc_bridge", shape: tuple[int, ...] = (1, 4, 2, 3)) -> Chain:
+    """What onnx2tf writes of a sum that an activation reads: the activation's input is missing."""
+    chain = Chain()
+    chain.graph.operators = chain.graph.operators[:1]  # codes -> real
+    twin, missing = chain.tensor((1, 2, 3, 4)), chain.tensor(shape)
+    chain.graph.tensors[twin].name, chain.graph.tensors[missing].name = name, "sum"
+    answer = chain.tensor(shape)
+    chain.operator("RELU", chain.real, twin)
+    chain.operator("RELU", missing, answer)
+    chain.graph.outputs = [answer]
+    return chain
+
+
+def test_a_tensor_that_was_forgotten_is_turned_from_its_twin() -> None:
+    codes = np.random.default_rng(0).integers(-128, 128, (1, 2, 3, 4), dtype=np.int8)
+    wanted = np.maximum((codes.astype(float) - 3) * 0.5, 0).transpose(0, 3, 1, 2)
+    content = _forgotten().content()
+    with pytest.raises(RuntimeError, match="lacks data"):
+        answer(content, codes)
+    np.testing.assert_array_equal(answer(with_missing_turned(content), codes), wanted)
+
+
+@pytest.mark.parametrize("changed", [{"name": "other"}, {"shape": (1, 2, 4, 3)}], ids=str)
+def test_what_has_no_twin_stays_missing(changed: dict[str, Any]) -> None:
+    content = _forgotten(**changed).content()
+    assert with_missing_turned(content) == content
+
+
+def test_a_file_that_lacks_nothing_stays_as_it_is() -> None:
+    content = Chain().content()
+    assert with_missing_turned(content) == content

@@ -287,18 +287,43 @@ def test_a_padded_average_pool_that_counts_its_zeros(
     assert simplified(b, pooled) == ["Conv", "Pad", "AveragePool"]
 
 
-def test_an_average_pool_that_does_not_count_its_padding_is_left_alone() -> None:
-    b = Builder()
-    sizes = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1, 1, 1, 1]}
+@pytest.mark.parametrize(
+    ("stride", "size"), [(1, (12, 16)), (1, (11, 15)), (2, (11, 15))], ids=str
+)
+def test_an_average_pool_that_counts_as_tflite_s_same_does_is_left_alone(
+    stride: int, size: tuple[int, int]
+) -> None:
+    b = Builder((1, 3, *size))
+    sizes = {"kernel_shape": [3, 3], "strides": [stride] * 2, "pads": [1, 1, 1, 1]}
     pooled = b.op("AveragePool", b.conv("picture", 3, 4, 3), **sizes)
     assert simplified(b, pooled) == ["Conv", "AveragePool"]
 
 
-def test_an_average_pool_whose_size_is_rounded_up_keeps_its_answer() -> None:
-    """Its last window counts the padding, and not what lies behind that."""
-    b = Builder((1, 3, 11, 14))
-    sizes = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1}
-    simplified(b, b.op("AveragePool", b.conv("picture", 3, 4, 3), count_include_pad=1, **sizes))
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pads", "ceil", "counts"),
+    [
+        ((12, 16), 3, 2, (1, 1, 1, 1), 0, 0),  # torch's count_include_pad=False
+        ((12, 16), 5, 1, (2, 2, 0, 2), 0, 0),
+        ((11, 15), 2, 2, (0, 0, 0, 0), 1, 0),
+        ((11, 14), 3, 2, (1, 1, 1, 1), 1, 0),
+        ((11, 14), 3, 2, (1, 1, 1, 1), 1, 1),  # counts the padding, and not what lies behind that
+        ((12, 16), 3, 3, (0, 0, 0, 0), 1, 0),
+    ],
+    ids=str,
+)
+def test_an_average_pool_whose_windows_count_in_part_is_scaled(
+    size: tuple[int, int],
+    kernel: int,
+    stride: int,
+    pads: tuple[int, ...],
+    ceil: int,
+    counts: int,
+) -> None:
+    b = Builder((1, 3, *size))
+    sizes = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": list(pads)}
+    x = b.conv("picture", 3, 4, 3)
+    pooled = b.op("AveragePool", x, ceil_mode=ceil, count_include_pad=counts, **sizes)
+    assert simplified(b, pooled) == ["Conv", "Pad", "AveragePool", "Mul"]
 
 
 def test_a_global_pool_becomes_a_pool_over_the_map() -> None:

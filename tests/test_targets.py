@@ -19,6 +19,7 @@ from edge_seg.calibration.frames import CalibrationSet  # noqa: E402
 from edge_seg.converters import targets  # noqa: E402
 from edge_seg.converters.targets import Network, Workpiece, attempt  # noqa: E402
 from edge_seg.errors import (  # noqa: E402
+    BackendFailure,
     BackendUnavailable,
     ConversionError,
     EdgeSegError,
@@ -122,6 +123,7 @@ def refusing(error: BaseException) -> targets.Make:
     [
         (ConversionError("wanted this, found that"), ConversionError, "wanted this, found that"),
         (BackendUnavailable("wanted a library"), BackendUnavailable, "wanted a library"),
+        (BackendFailure("onnxruntime: no data"), ConversionError, r"onnx: wanted an artifact that"),
         (ModuleNotFoundError("No module named 'nncf'"), BackendUnavailable, r"nncf.*pip install"),
     ],
 )

@@ -222,6 +222,25 @@ def test_float_tflite_answers_as_the_onnx_does(tmp_path: Path, last: str) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("activation", ["Sigmoid", "HardSigmoid"])
+def test_an_activation_before_the_convolution_answers_as_the_onnx_does(
+    tmp_path: Path, activation: str
+) -> None:
+    """A sum that a SiLU or a hard swish reads, too: onnx2tf left its input missing in the file."""
+    b = Builder((1, 3, 24, 32))
+    x = b.op("Relu", b.conv("picture", 3, 8, 3, strides=[2, 2]))
+    x = b.op("Add", x, b.conv(x, 8, 8, 3))
+    x = b.op("Add", x, b.conv(b.op("Mul", x, b.op(activation, x)), 8, 8, 3))
+    original = b.model(b.conv(x, 8, 1, 1))
+    path = tmp_path / "float.tflite"
+    tflite.to_float(simplify(original)[0], path)
+    picture = random_picture(original)
+    backend = open_backend("tflite", path)
+    found = np.asarray(backend.infer(np.ascontiguousarray(picture.transpose(0, 2, 3, 1))))
+    np.testing.assert_allclose(found[..., 0], run(original, picture)[:, 0], atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("joined", ["concatenated", "multiplied"])
 def test_halves_of_a_square_map_answer_as_the_onnx_does(tmp_path: Path, joined: str) -> None:
     """onnx2tf cut the width in two, and turned the answer to channels-first."""
