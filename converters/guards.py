@@ -80,7 +80,8 @@ def check_integer_ends(path: Path) -> None:
         if file.type_of(tensor) != "INT8":
             raise ConversionError(
                 f"{name_of(tensor)!r}: wanted an int8 input and output, found "
-                f"{file.type_of(tensor).lower()}; the operator beside it has no integer form"
+                f"{file.type_of(tensor).lower()}; the operator beside it has no integer form: "
+                "export the model without it (a last bicubic resize as a bilinear one)"
             )
 
 

@@ -25,6 +25,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from edge_seg.backends import Progress
 from edge_seg.converters import environment, guards, moves, norms
+from edge_seg.converters.flatbuffer import TfliteFile, name_of
 from edge_seg.converters.graph import Graph, reduce_min
 from edge_seg.converters.scales import widen_scales
 from edge_seg.converters.words import first_lines, last_lines, silence
@@ -201,12 +202,14 @@ def _quantized(
 
 
 def _recipe(source: Path) -> list[dict[str, Any]]:
-    """Return what the quantizer shall do: everything in int8, but for normalisations (norms.py)."""
+    """Return what the quantizer shall do: everything in int8, but for normalisations (norms.py) and
+    products with a constant matrix in front.
+    """
     from ai_edge_quantizer import algorithm_manager, qtyping, recipe, recipe_manager
 
     manager = recipe_manager.RecipeManager()
     manager.load_quantization_recipe(recipe.static_wi8_ai8())
-    kept = norms.normalised(source)
+    kept = norms.normalised(source) + _constant_first(source)
     if kept:
         manager.add_quantization_config(
             regex=f"^({'|'.join(map(re.escape, kept))});",  # an operator is called as its output
@@ -214,6 +217,16 @@ def _recipe(source: Path) -> list[dict[str, Any]]:
             algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE,
         )
     return list(manager.get_quantization_recipe())
+
+
+def _constant_first(source: Path) -> list[str]:
+    """Return the results of matrix products whose first factor is constant, as of a bicubic resize.
+
+    In int8 LiteRT answers 0 to them.
+    """
+    file = TfliteFile(source)
+    products = [op for op in file.operators() if op.name == "BATCH_MATMUL"]
+    return [name_of(op.outputs[0]) for op in products if file.values(op.inputs[0]).size]
 
 
 def _mean_ranges(

@@ -287,9 +287,7 @@ def test_a_padded_average_pool_that_counts_its_zeros(
     assert simplified(b, pooled) == ["Conv", "Pad", "AveragePool"]
 
 
-@pytest.mark.parametrize(
-    ("stride", "size"), [(1, (12, 16)), (1, (11, 15)), (2, (11, 15))], ids=str
-)
+@pytest.mark.parametrize(("stride", "size"), [(1, (12, 16)), (1, (11, 15)), (2, (11, 15))], ids=str)
 def test_an_average_pool_that_counts_as_tflite_s_same_does_is_left_alone(
     stride: int, size: tuple[int, int]
 ) -> None:

@@ -311,6 +311,30 @@ def test_normalisations_of_the_picture_by_itself_keep_their_answer_in_int8(
 
 
 @pytest.mark.slow
+def test_a_bicubic_resize_keeps_its_answer_in_int8(tmp_path: Path) -> None:
+    """Products with a constant matrix in front, to which LiteRT answers 0 in int8."""
+    b = Builder()
+    x = b.op("Relu", b.conv("picture", 3, 8, 3, strides=[2, 2]))
+    sizes = b.constant([1, 8, 12, 16], np.int64)
+    half = {"coordinate_transformation_mode": "half_pixel", "cubic_coeff_a": -0.75}
+    x = b.op("Resize", x, "", "", sizes, mode="cubic", **half)
+    model, _ = simplify(b.model(b.conv(x, 8, 1, 3)))
+    source, made = tmp_path / "float.tflite", tmp_path / "int8.tflite"
+    tflite.to_float(model, source)
+    pictures = [random_picture(model, seed).transpose(0, 2, 3, 1) for seed in range(8)]
+    tflite.to_int8(source, made, tensors=[np.ascontiguousarray(p) for p in pictures])
+    spec = InputSpec(12, 16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    picture = np.random.default_rng(9).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    masks = []
+    for path in (source, made):
+        backend = open_backend("tflite", path)
+        codec = Codec(spec, LOGIT, eats=backend.input, returns=backend.output)
+        masks.append(np.asarray(codec.decode(backend.infer(codec.encode(picture)))))
+    assert np.ptp(masks[0]) > 0.5
+    assert np.abs(masks[1].astype(np.float64) - masks[0]).mean() < 0.03
+
+
+@pytest.mark.slow
 def test_an_operator_that_tflite_lacks_is_refused_in_words(tmp_path: Path) -> None:
     b = Builder()
     regions = b.constant([[0, 0, 0, 5, 5]])
