@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from edge_seg.arrays import Picture
 from edge_seg.errors import FrameError, SettingError
-from edge_seg.formats import check_picture
+from edge_seg.formats import MAX_PIXELS, MAX_SIDE, check_picture
+from edge_seg.ranges import within
 
 Share = NDArray[np.float32] | NDArray[np.uint8]
 Mask = Share | NDArray[np.bool_]
@@ -150,14 +151,15 @@ def cover(picture: Pixels, size: tuple[int, int]) -> Pixels:
 
     picture: uint8 (H, W, 3), or a mask as `segment` gives it, uint8 or float32 (H, W); the answer
     has its dtype. Proportions are kept; the cut is centred. Raises FrameError, and SettingError for
-    a size that is not two whole numbers from 1.
+    a size that is not two whole numbers from 1, of a frame's limits.
     """
     height, width = _checked_size(size)
     wanted = "wanted a picture of uint8 (H, W, 3), or a mask of uint8 or float32 (H, W)"
     if not isinstance(picture, np.ndarray):
         raise FrameError(f"{wanted}, found {type(picture).__name__}; could its file not be read?")
     dtypes = (np.uint8, np.float32) if picture.ndim == 2 else (np.uint8,)
-    if picture.dtype not in dtypes or picture.ndim not in (2, 3) or picture.size == 0:
+    is_map = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)
+    if picture.dtype not in dtypes or not is_map or picture.size == 0:
         raise FrameError(f"{wanted}, found {picture.dtype} {picture.shape}; pass pixels 0..255")
     scale = max(height / picture.shape[0], width / picture.shape[1])
     # Cut first: a strip of 3x6000 enlarged whole would be gigabytes.
@@ -183,7 +185,7 @@ def overlay(
     Raises FrameError, and SettingError for a share beyond 0..1 or a colour as in `plain`.
     """
     alpha = _as_bytes(_share_of(frame, mask))
-    if not 0 <= share <= 1:  # NaN is neither
+    if not within(share, 0, 1):
         raise SettingError(f"wanted share= from 0 to 1, found {share!r:.60}; correct it")
     tinted = np.clip(alpha * share + 0.5, 0, 255).astype(np.uint8)
     return _blend(plain(frame.shape[:2], color), frame, tinted)
@@ -241,9 +243,9 @@ def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
         height, width = (operator.index(side) for side in size)
     except (TypeError, ValueError):
         height = width = 0
-    if height < 1 or width < 1:
+    if min(height, width) < 1 or max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
         raise SettingError(
-            f"wanted size as (height, width), whole pixels from 1, found {size!r:.60}; "
-            "frame.shape[:2] is a frame's"
+            f"wanted size as (height, width), whole pixels from 1 to {MAX_SIDE} and {MAX_PIXELS} "
+            f"in all, found {size!r:.60}; frame.shape[:2] is a frame's"
         )
     return height, width

@@ -29,6 +29,7 @@ REACH = 4  # px of the picture that a window reaches to each side: one cell of a
 EPSILON = 1e-4  # of (range of a colour)^2: noise of 1 % explains nothing
 CRUMB_PASSES = 3  # of a 3x3 median: they take what one of 5x5 takes, in a third of its time
 FAINT = 0.02  # of probability: a mask below it everywhere has no contour to find
+SLACK = 1e-3  # by which rounding may take a mask beyond 0..1
 LEAST_RATIO = 1.5  # of the picture's sides to the mask's: a finer mask has its own contours
 
 
@@ -39,18 +40,33 @@ def refine(
 
     For masks that are coarser than the picture (`is_coarse`). frame_at: (top, left, height, width)
     of the frame in the picture, px; the bars around it explain nothing and get the mask of their
-    neighbours. Raises FrameError for a mask that is not float32 (h, w) or a picture that is not
-    uint8 (H, W, 3).
+    neighbours. Raises FrameError for a mask that is not float32 (h, w) of 0..1, a picture that is
+    not uint8 (H, W, 3), and a frame that is not within it.
     """
     _check(mask, picture)
     if frame_at is None or frame_at == (0, 0, *picture.shape[:2]):
         return _refined(mask, picture)
-    top, left, height, width = frame_at
+    top, left, height, width = _checked_frame(frame_at, picture)
     rows, high = _cells(top, height, picture.shape[0], mask.shape[0])
     columns, wide = _cells(left, width, picture.shape[1], mask.shape[1])
     fine = _refined(mask[rows, columns], picture[high, wide])
     bars = (high.start, picture.shape[0] - high.stop, wide.start, picture.shape[1] - wide.stop)
     return np.asarray(cv2.copyMakeBorder(fine, *bars, cv2.BORDER_REPLICATE), dtype=np.uint8)
+
+
+def _checked_frame(
+    frame_at: tuple[int, int, int, int], picture: Picture
+) -> tuple[int, int, int, int]:
+    whole = [int(n) for n in frame_at if isinstance(n, (int, np.integer))]
+    if len(whole) == len(frame_at) == 4:
+        top, left, height, width = whole
+        inside = top + height <= picture.shape[0] and left + width <= picture.shape[1]
+        if inside and min(top, left) >= 0 and min(height, width) >= 1:
+            return top, left, height, width
+    raise FrameError(
+        f"wanted frame_at= as (top, left, height, width) px within {picture.shape[:2]}, found "
+        f"{frame_at!r:.60}; pass the frame's place in the picture"
+    )
 
 
 def _cells(start: int, length: int, side: int, cells: int) -> tuple[slice, slice]:
@@ -146,5 +162,11 @@ def _check(mask: Soft, picture: Picture) -> None:
         raise FrameError(
             f"wanted a mask of float32 (height, width), found {mask.dtype} {mask.shape}; pass the "
             "network's decoded mask"
+        )
+    low, high = float(mask.min()), float(mask.max())
+    if not (low >= -SLACK and high <= 1 + SLACK):  # NaN is neither
+        raise FrameError(
+            f"wanted a mask of 0..1, found values from {low:g} to {high:g}; pass the network's "
+            "decoded mask"
         )
     check_picture(picture, "picture", "; pass what the network saw")

@@ -28,10 +28,10 @@ def load_bundle(bundle: str | Path | None) -> ModelBundle:
     """Load a bundle by the folder a link leads to now: the link may be turned to another while
     this one is in use, and what is opened later has to be of the same bundle.
     """
-    if bundle is not None and not isinstance(bundle, (str, os.PathLike)):
+    if bundle is not None and not (isinstance(bundle, (str, os.PathLike)) and str(bundle)):
         raise BundleError(
             f"wanted a bundle's folder or name, or a ModelBundle, found {bundle!r:.60}; None is "
-            "the network that ships"
+            "the network that ships (is a variable not set?)"
         )
     return ModelBundle.load(None if bundle is None else locate(bundle).resolve())
 

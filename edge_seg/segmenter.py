@@ -383,7 +383,7 @@ class EdgeSegmenter:
     def _carried(self, picture: Picture, timestamp: float) -> tuple[Soft, Picture] | None:
         """The last mask, moved, and the picture to draw contours by; None: the network's turn."""
         cadence = self.cadence
-        if cadence is None or cadence.due(picture, timestamp):
+        if cadence is None or self._engines.closed or cadence.due(picture, timestamp):
             return None
         soft = cadence.carry(picture)
         if self._guiding is not None and self._refines(soft.shape, picture):

@@ -68,7 +68,7 @@ class FrameTimes:
         self._last: float | None = None
         self._late: list[float] = []
         self._repeats = 0
-        self._said = False
+        self._said: set[str] = set()  # one line of each kind
 
     @property
     def last(self) -> float:
@@ -98,8 +98,8 @@ class FrameTimes:
         return None
 
     def _stands(self) -> None:
-        if not self._said:
-            self._said = True
+        if "stands" not in self._said:
+            self._said.add("stands")
             log.warning(
                 "wanted timestamps that grow, found the same %d times in a row: nothing is "
                 "smoothed; pass each frame's own time in seconds",
@@ -112,13 +112,13 @@ class FrameTimes:
             self._late.clear()
             return
         self._late.append(seconds)
-        if len(self._late) < LATE_STEPS or self._said:
+        if len(self._late) < LATE_STEPS or "unit" in self._said:
             return
         usual = sorted(self._late)[len(self._late) // 2]
         self._late.clear()
         meant = _units_of(usual)
         if meant:
-            self._said = True
+            self._said.add("unit")
             log.warning(
                 "wanted timestamps in seconds, found steps of %g: nothing is smoothed over pauses "
                 "so long; %s",

@@ -36,7 +36,8 @@ class Watch:
         if self._seen is None or self._seen.shape != seen.shape:
             self._seen = seen
             return False
-        if cv2.norm(seen, self._seen, cv2.NORM_L1) < CHANGED * seen.size:
+        # Not cv2.norm: in OpenCV 5.0 a signal's handler that raises within it ends the process.
+        if int(cv2.absdiff(seen, self._seen).sum()) < CHANGED * seen.size:
             return False
         self._seen, self._count = seen, self._count + 1
         if self._count < self._limit:

@@ -70,7 +70,7 @@ RUNTIME: dict[str, tuple[str, ...]] = {
     "machine": (),
     "webm": (),
     "recording": ("errors", "files", "formats", "ranges", "webm"),
-    "compositing": ("errors", "formats"),
+    "compositing": ("errors", "formats", "ranges"),
     "contours": ("errors", "formats"),
     "cadence": ("errors", "ranges"),
     "metrics": ("errors",),

@@ -6,13 +6,14 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from edge_seg import compositing
-from edge_seg.errors import EdgeSegError, FrameError
+from edge_seg.errors import EdgeSegError, FrameError, SettingError
 
 
 def _pictures(height: int = 90, width: int = 120) -> tuple[np.ndarray, np.ndarray]:
@@ -309,3 +310,26 @@ BAD_CALLS: dict[str, Callable[[np.ndarray], object]] = {
 def test_what_cannot_be_put_together_is_one_sentence(kind: str) -> None:
     with pytest.raises(EdgeSegError, match=r"wanted .*, found .*; "):
         BAD_CALLS[kind](_pictures()[0])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_cover_takes_colours_or_a_mask(channels: int) -> None:
+    with pytest.raises(FrameError, match=r"wanted a picture of uint8 \(H, W, 3\)"):
+        compositing.cover(np.zeros((8, 8, channels), np.uint8), (4, 4))
+
+
+@pytest.mark.parametrize("size", [(2**31, 1), (10**9, 10**9), (20000, 20000)])
+def test_a_size_beyond_a_frame_s_is_refused(size: tuple[int, int]) -> None:
+    for make in (
+        lambda: compositing.plain(size, (0, 0, 0)),
+        lambda: compositing.cover(np.zeros((8, 8, 3), np.uint8), size),
+    ):
+        with pytest.raises(SettingError, match="wanted size as"):
+            make()
+
+
+@pytest.mark.parametrize("share", ["a", None, np.array([0.5, 0.5]), float("nan"), 1.5])
+def test_a_share_that_is_none_is_refused(share: Any) -> None:
+    frame, mask = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
+    with pytest.raises(SettingError, match="wanted share="):
+        compositing.overlay(frame, mask, share=share)

@@ -186,3 +186,21 @@ def test_where_nobody_is_the_mask_is_only_enlarged() -> None:
     assert found.dtype == np.uint8 and np.abs(found - enlarged).max() <= 0.5
     more = contours.refine(faint + np.float32(contours.FAINT * 0.02), picture)
     assert np.abs(more.astype(int) - found).max() <= 255 * contours.FAINT
+
+
+@pytest.mark.parametrize("level", [np.nan, np.inf, -0.5, 200.0])
+def test_values_that_are_no_probability_are_refused(level: float) -> None:
+    mask = np.full((8, 8), 0.5, np.float32)
+    mask[3, 4] = level
+    with pytest.raises(FrameError, match=r"wanted a mask of 0\.\.1"):
+        contours.refine(mask, np.zeros((32, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "frame_at",
+    [(0, 0, 0, 0), (-5, 0, 10, 10), (0, 0, 33, 32), (20, 0, 13, 32), (0.0, 0, 8, 8), (0, 8)],
+)
+def test_a_frame_that_is_not_in_the_picture_is_refused(frame_at: tuple[int, int, int, int]) -> None:
+    mask, picture = np.full((8, 8), 0.5, np.float32), np.zeros((32, 32, 3), np.uint8)
+    with pytest.raises(FrameError, match="wanted frame_at="):
+        contours.refine(mask, picture, frame_at=frame_at)

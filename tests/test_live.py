@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -725,3 +726,14 @@ def test_a_fake_camera_gives_what_is_asked_of_it() -> None:
     made._began -= 5.0
     with pytest.raises(CameraError, match="ask for that"):
         made.connect()
+
+
+@pytest.mark.parametrize("format", ["bgr", "nv12", "yuv420"])
+@pytest.mark.parametrize("size", [[100, 200], (101, 203), (8, 8)])
+def test_a_camera_that_is_asked_for_an_odd_size_gives_one_near(format: str, size: Any) -> None:
+    with open_source("fake:", size=size, format=format) as source:
+        shot = source.read(seconds=10.0)
+    assert shot is not None
+    height, width = shot.frame.shape[:2]
+    height = height if format == "bgr" else height * 2 // 3
+    assert abs(height - size[0]) <= 8 and abs(width - size[1]) <= 8

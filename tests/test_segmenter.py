@@ -421,6 +421,15 @@ def test_closing_twice_is_fine_and_segmenting_after_it_is_not(segmenter: EdgeSeg
         segmenter.segment(half_bright())
 
 
+def test_a_closed_segmenter_carries_no_mask(segmenter: EdgeSegmenter) -> None:
+    segmenter.cadence = Cadence(5)
+    segmenter.segment(half_bright(), 0.0)
+    segmenter.segment(half_bright(), 0.1)
+    segmenter.close()
+    with pytest.raises(BackendFailure, match="closed"):
+        segmenter.segment(half_bright(), 0.2)
+
+
 def test_leaving_the_context_closes(fake_bundle: Path, fake_board: Path) -> None:
     with EdgeSegmenter.open(fake_bundle, board=str(fake_board)) as segmenter:
         assert segmenter.segment(half_bright()).shape == (48, 64)

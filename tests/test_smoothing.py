@@ -539,6 +539,17 @@ def test_times_in_another_unit_are_said_once(
     assert f"if they are {unit}, divide by {scale:g}" in caplog.text
 
 
+def test_a_clock_that_stood_still_is_told_of_its_unit_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    smoother = Steady()
+    with caplog.at_level(logging.WARNING, "edge_seg"):
+        for time in [5.0] * 8 + [5.0 + 33.3 * i for i in range(1, 8)]:
+            smoother.update(person(), room(), time)
+    assert caplog.text.count("wanted timestamps that grow") == 1
+    assert caplog.text.count("divide by 1000") == 1
+
+
 @pytest.mark.parametrize(
     ("steps", "unit", "possible"),  # units in which a camera has 1 to 250 frames a second
     [

@@ -742,3 +742,27 @@ def test_close_leaves_nothing_open(npu: Device, cpu: Device) -> None:
 def test_a_policy_takes_numpy_s_numbers() -> None:
     policy = Policy(deadline=np.float32(0.2), retries=np.int64(2))  # type: ignore[arg-type]
     assert policy.retries == 2
+
+
+INTERRUPTED = """
+import random, signal
+import numpy as np
+from edge_seg.watch import Watch
+pictures = [np.full((224, 224, 3), level, np.uint8) for level in (40, 90)]
+answer, watch, chance, caught = np.zeros(12544, np.int8), Watch(1 << 40), random.Random(0), 0
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+while caught < 2000:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, chance.uniform(2e-5, 2e-4))
+        while True:
+            for picture in pictures:
+                watch.suspects(picture, answer)
+    except KeyboardInterrupt:
+        caught += 1
+"""
+
+
+def test_ctrl_c_at_any_moment_of_an_empty_room_is_an_exception() -> None:
+    """In cv2.norm of two pictures it ended the process (OpenCV 5.0, SIGSEGV)."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-500:]

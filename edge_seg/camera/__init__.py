@@ -82,7 +82,8 @@ def open_source(
     _check_size("lores", lores)
     _check_policy(policy)
     text = _named(source)
-    connect = _driver(text, Request(format=format, size=size, fps=fps, lores=lores))
+    wanted = Request(format=format, size=_pair(size), fps=fps, lores=_pair(lores))
+    connect = _driver(text, wanted)
     opened: Source
     if connect is None:
         opened = disk.open_path(Path(text), format=format, fps=fps)
@@ -114,6 +115,10 @@ def _check_size(name: str, size: Any) -> None:
             f"wanted {name}= as (height, width), whole pixels from 1 to {MAX_SIDE}, found "
             f"{size!r:.60}; correct it, or leave it out for the camera's own"
         )
+
+
+def _pair(size: Any) -> tuple[int, int] | None:
+    return None if size is None else (int(size[0]), int(size[1]))
 
 
 def _check_policy(policy: Any) -> None:

@@ -33,6 +33,7 @@ from edge_seg.errors import CameraError, CameraLost
 
 QUEUE = 4  # frames a driver holds for a slow reader
 LOOP = 24  # different pictures, shown in turn
+LEAST, MOST = 16, 4096  # px of a side, which is even
 PAD = 32  # bytes behind every row
 INTERVALS = ("stall", "unplug", "clog", "hang")
 EXAMPLE = "fake:size=640x480,fps=30,stall=5+2"
@@ -71,7 +72,8 @@ def driver(text: str, request: Request) -> Callable[[], Stream]:
     """Return what opens the camera that `fake:...` describes. Raises CameraError."""
     hardware = parse(text)
     if request.size is not None and "size=" not in text:
-        hardware = replace(hardware, size=request.size)
+        height, width = (min(max(side - side % 2, LEAST), MOST) for side in request.size)
+        hardware = replace(hardware, size=(height, width))
     if request.format in yuv.PLANAR:
         hardware = replace(hardware, native=request.format)
     return FakeCamera(hardware, request).connect
@@ -102,11 +104,11 @@ def parse(text: str) -> Hardware:
             )
     hardware = Hardware(events=tuple(events), resizes=tuple(resizes), **values)
     sizes = [hardware.size, *(size for _, size in resizes)]
-    if not all(16 <= s <= 4096 and s % 2 == 0 for size in sizes for s in size) or not (
+    if not all(LEAST <= s <= MOST and s % 2 == 0 for size in sizes for s in size) or not (
         0.1 <= hardware.fps <= 1000
     ):
         raise CameraError(
-            f"{text}: wanted even sides of 16 to 4096 px and 0.1 to 1000 fps; correct it"
+            f"{text}: wanted even sides of {LEAST} to {MOST} px and 0.1 to 1000 fps; correct it"
         )
     return hardware
 
