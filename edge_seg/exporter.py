@@ -67,7 +67,8 @@ class Exporter:
             self._server, self._thread = start_http_server(port, host, registry)
         except (OSError, OverflowError, TypeError) as error:
             raise OutputError(
-                f"wanted to show counters at {host}:{port}, found: {error}; choose another port"
+                f"wanted to show counters at {host}:{port}, found: {error}; choose another port, "
+                "or correct the address"
             ) from error
 
     @property
@@ -79,15 +80,16 @@ class Exporter:
     def watch(self, segmenter: EdgeSegmenter, *, name: str = "") -> None:
         """Show a segmenter's counters under a name; they replace any shown under it before.
 
-        name: the label "segmenter" of its series. Raises OutputError for a name that is not text,
-        which prometheus_client would fail on at every request, and for anything but a segmenter.
+        name: the label "segmenter" of its series. Raises OutputError for a name that is not text of
+        UTF-8, which prometheus_client would fail on at every request, and for anything but a
+        segmenter.
         """
         if not isinstance(getattr(segmenter, "latency", None), Latency):
             raise OutputError(
                 f"wanted a segmenter to show the counters of, found {type(segmenter).__name__}; "
                 "give what EdgeSegmenter.open returned"
             )
-        if not isinstance(name, str):
+        if not _is_text(name):
             raise OutputError(
                 f"wanted name= as text to show a segmenter under, found {name!r:.60}; pass its "
                 "str()"
@@ -174,3 +176,8 @@ def _fill(family: HistogramMetricFamily, name: str, latency: Latency) -> None:
     sums = accumulate(list(latency.buckets))
     ends = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
     family.add_metric([name], list(zip(ends, sums, strict=True)), sum_value=latency.total)
+
+
+def _is_text(name: object) -> bool:
+    """True for text that has bytes: what `os.fsdecode` makes of a foreign file's name has none."""
+    return isinstance(name, str) and not any("\ud800" <= letter <= "\udfff" for letter in name)

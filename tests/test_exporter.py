@@ -198,7 +198,7 @@ def test_what_is_no_segmenter_is_refused_at_once(thing: object) -> None:
         assert read(exporter) == {}
 
 
-@pytest.mark.parametrize("name", [0, None, b"door", ("door",)])
+@pytest.mark.parametrize("name", [0, None, b"door", ("door",), "\udc80"])
 def test_a_name_that_is_no_text_is_refused_at_once(name: object, fake_bundle: Path) -> None:
     """Else, too, the page would fail for every segmenter."""
     board = Board("b", "B", (), {}, (Runtime("fake", "fp32"),))
