@@ -17,6 +17,7 @@ from edge_seg import bundle as bundle_module
 from edge_seg.bundle import MANIFEST, ModelBundle, describe
 from edge_seg.errors import BundleError, EdgeSegError
 from edge_seg.files import sha256_of
+from edge_seg.opening import load_bundle
 from tests.conftest import make_fake_bundle
 
 OUTSIDE = "../secret.bin"
@@ -46,6 +47,13 @@ def test_a_saved_bundle_loads_as_it_was(tmp_path: Path) -> None:
         assert loaded.named(artifact.name) is artifact
         assert loaded.find(artifact.format, artifact.precision) is artifact
         assert loaded.file(artifact).stat().st_size == artifact.size
+
+
+@pytest.mark.parametrize("path", ["", 3, b"name"])
+def test_what_is_no_path_is_said_on_opening(path: Any) -> None:
+    """An empty one, a variable that is not set, was the current directory."""
+    with pytest.raises(BundleError, match="wanted a bundle's folder or name, or a ModelBundle"):
+        load_bundle(path)
 
 
 @pytest.mark.parametrize("path", [3, b"name", ["a", "b"]])

@@ -12,6 +12,7 @@ pytest.importorskip("ai_edge_quantizer")
 litert = pytest.importorskip("ai_edge_litert.interpreter")
 
 from numpy.typing import NDArray  # noqa: E402
+from onnx import ModelProto  # noqa: E402
 
 from edge_seg.backends import open_backend  # noqa: E402
 from edge_seg.bundle import ModelBundle, describe  # noqa: E402
@@ -221,6 +222,32 @@ def test_float_tflite_answers_as_the_onnx_does(tmp_path: Path, last: str) -> Non
     np.testing.assert_allclose(found[..., 0], truth[:, 0], atol=1e-5)
 
 
+def same_as_onnx(folder: Path, original: ModelProto, *, atol: float, rtol: float) -> None:
+    """Convert a network to float TFLite and hold its answer against ONNX Runtime's."""
+    path = folder / "float.tflite"
+    tflite.to_float(simplify(original)[0], path)
+    picture = random_picture(original)
+    backend = open_backend("tflite", path)
+    found = np.asarray(backend.infer(np.ascontiguousarray(picture.transpose(0, 2, 3, 1))))
+    np.testing.assert_allclose(found[..., 0], run(original, picture)[:, 0], atol=atol, rtol=rtol)
+
+
+def float_and_int8_masks(folder: Path, model: ModelProto) -> list[np.ndarray]:
+    """Convert a network of 12x16 to float and int8 TFLite; return both masks of a picture."""
+    source, made = folder / "float.tflite", folder / "int8.tflite"
+    tflite.to_float(model, source)
+    pictures = [random_picture(model, seed).transpose(0, 2, 3, 1) for seed in range(8)]
+    tflite.to_int8(source, made, tensors=[np.ascontiguousarray(p) for p in pictures])
+    spec = InputSpec(12, 16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    picture = np.random.default_rng(9).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    masks = []
+    for path in (source, made):
+        backend = open_backend("tflite", path)
+        codec = Codec(spec, LOGIT, eats=backend.input, returns=backend.output)
+        masks.append(np.asarray(codec.decode(backend.infer(codec.encode(picture)))))
+    return masks
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("activation", ["Sigmoid", "HardSigmoid"])
 def test_an_activation_before_the_convolution_answers_as_the_onnx_does(
@@ -232,12 +259,7 @@ def test_an_activation_before_the_convolution_answers_as_the_onnx_does(
     x = b.op("Add", x, b.conv(x, 8, 8, 3))
     x = b.op("Add", x, b.conv(b.op("Mul", x, b.op(activation, x)), 8, 8, 3))
     original = b.model(b.conv(x, 8, 1, 1))
-    path = tmp_path / "float.tflite"
-    tflite.to_float(simplify(original)[0], path)
-    picture = random_picture(original)
-    backend = open_backend("tflite", path)
-    found = np.asarray(backend.infer(np.ascontiguousarray(picture.transpose(0, 2, 3, 1))))
-    np.testing.assert_allclose(found[..., 0], run(original, picture)[:, 0], atol=1e-4, rtol=1e-5)
+    same_as_onnx(tmp_path, original, atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -253,12 +275,7 @@ def test_halves_of_a_square_map_answer_as_the_onnx_does(tmp_path: Path, joined: 
         x = b.op("Mul", half, other)
         x = b.op("Concat", x, x, axis=1)
     original = b.model(b.upsample(b.conv(x, 12, 1), 32, 32, 1))
-    path = tmp_path / "float.tflite"
-    tflite.to_float(simplify(original)[0], path)
-    picture = random_picture(original)
-    backend = open_backend("tflite", path)
-    found = np.asarray(backend.infer(np.ascontiguousarray(picture.transpose(0, 2, 3, 1))))
-    np.testing.assert_allclose(found[..., 0], run(original, picture)[:, 0], atol=2e-4, rtol=1e-5)
+    same_as_onnx(tmp_path, original, atol=2e-4, rtol=1e-5)
 
 
 def centred(b: Builder, x: str, axes: list[int]) -> str:
@@ -296,17 +313,7 @@ def test_normalisations_of_the_picture_by_itself_keep_their_answer_in_int8(
         x, loudness = b.op("Relu", x), np.linspace(0.05, 1, 16).reshape(1, 1, 16)
     x = normalised(b, b.op("Mul", x, b.constant(loudness)), kind)
     model, _ = simplify(b.model(b.conv(x, 8, 1, 3)))
-    source, made = tmp_path / "float.tflite", tmp_path / "int8.tflite"
-    tflite.to_float(model, source)
-    pictures = [random_picture(model, seed).transpose(0, 2, 3, 1) for seed in range(8)]
-    tflite.to_int8(source, made, tensors=[np.ascontiguousarray(p) for p in pictures])
-    spec = InputSpec(12, 16, mean=(0.5,) * 3, std=(0.5,) * 3)
-    picture = np.random.default_rng(9).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    masks = []
-    for path in (source, made):
-        backend = open_backend("tflite", path)
-        codec = Codec(spec, LOGIT, eats=backend.input, returns=backend.output)
-        masks.append(np.asarray(codec.decode(backend.infer(codec.encode(picture)))))
+    masks = float_and_int8_masks(tmp_path, model)
     assert np.abs(masks[1].astype(np.float64) - masks[0]).mean() < 0.03
 
 
@@ -319,17 +326,7 @@ def test_a_bicubic_resize_keeps_its_answer_in_int8(tmp_path: Path) -> None:
     half = {"coordinate_transformation_mode": "half_pixel", "cubic_coeff_a": -0.75}
     x = b.op("Resize", x, "", "", sizes, mode="cubic", **half)
     model, _ = simplify(b.model(b.conv(x, 8, 1, 3)))
-    source, made = tmp_path / "float.tflite", tmp_path / "int8.tflite"
-    tflite.to_float(model, source)
-    pictures = [random_picture(model, seed).transpose(0, 2, 3, 1) for seed in range(8)]
-    tflite.to_int8(source, made, tensors=[np.ascontiguousarray(p) for p in pictures])
-    spec = InputSpec(12, 16, mean=(0.5,) * 3, std=(0.5,) * 3)
-    picture = np.random.default_rng(9).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    masks = []
-    for path in (source, made):
-        backend = open_backend("tflite", path)
-        codec = Codec(spec, LOGIT, eats=backend.input, returns=backend.output)
-        masks.append(np.asarray(codec.decode(backend.infer(codec.encode(picture)))))
+    masks = float_and_int8_masks(tmp_path, model)
     assert np.ptp(masks[0]) > 0.5
     assert np.abs(masks[1].astype(np.float64) - masks[0]).mean() < 0.03
 

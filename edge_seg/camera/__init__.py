@@ -78,12 +78,10 @@ def open_source(
     check_format(format)
     check_turn(rotate, mirror)
     _check_rate(fps)
-    _check_size("size", size)
-    _check_size("lores", lores)
+    size, lores = _checked_size("size", size), _checked_size("lores", lores)
     _check_policy(policy)
     text = _named(source)
-    wanted = Request(format=format, size=_pair(size), fps=fps, lores=_pair(lores))
-    connect = _driver(text, wanted)
+    connect = _driver(text, Request(format=format, size=size, fps=fps, lores=lores))
     opened: Source
     if connect is None:
         opened = disk.open_path(Path(text), format=format, fps=fps)
@@ -106,19 +104,16 @@ def _check_rate(fps: Any) -> None:
         )
 
 
-def _check_size(name: str, size: Any) -> None:
+def _checked_size(name: str, size: Any) -> tuple[int, int] | None:
     if size is None:
-        return
+        return None
     pair = size if isinstance(size, (tuple, list)) else ()
     if len(pair) != 2 or not all(within(side, 1, MAX_SIDE, whole=True) for side in pair):
         raise SettingError(
             f"wanted {name}= as (height, width), whole pixels from 1 to {MAX_SIDE}, found "
             f"{size!r:.60}; correct it, or leave it out for the camera's own"
         )
-
-
-def _pair(size: Any) -> tuple[int, int] | None:
-    return None if size is None else (int(size[0]), int(size[1]))
+    return int(pair[0]), int(pair[1])
 
 
 def _check_policy(policy: Any) -> None:

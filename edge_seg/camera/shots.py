@@ -88,6 +88,11 @@ class Source:
         self._shots = shots
         self._close = close
 
+    @property
+    def left_out(self) -> int:
+        """How many frames or pictures could not be read so far."""
+        return self.damaged + len(self.unread)
+
     def turn(self, rotate: int, mirror: bool) -> None:
         """Turn every frame from now on, as `orient` does. Raises SettingError."""
         check_turn(rotate, mirror)

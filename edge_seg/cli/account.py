@@ -152,7 +152,7 @@ def warn_of_pace(
     video = out.video
     if source is None or video is None or not video.frames or not source.moving:
         return
-    if source.unread or source.damaged:  # the video repeats frames for them
+    if source.left_out:  # the video repeats frames for them
         return
     if source.live:
         pace = video.pace or video.frames / seconds

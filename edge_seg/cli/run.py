@@ -175,7 +175,7 @@ def run(args: argparse.Namespace) -> int:
     account.say_times(out, segmenter)
     account.warn_of_pace(args, source, out, seconds)
     account.warn_of_unread(source)
-    return UNFINISHED if _left_out(source) else DONE
+    return UNFINISHED if source.left_out else DONE
 
 
 def _source(args: argparse.Namespace) -> Source:
@@ -230,7 +230,7 @@ def _frames(
     timed = source.moving or bool(args.smoothing)  # unrelated pictures stand alone
     with frames_bar(Path(source.describe).name, source.count) as advance:
         for shot in source:
-            missing = _left_out(source) - left_out
+            missing = source.left_out - left_out
             left_out += missing
             video.miss(missing * source.moving)
             name = shot.name if source.files is not None else f"{out.frames:06d}"
@@ -251,12 +251,7 @@ def _frames(
                 video.show(composite(shot.frame, mask))
             if out.pictures is not None:
                 out.pictures.write(composite(shot.frame, mask), name)
-    video.miss((_left_out(source) - left_out) * source.moving)
-
-
-def _left_out(source: Source) -> int:
-    """Return how many frames or pictures the source could not read so far."""
-    return source.damaged + len(source.unread)
+    video.miss((source.left_out - left_out) * source.moving)
 
 
 class _Paced:
